@@ -1,0 +1,29 @@
+"""Networks that compare two handwritten digits, trained over many seeds.
+
+The names below are imported when they are first used: the command line must answer `--help` without loading torch.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DiskDataModule": "digitpairs.data",
+    "PairDataModule": "digitpairs.data",
+    "CNNBody": "digitpairs.networks",
+    "JointNetwork": "digitpairs.networks",
+    "MLPBody": "digitpairs.networks",
+    "SiameseNetwork": "digitpairs.networks",
+    "PairComparison": "digitpairs.training",
+}
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,108 @@
+"""What a setting may be, said once: every constructor checks its own settings with these, so that a notebook
+and the command line refuse the same values with the same words. Free of torch, for a quick command line."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+
+class DigitPairsWarning(UserWarning):
+    """Something that a reader of the results must know, such as a substitute for the data that was asked for."""
+
+
+class DataError(Exception):
+    """Data that are missing, unreadable or damaged; the message names the path and what to do."""
+
+
+class InvalidValue(ValueError):
+    """A setting that cannot be used. The message names the key, the value that arrived and what is accepted."""
+
+    def __init__(self, key: str, value: Any, accepted: str) -> None:
+        super().__init__(key, value, accepted)
+        self.key, self.value, self.accepted = key, value, accepted
+
+    def __str__(self) -> str:
+        shown = self.value if isinstance(self.value, str) else repr(self.value)
+        return f"{self.key}={shown} is not accepted: {self.accepted}"
+
+    def within(self, section: str) -> InvalidValue:
+        """The same error with its key seen from the whole config: `c` within `aux` is `aux.c`."""
+        return InvalidValue(f"{section}.{self.key}", self.value, self.accepted)
+
+
+def integer(key: str, value: Any, at_least: int = 0, at_most: int | None = None) -> int:
+    """`value` as an int, or InvalidValue when it is none (True is none) or out of bounds."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or not _within(value, at_least, at_most):
+        raise InvalidValue(key, value, "a whole number " + _bounds(at_least, at_most))
+    return int(value)
+
+
+def number(key: str, value: Any, at_least: float | None = 0, at_most: float | None = None) -> float:
+    """`value` as a float, or InvalidValue when it is no finite number or out of bounds."""
+    real = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not real or not _within(value, at_least, at_most):
+        raise InvalidValue(key, value, ("a number " + _bounds(at_least, at_most)).strip())
+    return float(value)
+
+
+def positive(key: str, value: Any) -> float:
+    """`value` as a float above zero, or InvalidValue."""
+    try:
+        checked = number(key, value)
+    except InvalidValue:
+        checked = 0.0
+    if checked == 0:
+        raise InvalidValue(key, value, "a number above 0")
+    return checked
+
+
+def boolean(key: str, value: Any) -> bool:
+    """`value` if it is True or False, or InvalidValue."""
+    if not isinstance(value, bool):
+        raise InvalidValue(key, value, "true or false")
+    return value
+
+
+def choice(key: str, value: Any, accepted: Iterable[str]) -> str:
+    """`value` if it is one of the accepted words, or InvalidValue that lists them."""
+    accepted = list(accepted)
+    if value not in accepted:
+        raise InvalidValue(key, value, f"one of {', '.join(accepted)}{did_you_mean(str(value), accepted)}")
+    return value
+
+
+def integers(key: str, value: Any, at_least: int = 1, length: int | None = None) -> tuple[int, ...]:
+    """A list of whole numbers as a tuple. With `length`, a single number stands for that many equal ones."""
+    accepted = f"a list of whole numbers of at least {at_least}"
+    if length is not None:
+        accepted = f"one whole number of at least {at_least}, or a list of {length} of them"
+        if isinstance(value, Integral):
+            value = [value] * length
+    if not isinstance(value, Sequence) or isinstance(value, str) or length not in (None, len(value)):
+        raise InvalidValue(key, value, accepted)
+    try:
+        return tuple(integer(key, each, at_least) for each in value)
+    except InvalidValue:
+        raise InvalidValue(key, list(value), accepted) from None
+
+
+def did_you_mean(word: str, accepted: Iterable[str]) -> str:
+    """'; did you mean ...?' for a near miss, else nothing."""
+    near = difflib.get_close_matches(word, list(accepted), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _within(value: Any, at_least: Any, at_most: Any) -> bool:
+    return (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
+
+
+def _bounds(at_least: Any, at_most: Any) -> str:
+    if at_least is None and at_most is None:
+        return ""
+    if at_most is None:
+        return f"of at least {at_least}"
+    return f"from {at_least} to {at_most}"

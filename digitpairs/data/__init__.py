@@ -1,0 +1,8 @@
+"""Digits, pairs of them, and points in a disk: in memory, as tensors, for Lightning or for a plain loop."""
+
+from digitpairs.data.augmentation import Augmentation
+from digitpairs.data.disk import DiskDataModule
+from digitpairs.data.pair_module import PairDataModule
+from digitpairs.data.pairs import Pairs, PairSet, draw_pairs
+
+__all__ = ["Augmentation", "DiskDataModule", "PairDataModule", "PairSet", "Pairs", "draw_pairs"]

@@ -1,0 +1,83 @@
+"""The second task of the course: is a point of the unit square in a disk of half its area?"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+
+from digitpairs.checks import InvalidValue, integer
+from digitpairs.data.batches import EvaluationLoader, TrainLoader
+from digitpairs.streams import check_seed, stream
+
+RADIUS = 1 / math.sqrt(2 * math.pi)  # so that the area is one half
+CENTRE = 0.5
+
+
+class Points(NamedTuple):
+    """Points of the unit square and whether the disk has them."""
+
+    inputs: Tensor  # (B, 2), float32
+    target: Tensor  # (B, 1), float32, the label of the inside or of the outside
+
+    def take(self, rows: Tensor | slice) -> Points:
+        """The points in these rows."""
+        return Points(self.inputs[rows], self.target[rows])
+
+
+def draw_points(count: int, generator: torch.Generator, outside: float = 0.0) -> Points:
+    """`count` points uniform in the unit square; label 1 inside the disk and `outside` outside."""
+    inputs = torch.rand(count, 2, generator=generator)
+    inside = (inputs - CENTRE).square().sum(1, keepdim=True) < RADIUS**2
+    return Points(inputs, torch.where(inside, 1.0, outside))
+
+
+class DiskDataModule(LightningDataModule):
+    """Points in the unit square, labelled by the disk of area one half about its centre, held in memory.
+
+    Args:
+        points, test_points: numbers of training and test points.
+        outside: the label outside the disk, 0 or -1 (the latter goes with a tanh output); inside it is 1.
+        batch_size: points a mini-batch.
+        seed: of the draw of the points, and of the order when `order_seed` is None.
+        order_seed: of the order of the mini-batches.
+
+    After `setup`, `train_set` and `test_set` hold all points as tensors, for trainers that know no Lightning.
+    """
+
+    def __init__(
+        self,
+        points: int = 1000,
+        test_points: int = 1000,
+        outside: int = 0,
+        batch_size: int = 100,
+        seed: int = 0,
+        order_seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.points = integer("points", points, at_least=1)
+        self.test_points = integer("test_points", test_points, at_least=1)
+        if outside not in (0, -1):
+            raise InvalidValue("outside", outside, "0 or -1")
+        self.outside = float(outside)
+        self.batch_size = integer("batch_size", batch_size, at_least=1)
+        self.seed = check_seed("seed", seed)
+        self.order_seed = check_seed("order_seed", order_seed, self.seed)
+        self.train_set: Points | None = None
+        self.test_set: Points | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Draw the points; the same ones each time, whatever the stage."""
+        if self.train_set is None:
+            generator = stream(self.seed, "data")
+            self.train_set = draw_points(self.points, generator, self.outside)
+            self.test_set = draw_points(self.test_points, generator, self.outside)
+
+    def train_dataloader(self) -> TrainLoader:
+        return TrainLoader(self.train_set, self.points, self.batch_size, stream(self.order_seed, "order"))
+
+    def test_dataloader(self) -> EvaluationLoader:
+        return EvaluationLoader(self.test_set, self.test_points)

@@ -1,0 +1,70 @@
+"""Files in MNIST's idx format (http://yann.lecun.com/exdb/mnist, "file formats"): a header and raw bytes.
+
+torchvision reads them too, but by bare assertions that name neither the file nor the fault, and its import takes
+longer than a small run; it is the reference in the tests.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from digitpairs.checks import DataError
+
+FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+_UNSIGNED_BYTE = 8
+
+
+def find_folder(root: Path) -> Path | None:
+    """The folder with all four files: `root` itself or torchvision's `root/MNIST/raw` or `root/raw`; None if none has."""
+    names = [name for pair in FILES.values() for name in pair]
+    for folder in (root / "MNIST" / "raw", root / "raw", root):
+        if all(find_file(folder, name) for name in names):
+            return folder
+    return None
+
+
+def find_file(folder: Path, name: str) -> Path | None:
+    """`name` or `name.gz` in the folder, whichever is there."""
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+
+
+def read_split(folder: Path, split: str) -> tuple[Tensor, Tensor]:
+    """Images (n, height, width) uint8 and classes (n,) int64 of the split "train" or "test".
+
+    Raises DataError when a file is unreadable or truncated, or when the two do not fit each other.
+    """
+    image_path, class_path = (find_file(folder, name) for name in FILES[split])
+    images, classes = read_idx(image_path, dimensions=3), read_idx(class_path, dimensions=1).long()
+    if len(images) != len(classes):
+        raise DataError(f"{image_path} holds {len(images)} images, but {class_path} holds {len(classes)} classes: fetch both anew")
+    if len(classes) and classes.max() > 9:
+        raise DataError(f"{class_path} holds the class {int(classes.max())}: digits are 0 to 9")
+    return images, classes
+
+
+def read_idx(path: Path, dimensions: int) -> Tensor:
+    """The uint8 array in an idx file (plain or gzip), or DataError naming the path, the fault and the way out."""
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as fault:
+        raise DataError(f"{path} cannot be read ({fault}): fetch it anew") from fault
+    header = 4 + 4 * dimensions
+    if len(content) < header or content[:4] != bytes((0, 0, _UNSIGNED_BYTE, dimensions)):
+        raise DataError(f"{path} is no idx file of bytes in {dimensions} dimension(s): fetch it anew")
+    shape = [int(size) for size in np.frombuffer(content, ">u4", dimensions, 4)]
+    if len(content) - header != math.prod(shape):
+        raise DataError(
+            f"{path} is damaged: its header promises {math.prod(shape)} bytes, {len(content) - header} follow: "
+            "remove it and fetch it anew"
+        )
+    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).copy()).view(shape)

@@ -1,0 +1,161 @@
+"""PairDataModule: pairs of digits for Lightning, from any source."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from pytorch_lightning import LightningDataModule
+
+from digitpairs.checks import DataError, DigitPairsWarning, InvalidValue, boolean, choice, integer, number
+from digitpairs.data import sources
+from digitpairs.data.augmentation import Augmentation
+from digitpairs.data.batches import EvaluationLoader, TrainLoader
+from digitpairs.data.pairs import PairSet, draw_pairs
+from digitpairs.streams import check_seed, stream
+
+COURSE_TEST_PAIRS = 1000
+
+
+class PairDataModule(LightningDataModule):
+    """Training, validation and test pairs drawn anew for each seed, held in memory.
+
+    Args:
+        source: "auto", "mnist", "digits", "idx" or "folder" (see `digitpairs.data.sources`).
+        root: the folder of the data; by default DIGITPAIRS_DATA, else `data`.
+        pairs: number of training pairs, the validation pairs among them; at least 2. Beyond half the number of
+            training images these are paired again (with a warning).
+        test_pairs: number of test pairs. No test image is used twice, so at most half the number of test images;
+            None is 1000, or as many as there are.
+        validation: share of the training pairs that is held out, 0 to below 1.
+        folds: number of folds for cross-validation over the training pairs (then `validation` is 0); None is none.
+        fold: which of the folds, from 0, is held out.
+        batch_size: pairs a mini-batch.
+        normalise: whether networks get mean 0 and standard deviation 1 over the training set (see `mean_and_std`).
+        augmentation: changes to the training batches, an `Augmentation` or its settings as a mapping.
+        seed: of the draw of the pairs, and of what follows when it has no seed of its own.
+        order_seed, augmentation_seed: of the order of the mini-batches, of the augmentation.
+
+    Raises InvalidValue for a setting out of bounds, and DataError from `prepare_data` when the digits cannot be had.
+    """
+
+    def __init__(
+        self,
+        source: str = "auto",
+        root: str | Path | None = None,
+        pairs: int = 1000,
+        test_pairs: int | None = None,
+        validation: float = 0.0,
+        folds: int | None = None,
+        fold: int = 0,
+        batch_size: int = 100,
+        normalise: bool = True,
+        augmentation: Augmentation | Mapping[str, float] | None = None,
+        seed: int = 0,
+        order_seed: int | None = None,
+        augmentation_seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.source_name = choice("source", source, sources.SOURCES)
+        self.root = root
+        self.pairs = integer("pairs", pairs, at_least=2)
+        self.test_pairs = None if test_pairs is None else integer("test_pairs", test_pairs, at_least=1)
+        self.held_out = _held_out_rows(self.pairs, validation, folds, fold)
+        self.batch_size = integer("batch_size", batch_size, at_least=1)
+        self.normalise = boolean("normalise", normalise)
+        self.augmentation = _augmentation(augmentation)
+        self.seed = check_seed("seed", seed)
+        self.order_seed = check_seed("order_seed", order_seed, self.seed)
+        self.augmentation_seed = check_seed("augmentation_seed", augmentation_seed, self.seed)
+        self.train_set: PairSet | None = None
+        self.validation_set: PairSet | None = None
+        self.test_set: PairSet | None = None
+
+    def prepare_data(self) -> None:
+        """Read the digits (downloading MNIST when missing) and check that there are enough of them."""
+        source = self._source()
+        available = len(source.test) // 2
+        if available < 1 or len(source.train) < 2:
+            raise DataError(f"{source.name} has {len(source.train)} training and {len(source.test)} test images: two of each make a pair")
+        if self.test_pairs is not None and self.test_pairs > available:
+            raise InvalidValue(
+                "test_pairs", self.test_pairs, f"at most {available}, since {source.name} has {len(source.test)} distinct test images"
+            )
+
+    def setup(self, stage: str | None = None) -> None:
+        """Draw the pairs; the same ones each time, whatever the stage."""
+        if self.train_set is not None:
+            return
+        source = self._source()
+        if 2 * self.pairs > len(source.train):
+            warnings.warn(
+                f"{self.pairs} training pairs need {2 * self.pairs} distinct images, {source.name} has {len(source.train)}: "
+                "images are paired more than once",
+                DigitPairsWarning,
+                stacklevel=2,
+            )
+        generator = stream(self.seed, "data")
+        drawn = draw_pairs(source.train, self.pairs, generator)
+        rows = torch.arange(self.pairs)
+        held_out = (rows >= self.held_out.start) & (rows < self.held_out.stop)
+        self.train_set, self.validation_set = drawn.select(rows[~held_out]), drawn.select(rows[held_out])
+        test_pairs = self.test_pairs or min(COURSE_TEST_PAIRS, len(source.test) // 2)
+        self.test_set = draw_pairs(source.test, test_pairs, generator)
+
+    @property
+    def source(self) -> str:
+        """The name of the digits that are in use, such as "mnist"."""
+        return self._source().name
+
+    @functools.cached_property
+    def mean_and_std(self) -> tuple[float, float]:
+        """What the networks subtract from and divide the pixels by: from the training pairs alone, or (0, 1)."""
+        return self.train_set.mean_and_std() if self.normalise else (0.0, 1.0)
+
+    def train_dataloader(self) -> TrainLoader:
+        transform = None
+        if self.augmentation:
+            transform = functools.partial(self.augmentation, generator=stream(self.augmentation_seed, "augmentation"))
+        order = stream(self.order_seed, "order")
+        return TrainLoader(self.train_set, len(self.train_set.index), self.batch_size, order, transform)
+
+    def val_dataloader(self) -> EvaluationLoader | list:
+        count = len(self.validation_set.index)
+        return EvaluationLoader(self.validation_set, count) if count else []
+
+    def test_dataloader(self) -> EvaluationLoader:
+        return EvaluationLoader(self.test_set, len(self.test_set.index))
+
+    predict_dataloader = test_dataloader
+
+    def _source(self) -> sources.Source:
+        return sources.load(self.source_name, self.root)
+
+
+def _held_out_rows(pairs: int, validation: float, folds: int | None, fold: int) -> range:
+    """The rows of the validation pairs: the last ones, or the fold's. Pairs are drawn at random, so any rows are as good."""
+    validation = number("validation", validation, at_most=1)
+    if folds is None:
+        start = pairs - round(pairs * validation)
+        if start < 1:
+            raise InvalidValue("validation", validation, "a share from 0 to below 1 that leaves a pair to train on")
+        if fold != 0:
+            raise InvalidValue("fold", fold, "0, unless folds is given")
+        return range(start, pairs)
+    folds = integer("folds", folds, at_least=2, at_most=pairs)
+    fold = integer("fold", fold, at_most=folds - 1)
+    if validation:
+        raise InvalidValue("validation", validation, "0 when folds is given, since a fold is held out")
+    return range(pairs * fold // folds, pairs * (fold + 1) // folds)
+
+
+def _augmentation(settings: Augmentation | Mapping[str, float] | None) -> Augmentation:
+    if isinstance(settings, Augmentation):
+        return settings
+    try:
+        return Augmentation(**(settings or {}))
+    except InvalidValue as fault:
+        raise fault.within("augmentation") from None

@@ -1,0 +1,66 @@
+"""Pairs of digits as tensors: how they are drawn, and what a network is trained on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from digitpairs.data.sources import Digits, to_unit_images
+
+
+class Pairs(NamedTuple):
+    """A batch of pairs: what a network is given."""
+
+    images: Tensor  # (B, 2, 14, 14), float32 in [0, 1]
+    digits: Tensor  # (B, 2), int64, the two classes
+    target: Tensor  # (B,), int64, 1 where the first digit <= the second (ties count), else 0
+
+
+class PairSet(NamedTuple):
+    """n pairs over m images: each image is stored once, however many pairs show it."""
+
+    images: Tensor  # (m, 14, 14), float32 in [0, 1]
+    classes: Tensor  # (m,), int64
+    index: Tensor  # (n, 2), int64, rows of `images`
+
+    def take(self, rows: Tensor | slice) -> Pairs:
+        """The pairs in these rows, in this order."""
+        index = self.index[rows]  # (B, 2)
+        digits = self.classes[index]
+        return Pairs(self.images[index], digits, less_or_equal(digits))
+
+    def select(self, rows: Tensor | slice) -> PairSet:
+        """The set of these pairs alone."""
+        return self._replace(index=self.index[rows])
+
+    def mean_and_std(self) -> tuple[float, float]:
+        """Mean and standard deviation of all pixels of the images that occur in a pair."""
+        pixels = self.images[self.index.unique()]
+        return pixels.mean().item(), pixels.std().item()
+
+
+def less_or_equal(digits: Tensor) -> Tensor:
+    """(..., 2) classes -> (...) int64: 1 where the first is at most the second."""
+    return (digits[..., 0] <= digits[..., 1]).long()
+
+
+def draw_pairs(digits: Digits, count: int, generator: torch.Generator) -> PairSet:
+    """`count` pairs as the course draws them: 2 * count distinct images, without replacement, two by two.
+
+    Beyond the distinct images, all of them are shuffled and paired again as often as it takes; within one such
+    pass no image occurs twice.
+    """
+    if len(digits) < 2:
+        raise ValueError(f"pairs need two images, there are {len(digits)}")
+    chosen = torch.randperm(len(digits), generator=generator)[: 2 * count]
+    passes, drawn = [_two_by_two(torch.arange(len(chosen)))], len(chosen) // 2
+    while drawn < count:
+        passes.append(_two_by_two(torch.randperm(len(chosen), generator=generator)))
+        drawn += len(passes[-1])
+    return PairSet(to_unit_images(digits.images[chosen]), digits.classes[chosen], torch.cat(passes)[:count])
+
+
+def _two_by_two(rows: Tensor) -> Tensor:
+    return rows[: len(rows) // 2 * 2].view(-1, 2)

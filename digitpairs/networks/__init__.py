@@ -1,0 +1,8 @@
+"""Networks that map a pair of images (B, 2, 14, 14) to comparison logits and, if they have them, digit logits."""
+
+from digitpairs.networks.cnn import CNNBody
+from digitpairs.networks.comparison import JointNetwork, Prediction, SiameseNetwork
+from digitpairs.networks.initialise import create, initialise
+from digitpairs.networks.mlp import MLPBody
+
+__all__ = ["CNNBody", "JointNetwork", "MLPBody", "Prediction", "SiameseNetwork", "create", "initialise"]

@@ -1,0 +1,171 @@
+"""The two ways to compare two images: both as one input, or each by itself (siamese when weights are shared).
+
+A body (`mlp.py`, `cnn.py`) turns images into features; everything after it is the same for all, and is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from digitpairs.checks import InvalidValue, boolean, choice
+from digitpairs.networks.heads import CLASSES, COMPARISON_INPUTS, comparison_head, comparison_input, digit_head, posterior_logit
+
+# (channels, rows per pair, activation, batch_norm) -> the module (rows, channels, 14, 14) -> (rows, features), features
+Body = Callable[[int, int, str, bool], tuple[nn.Module, int]]
+
+
+class Prediction(NamedTuple):
+    """What a network says of a batch of pairs."""
+
+    comparison: Tensor  # (B, 1), the logit of "first <= second"; or (B, 2), the logits of "first > second" and of it
+    digits: Tensor | None  # (B, 2, 10), the logits of the two digits; None without a digit head
+
+
+class ComparisonPart(nn.Module):
+    """Features of a pair and its digit logits -> comparison logits.
+
+    Args:
+        features: number of features of a pair.
+        has_digits: whether there are digit logits.
+        sees: "logits", "probabilities" or "onehot" (of both digits), or "features"; or "posterior": then nothing is
+            learned, and the comparison follows from the two digit posteriors (`posterior_logit`).
+        hidden: widths of the hidden layers.
+        outputs: 1 or 2 logits; the posterior has 1.
+    """
+
+    def __init__(
+        self, features: int, has_digits: bool, *, sees: str, hidden: Sequence[int], outputs: int, activation: str, batch_norm: bool
+    ) -> None:
+        super().__init__()
+        self.sees = comparison_input(sees, has_digits)
+        if self.sees != "posterior":
+            inputs = features if self.sees == "features" else 2 * CLASSES
+            self.layers = comparison_head(inputs, outputs, hidden, activation, batch_norm)
+
+    def forward(self, features: Tensor, digits: Tensor | None) -> Tensor:
+        """(B, features) and (B, 2, 10) or None -> (B, outputs)."""
+        if self.sees == "posterior":
+            return posterior_logit(digits)[:, None]
+        if self.sees != "features":
+            features = COMPARISON_INPUTS[self.sees](digits).flatten(1)  # (B, 2, 10) -> (B, 20)
+        return self.layers(features)
+
+
+class JointNetwork(nn.Module):
+    """Both images as one input of two channels: (B, 2, 14, 14) -> Prediction.
+
+    Args:
+        body: `MLPBody` or `CNNBody`, or any callable like them.
+        digit_head: "joint" (20 logits name both digits at once) or "none".
+        digit_hidden: widths of the digit head's hidden layers.
+        comparison_input, comparison_hidden, comparison_outputs: see `ComparisonPart` (`sees`, `hidden`, `outputs`).
+        activation: a key of `digitpairs.networks.layers.ACTIVATIONS`.
+        batch_norm: after every layer but the last of each part.
+    """
+
+    def __init__(
+        self,
+        body: Body,
+        *,
+        digit_head: str = "none",
+        digit_hidden: Sequence[int] = (),
+        comparison_input: str = "features",
+        comparison_hidden: Sequence[int] = (),
+        comparison_outputs: int = 1,
+        activation: str = "relu",
+        batch_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        batch_norm = boolean("batch_norm", batch_norm)
+        choice("digit_head", digit_head, ["joint", "none"])
+        self.body, features = _build(body, 2, 1, activation, batch_norm)
+        self.digit_part = _digit_part(digit_head, features, digit_hidden, activation, batch_norm)
+        self.comparison_part = ComparisonPart(
+            features,
+            self.digit_part is not None,
+            sees=comparison_input,
+            hidden=comparison_hidden,
+            outputs=comparison_outputs,
+            activation=activation,
+            batch_norm=batch_norm,
+        )
+
+    def forward(self, images: Tensor) -> Prediction:
+        features = self.body(images)  # (B, 2, 14, 14) -> (B, features)
+        digits = None if self.digit_part is None else self.digit_part(features).unflatten(-1, (2, CLASSES))
+        return Prediction(self.comparison_part(features, digits), digits)
+
+
+class SiameseNetwork(nn.Module):
+    """Each image by itself: (B, 2, 14, 14) -> Prediction.
+
+    With `sharing`, one body (and one digit head) sees both images, stacked on the batch axis; without, each image has
+    its own. `digit_head` may be "per_image" (10 logits from an image's features), "joint" (20 from both images') or
+    "none"; the other arguments are those of `JointNetwork`.
+    """
+
+    def __init__(
+        self,
+        body: Body,
+        *,
+        sharing: bool = True,
+        digit_head: str = "per_image",
+        digit_hidden: Sequence[int] = (),
+        comparison_input: str = "probabilities",
+        comparison_hidden: Sequence[int] = (),
+        comparison_outputs: int = 1,
+        activation: str = "relu",
+        batch_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.sharing, batch_norm = boolean("sharing", sharing), boolean("batch_norm", batch_norm)
+        self.digit_head = choice("digit_head", digit_head, ["per_image", "joint", "none"])
+        rows_per_pair, copies = (2, 1) if sharing else (1, 2)
+        bodies, features = zip(*(_build(body, 1, rows_per_pair, activation, batch_norm) for _ in range(copies)))
+        self.bodies = nn.ModuleList(bodies)
+        if digit_head == "per_image":
+            parts = [_digit_part(digit_head, features[0], digit_hidden, activation, batch_norm) for _ in range(copies)]
+            self.digit_parts = nn.ModuleList(parts)
+        elif digit_head == "joint":
+            self.digit_part = _digit_part(digit_head, 2 * features[0], digit_hidden, activation, batch_norm)
+        self.comparison_part = ComparisonPart(
+            2 * features[0],
+            digit_head != "none",
+            sees=comparison_input,
+            hidden=comparison_hidden,
+            outputs=comparison_outputs,
+            activation=activation,
+            batch_norm=batch_norm,
+        )
+
+    def forward(self, images: Tensor) -> Prediction:
+        features = self._each(self.bodies, images[:, :, None])  # (B, 2, 1, 14, 14) -> (B, 2, features)
+        digits = None
+        if self.digit_head == "per_image":
+            digits = self._each(self.digit_parts, features)  # (B, 2, 10)
+        elif self.digit_head == "joint":
+            digits = self.digit_part(features.flatten(1)).unflatten(-1, (2, CLASSES))
+        return Prediction(self.comparison_part(features.flatten(1), digits), digits)
+
+    def _each(self, parts: nn.ModuleList, inputs: Tensor) -> Tensor:
+        """(B, 2, ...) -> (B, 2, outputs): the one part on all 2B rows, or each of the two on its own half."""
+        if self.sharing:
+            return parts[0](inputs.flatten(0, 1)).unflatten(0, (-1, 2))
+        return torch.stack([part(inputs[:, i]) for i, part in enumerate(parts)], 1)
+
+
+def _build(body: Body, *settings: Any) -> tuple[nn.Module, int]:
+    try:
+        return body(*settings)
+    except InvalidValue as fault:
+        raise fault if fault.key in ("activation", "batch_norm") else fault.within("body")
+
+
+def _digit_part(kind: str, features: int, hidden: Sequence[int], activation: str, batch_norm: bool) -> nn.Module | None:
+    if kind == "none":
+        return None
+    return digit_head(features, 2 if kind == "joint" else 1, hidden, activation, batch_norm)

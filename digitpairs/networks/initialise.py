@@ -1,0 +1,48 @@
+"""Initial weights from an explicit generator.
+
+torch's layers draw theirs from the global generator when they are made. So a network is made without values (on the
+"meta" device) and filled here; the draws are the same as torch's own, as a test shows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from digitpairs.networks.layers import Dropout
+
+
+def create(make: Callable[[], nn.Module], generator: torch.Generator) -> nn.Module:
+    """The network that `make` returns, on the CPU, with torch's default initial values drawn from `generator`."""
+    with torch.device("meta"):
+        network = make()
+    return initialise(network.to_empty(device="cpu"), generator)
+
+
+@torch.no_grad()
+def initialise(network: nn.Module, generator: torch.Generator) -> nn.Module:
+    """Give every layer its initial values, layer by layer in order; returns the network.
+
+    Raises TypeError for a layer with parameters or buffers for which no rule stands here.
+    """
+    for name, layer in network.named_modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            _default_linear(layer, generator)
+        elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.reset_parameters()  # constants: nothing is drawn
+        elif isinstance(layer, Dropout):
+            layer.mask.fill_(1)
+        elif list(layer.parameters(recurse=False)) or list(layer.buffers(recurse=False)):
+            raise TypeError(f"no rule for the initial values of {name} ({type(layer).__name__})")
+    return network
+
+
+def _default_linear(layer: nn.Linear | nn.Conv2d, generator: torch.Generator) -> None:
+    """Uniform within 1 / sqrt(fan in), torch's default for weights (Kaiming uniform with a = sqrt(5)) and biases."""
+    nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
+    if layer.bias is not None:
+        bound = 1 / math.sqrt(layer.weight[0].numel())
+        nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
