@@ -31,6 +31,16 @@ class Schedule:
         return timing.steps_per_epoch if self.interval == "step" else 1
 
 
+class Constant(Schedule):
+    """The rate as it is."""
+
+    def __init__(self) -> None:
+        super().__init__("epoch")
+
+    def __call__(self, optimizer: Optimizer, timing: Timing) -> lr_scheduler.LRScheduler:
+        return lr_scheduler.ConstantLR(optimizer, factor=1.0)
+
+
 class StepDecay(Schedule):
     """The rate times `gamma` (0 to 1) every `step_size` epochs."""
 

@@ -1,0 +1,1 @@
+"""Statistics and tables, computed from the runs' files alone."""

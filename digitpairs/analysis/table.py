@@ -1,0 +1,109 @@
+"""The table at the end of a sweep, out of the files in its folder."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+METRIC = "test/comparison_error"
+DIGIT_METRIC = "test/digit_error"
+CONFIDENCE = 0.95
+
+
+class Row(NamedTuple):
+    """The runs of one configuration on one source of digits; errors in per cent."""
+
+    configuration: str
+    source: str
+    n: int
+    mean: float
+    std: float  # ddof 1; nan below two runs
+    half_width: float  # of the mean's confidence interval, Student's t; nan below two runs
+    best: tuple[float, int]  # error and seed
+    worst: tuple[float, int]
+    digit_mean: float  # nan where there are no digit logits
+    failures: int
+    seconds: float  # of all its runs together
+
+
+def read_rows(sweep: Path) -> list[Row]:
+    """A row for each configuration and source, the best mean first. Results of different sources are never averaged."""
+    results, failures = defaultdict(list), defaultdict(int)
+    for path in sorted(sweep.glob("*/seed=*/result.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        results[path.parent.parent.name, result["source"]].append(result)
+    for path in sweep.glob("*/seed=*/failure.json"):
+        failures[path.parent.parent.name] += 1
+    rows = [_row(*key, values, failures.pop(key[0], 0)) for key, values in results.items()]
+    rows += [_row(configuration, "-", [], count) for configuration, count in failures.items()]
+    return sorted(rows, key=lambda row: (math.isnan(row.mean), row.mean, row.configuration))
+
+
+def mean_std_half_width(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean, standard deviation (ddof 1) and the half width of the mean's confidence interval (Student's t)."""
+    if not values:
+        return math.nan, math.nan, math.nan
+    mean = statistics.fmean(values)
+    if len(values) == 1:
+        return mean, math.nan, math.nan
+    from scipy.special import stdtrit  # scipy.stats has the same under another name, and takes a second to import
+
+    std = statistics.stdev(values)
+    return mean, std, float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * std / math.sqrt(len(values))
+
+
+def print_table(sweep: Path, console: Console) -> None:
+    """The table, and where the files are."""
+    rows = read_rows(sweep)
+    console.print(_table(rows), soft_wrap=True)
+    console.print(f"Results: {sweep}", soft_wrap=True, highlight=False)
+    console.print(f"Curves: tensorboard --logdir {sweep}", soft_wrap=True, highlight=False)
+
+
+def _row(configuration: str, source: str, results: list[dict[str, Any]], failures: int) -> Row:
+    ranked = sorted((result[METRIC], result["seed"]) for result in results)
+    digit = [result[DIGIT_METRIC] for result in results if DIGIT_METRIC in result]
+    return Row(
+        configuration,
+        source,
+        len(results),
+        *mean_std_half_width([error for error, _ in ranked]),
+        best=ranked[0] if ranked else (math.nan, -1),
+        worst=ranked[-1] if ranked else (math.nan, -1),
+        digit_mean=statistics.fmean(digit) if digit else math.nan,
+        failures=failures,
+        seconds=sum(result["seconds"] for result in results),
+    )
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    table = Table(title="Test error of the comparison, %")
+    table.add_column("configuration", overflow="fold")
+    for name in ("data", "n", "mean", "std", "95% CI", "best (seed)", "worst (seed)", "digits", "failed", "s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row.configuration,
+            row.source,
+            str(row.n),
+            _per_cent(row.mean),
+            _per_cent(row.std),
+            "-" if math.isnan(row.half_width) else f"{row.mean - row.half_width:.2f} to {row.mean + row.half_width:.2f}",
+            *(f"{error:.2f} ({seed})" if row.n else "-" for error, seed in (row.best, row.worst)),
+            _per_cent(row.digit_mean),
+            str(row.failures),
+            f"{row.seconds:.0f}",
+        )
+    return table
+
+
+def _per_cent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"

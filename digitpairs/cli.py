@@ -1,0 +1,142 @@
+"""The command line around Hydra: arguments mended before Hydra sees them, errors in one message, exit statuses.
+
+Exit status 0: all runs finished; 1: a run failed; 2: something that was asked for cannot be had. Free of torch until
+training starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from digitpairs.checks import DataError, DigitPairsWarning, InvalidValue, did_you_mean
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+_NUMBER = r"-?\d+(?:\.\d+)?"
+_RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(?:\.\.({_NUMBER}))?")
+_FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's own switch: let exceptions out instead of printing them
+_WANTS_TRACEBACKS = os.environ.get(_FULL_ERROR) == "1"
+
+
+def main() -> None:
+    """Run the command of `sys.argv`; leaves by SystemExit unless all is well."""
+    _show_own_warnings_plainly()
+    with explained_errors():
+        sys.argv[1:] = mend_arguments(sys.argv[1:])
+        os.environ[_FULL_ERROR] = "1"  # or Hydra would print exceptions itself, and leave with status 1
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_run_once)()
+
+
+def _run_once(config: DictConfig) -> None:
+    """What Hydra calls without -m; with -m it calls the launcher in hydra_plugins."""
+    with explained_errors():
+        from digitpairs.sweeps import run_sweep
+
+        overrides = list(hydra.core.hydra_config.HydraConfig.get().overrides.task)
+        sys.exit(run_sweep([(config, overrides)]))
+
+
+def mend_arguments(arguments: list[str]) -> list[str]:
+    """The arguments as Hydra 1.3 can read them.
+
+    -m goes to the front, since argparse stops reading overrides at a flag between them. `a..b` and `a..b..step` become
+    Hydra's range or a list, both ends included. A key given twice is an InvalidValue, since Hydra would silently take
+    the last.
+    """
+    multirun = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    rest = [argument for argument in arguments if argument not in multirun]
+    refuse_duplicates(rest)
+    return multirun[:1] + [expand_range(argument) for argument in rest]
+
+
+def refuse_duplicates(arguments: list[str]) -> None:
+    """InvalidValue for a key that has two overrides."""
+    pairs = [argument.lstrip("+").split("=", 1) for argument in arguments if "=" in argument and not argument.startswith("-")]
+    for key, count in Counter(key for key, _ in pairs).items():
+        if count > 1:
+            values = ",".join(value for other, value in pairs if other == key)
+            raise InvalidValue(
+                key, values, f"one value a key, and it was given {count} times; for a sweep write {key}=a,b,c or {key}=0..9, and -m"
+            )
+
+
+def expand_range(argument: str) -> str:
+    """`key=0..9` -> `key=range(0,10)`; ranges with decimals, or in a list, -> `key=0.5,0.6,0.7`; else unchanged."""
+    key, equals, value = argument.partition("=")
+    items = value.split(",")
+    if argument.startswith("-") or not any(_RANGE.fullmatch(item) for item in items):
+        return argument
+    if len(items) == 1 and "." not in value.replace("..", ""):
+        first, last, step = _ends(key, value)
+        return f"{key}{equals}range({first},{last + 1}{f',{step}' if step != 1 else ''})"
+    numbers = [str(number) for item in items for number in _range_numbers(key, item)]
+    return f"{key}{equals}{','.join(numbers)}"
+
+
+def _range_numbers(key: str, item: str) -> list[Decimal | str]:
+    if not _RANGE.fullmatch(item):
+        return [item]
+    first, last, step = _ends(key, item)
+    return [first + step * i for i in range(int((last - first) / step) + 1)]
+
+
+def _ends(key: str, item: str) -> tuple[Decimal, Decimal, Decimal]:
+    first, last, step = (Decimal(part or "1") for part in _RANGE.fullmatch(item).groups())
+    if last < first or step <= 0:
+        raise InvalidValue(key.lstrip("+"), item, "a range first..last or first..last..step that goes up")
+    return first, last, step
+
+
+@contextlib.contextmanager
+def explained_errors() -> Iterator[None]:
+    """Turns what the user can mend into one message on stderr and exit status 2; lets faults of ours out whole.
+
+    With HYDRA_FULL_ERROR=1 in the environment everything is let out.
+    """
+    try:
+        yield
+    except (InvalidValue, DataError, HydraException, OmegaConfBaseException) as error:
+        if _WANTS_TRACEBACKS:
+            raise
+        print(f"error: {explain(error)}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def explain(error: BaseException) -> str:
+    """One message for an error of the config: ours say it themselves, Hydra's and OmegaConf's are cleaned."""
+    if isinstance(error, (InvalidValue, DataError)):
+        return str(error)
+    cause = error
+    while cause.__cause__ is not None and not isinstance(cause, OmegaConfBaseException):
+        cause = cause.__cause__
+    if isinstance(cause, OmegaConfBaseException) and "not in struct" in str(cause):
+        parent = cause.parent_node
+        accepted = [key for key in parent if key != "hydra"] if parent is not None else []
+        full_key = cause.full_key or str(cause.key)
+        return f"there is no key {full_key}: accepted here are {', '.join(accepted)}{did_you_mean(str(cause.key), accepted)}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "\n  ".join(lines)
+
+
+def _show_own_warnings_plainly() -> None:
+    show = warnings.showwarning
+
+    def show_plainly(message, category, *place) -> None:
+        if issubclass(category, DigitPairsWarning):
+            print(f"warning: {message}", file=sys.stderr)
+        else:
+            show(message, category, *place)
+
+    warnings.showwarning = show_plainly

@@ -1,0 +1,145 @@
+"""One run: from its config to its files."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from pytorch_lightning.loggers import TensorBoardLogger
+
+import digitpairs
+from digitpairs.checks import InvalidValue, boolean, choice, did_you_mean, integer
+from digitpairs.data import PairDataModule
+from digitpairs.sweeps import files
+from digitpairs.sweeps.jobs import Job, fingerprint
+from digitpairs.training import PairComparison
+
+PRECISIONS = ("32-true", "64-true", "bf16-mixed")
+
+
+def check(config: dict[str, Any]) -> None:
+    """InvalidValue or DataError for a config that cannot be run; the digits are read, nothing is written."""
+    check_trainer(config["trainer"])
+    with _naming("data"):
+        _make(config["data"]).prepare_data()
+    for section in ("model", "aux", "optimizer", "scheduler"):
+        with _naming(section), torch.device("meta" if section == "model" else "cpu"):
+            _make(config[section])
+    _make_model(config)
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Train and test the job's network; writes its config, TensorBoard events, metrics and checkpoint, and returns its result."""
+    started = time.perf_counter()
+    files.write_config(job.folder, job.config)
+    datamodule: PairDataModule = _make(job.config["data"])
+    model = _make_model(job.config)
+    logger = TensorBoardLogger(job.folder, name="", version="", default_hp_metric=False)
+    trainer = make_trainer(job.config["trainer"], logger)
+    with _quiet_lightning():
+        trainer.fit(model, datamodule)
+        tested = trainer.test(model, datamodule, verbose=False)[0]
+    files.write_metrics(job.folder, model.history)
+    trainer.save_checkpoint(job.folder / files.CHECKPOINT)
+    return {
+        "seed": job.seed,
+        "fingerprint": fingerprint(job.config),
+        "source": datamodule.source,
+        "pairs": len(datamodule.train_set.index),
+        "test_pairs": len(datamodule.test_set.index),
+        "epochs": trainer.current_epoch,
+        "parameters": sum(parameter.numel() for parameter in model.network.parameters()),
+        **tested,
+        **{name: value for name, value in model.history[-1].items() if name.startswith(("train/", "validation/"))},
+        "seconds": time.perf_counter() - started,
+        "versions": versions(),
+    }
+
+
+def make_trainer(settings: dict[str, Any], logger: TensorBoardLogger | bool = False) -> pl.Trainer:
+    """Lightning's trainer for one device, without what a run of seconds does not need."""
+    with _quiet_lightning():
+        trainer = pl.Trainer(
+            **settings,
+            devices=1,
+            logger=logger,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+        )
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid of deterministic mode, a tenth slower
+    return trainer
+
+
+def check_trainer(settings: dict[str, Any]) -> None:
+    """InvalidValue for settings that Lightning's Trainer would not take, or that do not fit this training."""
+    accepted = list(inspect.signature(pl.Trainer).parameters)
+    for key, value in settings.items():
+        if key not in accepted:
+            raise InvalidValue(f"trainer.{key}", value, f"an argument of Lightning's Trainer{did_you_mean(key, accepted)}")
+    integer("trainer.max_epochs", settings["max_epochs"], at_least=1)
+    choice("trainer.precision", settings["precision"], PRECISIONS)
+    boolean("trainer.deterministic", settings["deterministic"])
+    try:
+        make_trainer(settings)
+    except (ValueError, TypeError, RuntimeError, pl.utilities.exceptions.MisconfigurationException) as fault:
+        raise InvalidValue("trainer", settings, f"what Lightning's Trainer takes, which says: {fault}") from fault
+
+
+def versions() -> dict[str, str]:
+    """Of everything that decides the numbers."""
+    return {
+        "digitpairs": digitpairs.__version__,
+        "torch": torch.__version__,
+        "pytorch_lightning": pl.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+
+
+def _make(section: dict[str, Any]) -> Any:
+    return instantiate(section, _convert_="all")
+
+
+def _make_model(config: dict[str, Any]) -> PairComparison:
+    seeds = {f"{purpose}_seed": config["seeds"][purpose] for purpose in ("weights", "dropout", "aux")}
+    parts = {"network": config["model"], **{key: config[key] for key in ("aux", "optimizer", "scheduler")}}
+    return PairComparison(**parts, seed=config["seed"], **seeds)
+
+
+@contextlib.contextmanager
+def _naming(section: str) -> Iterator[None]:
+    """Errors of a part, with the key that the user wrote: `c` within aux is `aux.c`."""
+    try:
+        yield
+    except InvalidValue as fault:
+        raise fault.within(section) from None
+    except InstantiationException as fault:
+        cause = fault.__cause__
+        if isinstance(cause, InvalidValue):
+            raise cause.within(section) from None
+        raise InvalidValue(section, "...", f"what its _target_ takes, which says: {cause}") from fault
+
+
+@contextlib.contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Without Lightning's greetings, which repeat for every run; warnings stay."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
