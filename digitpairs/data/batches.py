@@ -32,9 +32,8 @@ class Chunk(NamedTuple):
 
     def minibatches(self) -> Iterator[tuple]:
         """The mini-batches in order, (batch_size, ...) each but the last."""
-        parts = zip(*(tensor.split(self.batch_size) for tensor in self.batch))
-        for part in map(type(self.batch)._make, parts):
-            yield self.transform(part) if self.transform else part
+        for part in zip(*(tensor.split(self.batch_size) for tensor in self.batch)):
+            yield self.transform(type(self.batch)(*part)) if self.transform else part
 
 
 class TrainLoader(Generic[Batch]):

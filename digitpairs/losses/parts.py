@@ -32,4 +32,4 @@ def comparison_loss(logits: Tensor, target: Tensor) -> Tensor:
 def digit_losses(logits: Tensor, digits: Tensor) -> Tensor:
     """Cross-entropy of each digit: logits (B, 2, 10), classes (B, 2) -> (2,)."""
     each = F.cross_entropy(logits.flatten(0, 1), digits.flatten(), reduction="none")  # (2B,)
-    return each.unflatten(0, (-1, 2)).mean(0)
+    return each.view(-1, 2).mean(0)

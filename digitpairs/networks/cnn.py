@@ -8,7 +8,7 @@ from torch import nn
 
 from digitpairs.checks import InvalidValue, integers
 from digitpairs.data.sources import SIDE
-from digitpairs.networks.layers import activation_layer, dropout_layer, linear_stack
+from digitpairs.networks.layers import NOT_MONOTONE, activation_layer, dropout_layer, linear_stack
 
 
 class CNNBody:
@@ -83,7 +83,8 @@ def convolution_stack(
         side //= pool
         layers.append(nn.Conv2d(in_channels, out_channels, kernel, padding=padding))
         layers += [nn.BatchNorm2d(out_channels)] if batch_norm else []
-        layers.append(activation_layer(activation))
-        layers += [nn.MaxPool2d(pool)] if pool > 1 else []
+        pooling = [nn.MaxPool2d(pool)] if pool > 1 else []
+        activating = [activation_layer(activation)]
+        layers += activating + pooling if activation in NOT_MONOTONE else pooling + activating
         in_channels = out_channels
     return layers, side

@@ -154,7 +154,7 @@ class SiameseNetwork(nn.Module):
     def _each(self, parts: nn.ModuleList, inputs: Tensor) -> Tensor:
         """(B, 2, ...) -> (B, 2, outputs): the one part on all 2B rows, or each of the two on its own half."""
         if self.sharing:
-            return parts[0](inputs.flatten(0, 1)).unflatten(0, (-1, 2))
+            return parts[0](inputs.flatten(0, 1)).view(len(inputs), 2, -1)
         return torch.stack([part(inputs[:, i]) for i, part in enumerate(parts)], 1)
 
 

@@ -43,11 +43,17 @@ def comparison_input(name: str, has_digits: bool) -> str:
     return name
 
 
+def posterior_probability(digits: Tensor) -> Tensor:
+    """Digit logits (..., 2, 10) -> P(first <= second), (...): the sum of p_i q_j over i <= j of the two posteriors."""
+    first, second = digits.softmax(-1).unbind(-2)
+    return (first.cumsum(-1) * second).sum(-1)
+
+
 def posterior_logit(digits: Tensor) -> Tensor:
     """Digit logits (..., 2, 10) -> log P(first <= second) - log P(first > second), (...).
 
-    Each digit's softmax is its posterior; the two are independent given the images, so
-    P(first <= second) = sum of p_i q_j over i <= j. No parameters, nothing to learn.
+    The logit of `posterior_probability`, formed from logarithms so that it stays exact where the probability is 0 or 1
+    to rounding. No parameters, nothing to learn.
     """
     log_posterior = digits.log_softmax(-1)
     joint = log_posterior[..., 0, :, None] + log_posterior[..., 1, None, :]  # (..., 10, 10): first by second

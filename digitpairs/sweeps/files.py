@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
 
 CONFIG, METRICS, CHECKPOINT, RESULT, FAILURE = "config.yaml", "metrics.csv", "checkpoint.ckpt", "result.json", "failure.json"
+
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # in C, where PyYAML was built with it
 
 
 def write_whole(path: Path, content: str) -> None:
@@ -27,7 +29,7 @@ def write_whole(path: Path, content: str) -> None:
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
     """The resolved config as yaml."""
-    write_whole(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(config)))
+    write_whole(folder / CONFIG, yaml.dump(config, Dumper=_DUMPER, sort_keys=False))
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

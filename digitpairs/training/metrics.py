@@ -7,7 +7,7 @@ from torch import Tensor
 
 from digitpairs.losses import PARTS
 from digitpairs.networks import Prediction
-from digitpairs.networks.heads import posterior_logit
+from digitpairs.networks.heads import posterior_probability
 
 
 def says_less_or_equal(comparison: Tensor) -> Tensor:
@@ -23,8 +23,8 @@ def error_rates(prediction: Prediction, digits: Tensor, target: Tensor) -> dict[
         wrong_digits = prediction.digits.argmax(-1) != digits
         wrong["digit1_error"], wrong["digit2_error"] = wrong_digits.unbind(1)
         wrong["digit_error"] = wrong_digits
-        wrong["posterior_error"] = says_less_or_equal(posterior_logit(prediction.digits.float())[:, None]) != target
-    return {name: 100 * each.double().mean().item() for name, each in wrong.items()}
+        wrong["posterior_error"] = (posterior_probability(prediction.digits.float()) > 0.5) != target
+    return {name: 100 * each.count_nonzero().item() / each.numel() for name, each in wrong.items()}
 
 
 class Tally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from digitpairs.checks import InvalidValue
 from digitpairs.data.batches import Chunk
 from digitpairs.data.sources import SIDE
 from digitpairs.losses import PARTS, LambdaWeighting, Weighting, check_fits, loss_parts
@@ -92,7 +93,7 @@ class PairComparison(LightningModule):
 
     def forward(self, images: Tensor) -> Prediction:
         """Pixels (B, 2, 14, 14) in [0, 1] -> Prediction."""
-        return self.network((images - self.mean) / self.std)
+        return self.network(self._normalised(images))
 
     def configure_optimizers(self) -> Optimizer | dict[str, Any]:
         weights = {"params": list(self.network.parameters())}
@@ -103,6 +104,8 @@ class PairComparison(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": self.schedule(optimizer, self._timing())}
 
     def on_fit_start(self) -> None:
+        if self.trainer.precision == "16-mixed":
+            raise InvalidValue("precision", "16-mixed", "a precision whose gradients need no scaling, such as bf16-mixed")
         datamodule = self.trainer.datamodule
         if hasattr(datamodule, "mean_and_std"):
             mean, std = datamodule.mean_and_std
@@ -118,18 +121,23 @@ class PairComparison(LightningModule):
         self._row |= {f"aux/{part}_weight": weight for part, weight in zip(PARTS, self.aux.current().tolist())}
 
     def training_step(self, batch: Any, batch_index: int) -> None:
-        """Train on each mini-batch of a chunk, or on an ordinary batch."""
+        """Train on each mini-batch of a chunk, or on an ordinary batch.
+
+        Lightning's wrapper of the optimiser counts the steps and its `manual_backward` calls hooks, which together take
+        a tenth of a small network's step: one step a chunk goes through the wrapper, so that `trainer.global_step` counts
+        chunks.
+        """
         optimizer = self.optimizers()
         scheduler = self.lr_schedulers() if self.schedule and self.schedule.interval == "step" else None
-        for images, digits, target in batch.minibatches() if isinstance(batch, Chunk) else [batch]:
+        for number, (images, digits, target) in enumerate(self._normalised_minibatches(batch)):
             draw_masks(self._dropouts, len(target), self._dropout_stream)
             self.aux.start_step(self._aux_stream)
-            prediction = self(images)
+            prediction = self.network(images)
             parts = loss_parts(prediction, digits, target)
             loss = self.aux(parts)
             optimizer.zero_grad()
-            self.manual_backward(loss)
-            optimizer.step()
+            loss.backward()
+            (optimizer.optimizer if number else optimizer).step()
             if scheduler:
                 scheduler.step()
             # Autocast keeps the weights that it casts until its context ends, which here outlives their update.
@@ -174,6 +182,18 @@ class PairComparison(LightningModule):
         prediction = self(batch[0])
         answer = {"less_or_equal": says_less_or_equal(prediction.comparison)}
         return answer if prediction.digits is None else answer | {"digits": prediction.digits.argmax(-1)}
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std
+
+    def _normalised_minibatches(self, batch: Any) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Of a chunk that nothing is done to, all at once; augmentation sees pixels, whose background is 0."""
+        if isinstance(batch, Chunk) and batch.transform is None:
+            images, *others = batch.batch
+            yield from batch._replace(batch=(self._normalised(images), *others)).minibatches()
+        else:
+            for images, *others in batch.minibatches() if isinstance(batch, Chunk) else [batch]:
+                yield self._normalised(images), *others
 
     def _record(self, split: str, tally: Tally) -> None:
         """Into the epoch's row, and where callbacks look for what they monitor.
