@@ -104,5 +104,5 @@ def _bounds(at_least: Any, at_most: Any) -> str:
     if at_least is None and at_most is None:
         return ""
     if at_most is None:
-        return f"of at least {at_least}"
-    return f"from {at_least} to {at_most}"
+        return f"of at least {at_least:g}"
+    return f"from {at_least:.10g} to {at_most:.10g}"

@@ -12,13 +12,14 @@ import re
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
 
 import hydra
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+import yaml
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from digitpairs.checks import DataError, DigitPairsWarning, InvalidValue, did_you_mean
@@ -115,19 +116,28 @@ def explained_errors() -> Iterator[None]:
 
 
 def explain(error: BaseException) -> str:
-    """One message for an error of the config: ours say it themselves, Hydra's and OmegaConf's are cleaned."""
-    if isinstance(error, (InvalidValue, DataError)):
-        return str(error)
+    """One message for an error of the config: ours say it themselves, Hydra's and OmegaConf's are said in our words."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return str(InvalidValue(group, name, f"one of {', '.join(error.options)}{did_you_mean(name, error.options)}"))
     cause = error
     while cause.__cause__ is not None and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__
     if isinstance(cause, OmegaConfBaseException) and "not in struct" in str(cause):
-        parent = cause.parent_node
-        accepted = [key for key in parent if key != "hydra"] if parent is not None else []
-        full_key = cause.full_key or str(cause.key)
-        return f"there is no key {full_key}: accepted here are {', '.join(accepted)}{did_you_mean(str(cause.key), accepted)}"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "\n  ".join(lines)
+        return str(_no_such_key(str(cause.full_key or cause.key), cause.parent_node or {}))
+    return "\n  ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
+def _no_such_key(full_key: str, siblings: Iterable) -> InvalidValue:
+    """Names the keys that there are and, since each choice of a group has keys of its own, the choices that have this one."""
+    section, _, key = full_key.rpartition(".")
+    given = [argument.partition("=")[2] for argument in sys.argv if argument.lstrip("+").startswith(f"{full_key}=")]
+    accepted = [str(name) for name in siblings if name not in ("hydra", "_target_")]
+    text = f"there is no such key; the keys here are {', '.join(accepted)}" if accepted else "there is no such key, nor any other here"
+    choices = [path.stem for path in sorted((CONF / section).glob("*.yaml")) if key in yaml.safe_load(path.read_text("utf-8"))]
+    if section and choices:
+        return InvalidValue(full_key, *given[:1] or ["?"], f"{text}, and {' or '.join(f'{section}={name}' for name in choices)} has {key}")
+    return InvalidValue(full_key, *given[:1] or ["?"], text + did_you_mean(key, accepted))
 
 
 def _show_own_warnings_plainly() -> None:

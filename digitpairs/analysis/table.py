@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 METRIC = "test/comparison_error"
-DIGIT_METRIC = "test/digit_error"
 CONFIDENCE = 0.95
 
 
@@ -29,7 +30,6 @@ class Row(NamedTuple):
     half_width: float  # of the mean's confidence interval, Student's t; nan below two runs
     best: tuple[float, int]  # error and seed
     worst: tuple[float, int]
-    digit_mean: float  # nan where there are no digit logits
     failures: int
     seconds: float  # of all its runs together
 
@@ -43,7 +43,7 @@ def read_rows(sweep: Path) -> list[Row]:
     for path in sweep.glob("*/seed=*/failure.json"):
         failures[path.parent.parent.name] += 1
     rows = [_row(*key, values, failures.pop(key[0], 0)) for key, values in results.items()]
-    rows += [_row(configuration, "-", [], count) for configuration, count in failures.items()]
+    rows += [_row(configuration, "", [], count) for configuration, count in failures.items()]
     return sorted(rows, key=lambda row: (math.isnan(row.mean), row.mean, row.configuration))
 
 
@@ -61,16 +61,16 @@ def mean_std_half_width(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def print_table(sweep: Path, console: Console) -> None:
-    """The table, and where the files are."""
+    """A table for each source of digits, and where the files are."""
     rows = read_rows(sweep)
-    console.print(_table(rows), soft_wrap=True)
+    for source in dict.fromkeys(row.source for row in rows):
+        console.print(_table(source, [row for row in rows if row.source == source]))
     console.print(f"Results: {sweep}", soft_wrap=True, highlight=False)
-    console.print(f"Curves: tensorboard --logdir {sweep}", soft_wrap=True, highlight=False)
+    console.print(f"Curves:  tensorboard --logdir {shlex.quote(str(sweep))}", soft_wrap=True, highlight=False)
 
 
 def _row(configuration: str, source: str, results: list[dict[str, Any]], failures: int) -> Row:
     ranked = sorted((result[METRIC], result["seed"]) for result in results)
-    digit = [result[DIGIT_METRIC] for result in results if DIGIT_METRIC in result]
     return Row(
         configuration,
         source,
@@ -78,29 +78,27 @@ def _row(configuration: str, source: str, results: list[dict[str, Any]], failure
         *mean_std_half_width([error for error, _ in ranked]),
         best=ranked[0] if ranked else (math.nan, -1),
         worst=ranked[-1] if ranked else (math.nan, -1),
-        digit_mean=statistics.fmean(digit) if digit else math.nan,
         failures=failures,
         seconds=sum(result["seconds"] for result in results),
     )
 
 
-def _table(rows: Sequence[Row]) -> Table:
-    table = Table(title="Test error of the comparison, %")
-    table.add_column("configuration", overflow="fold")
-    for name in ("data", "n", "mean", "std", "95% CI", "best (seed)", "worst (seed)", "digits", "failed", "s"):
+def _table(source: str, rows: Sequence[Row]) -> Table:
+    caption = f"{sum(row.seconds for row in rows):.0f} s of training in all"
+    title = f"Test error of the comparison, %, data: {source}" if source else "No run finished"
+    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("configuration", overflow="fold", min_width=11)
+    for name in ("n", "mean", "std", "95 % CI", "best (seed)", "worst (seed)", "failed"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
-            row.configuration,
-            row.source,
+            row.configuration.rpartition("-")[0],
             str(row.n),
             _per_cent(row.mean),
             _per_cent(row.std),
-            "-" if math.isnan(row.half_width) else f"{row.mean - row.half_width:.2f} to {row.mean + row.half_width:.2f}",
+            "-" if math.isnan(row.half_width) else f"{row.mean - row.half_width:.2f}-{row.mean + row.half_width:.2f}",
             *(f"{error:.2f} ({seed})" if row.n else "-" for error, seed in (row.best, row.worst)),
-            _per_cent(row.digit_mean),
             str(row.failures),
-            f"{row.seconds:.0f}",
         )
     return table
 

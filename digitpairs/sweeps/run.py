@@ -24,15 +24,19 @@ from digitpairs.checks import InvalidValue, boolean, choice, did_you_mean, integ
 from digitpairs.data import PairDataModule
 from digitpairs.sweeps import files
 from digitpairs.sweeps.jobs import Job, fingerprint
+from digitpairs.streams import check_seed
 from digitpairs.training import PairComparison
 
 _NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 
 
 def check(config: dict[str, Any]) -> None:
     """InvalidValue or DataError for a config that cannot be run; the digits are read, nothing is written."""
     check_trainer(config["trainer"])
+    for purpose, seed in config["seeds"].items():
+        check_seed(f"seeds.{purpose}", seed)
     with _naming("data"):
         _make(config["data"]).prepare_data()
     for section in ("model", "aux", "optimizer", "scheduler"):
@@ -107,12 +111,13 @@ def check_trainer(settings: dict[str, Any]) -> None:
         if key not in accepted:
             raise InvalidValue(f"trainer.{key}", value, f"an argument of Lightning's Trainer{did_you_mean(key, accepted)}")
     integer("trainer.max_epochs", settings["max_epochs"], at_least=1)
+    choice("trainer.accelerator", settings["accelerator"], ACCELERATORS)
     choice("trainer.precision", settings["precision"], PRECISIONS)
     boolean("trainer.deterministic", settings["deterministic"])
     try:
         make_trainer(settings)
     except (ValueError, TypeError, RuntimeError, pl.utilities.exceptions.MisconfigurationException) as fault:
-        raise InvalidValue("trainer", settings, f"what Lightning's Trainer takes, which says: {fault}") from fault
+        raise InvalidValue("trainer", "...", f"what Lightning's Trainer takes, which says: {fault}") from fault
 
 
 def versions() -> dict[str, str]:

@@ -47,7 +47,7 @@ def _run_to_files(job: Job, place: str) -> bool:
     """Run the job and write its result or its failure; returns whether it finished."""
     shutil.rmtree(job.folder, ignore_errors=True)  # a run that was cut short left no result; its events would stay
     job.folder.mkdir(parents=True)
-    label = f"[{place}] {job.configuration} seed={job.seed}"
+    label = f"[{place}] {job.configuration.rpartition('-')[0]} seed={job.seed}"
     try:
         result = run(job)
     except Diverged as fault:
