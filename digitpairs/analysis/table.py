@@ -84,11 +84,11 @@ def _row(configuration: str, source: str, results: list[dict[str, Any]], failure
 
 
 def _table(source: str, rows: Sequence[Row]) -> Table:
-    caption = f"{sum(row.seconds for row in rows):.0f} s of training in all"
+    caption = f"best and worst: error (seed); {sum(row.seconds for row in rows):.0f} s of runs in all"
     title = f"Test error of the comparison, %, data: {source}" if source else "No run finished"
     table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1))
-    table.add_column("configuration", overflow="fold", min_width=11)
-    for name in ("n", "mean", "std", "95 % CI", "best (seed)", "worst (seed)", "failed"):
+    table.add_column("configuration", overflow="fold", min_width=13)
+    for name in ("n", "mean", "std", "95 % CI", "best", "worst", "failed"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(

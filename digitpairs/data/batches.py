@@ -26,14 +26,15 @@ class Rows(Protocol[Batch]):
 class Chunk(NamedTuple):
     """Consecutive mini-batches as one tuple of tensors."""
 
-    batch: tuple  # of tensors with as many rows as the chunk has
+    batch: tuple  # a NamedTuple of tensors with as many rows as the chunk has
     batch_size: int
     transform: Callable | None  # what is done to each mini-batch when its turn comes
 
     def minibatches(self) -> Iterator[tuple]:
         """The mini-batches in order, (batch_size, ...) each but the last."""
+        make = type(self.batch)._make
         for part in zip(*(tensor.split(self.batch_size) for tensor in self.batch)):
-            yield self.transform(type(self.batch)(*part)) if self.transform else part
+            yield self.transform(make(part)) if self.transform else make(part)
 
 
 class TrainLoader(Generic[Batch]):

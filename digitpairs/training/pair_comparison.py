@@ -189,8 +189,8 @@ class PairComparison(LightningModule):
     def _normalised_minibatches(self, batch: Any) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Of a chunk that nothing is done to, all at once; augmentation sees pixels, whose background is 0."""
         if isinstance(batch, Chunk) and batch.transform is None:
-            images, *others = batch.batch
-            yield from batch._replace(batch=(self._normalised(images), *others)).minibatches()
+            pairs = batch.batch._replace(images=self._normalised(batch.batch.images))
+            yield from batch._replace(batch=pairs).minibatches()
         else:
             for images, *others in batch.minibatches() if isinstance(batch, Chunk) else [batch]:
                 yield self._normalised(images), *others

@@ -1,0 +1,68 @@
+"""What several tests need: small data of every kind, and the command line in this process."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    """The same number of threads for every test: bits depend on it."""
+    torch.set_num_threads(2)
+
+
+@pytest.fixture
+def global_generator_untouched():
+    """Fails the test if anything draws from torch's global generator."""
+    before = torch.random.get_rng_state()
+    yield
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    """An idx file by the format's description, with struct alone."""
+    header = struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+    path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+def write_mnist_like(folder: Path, train: int = 60, test: int = 40) -> Path:
+    """Four idx files of random images in torchvision's layout below `folder`."""
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for prefix, count in (("train", train), ("t10k", test)):
+        write_idx(raw / f"{prefix}-images-idx3-ubyte", random.integers(0, 256, (count, 28, 28)))
+        write_idx(raw / f"{prefix}-labels-idx1-ubyte", np.arange(count) % 10)
+    return folder
+
+
+@pytest.fixture
+def mnist_like(tmp_path: Path) -> Path:
+    return write_mnist_like(tmp_path / "data")
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """`command("model=mlp", ...)` runs train.py in this process with outputs in a temporary folder; gives (status, out, err)."""
+    from digitpairs.cli import main
+
+    def run(*arguments: str, output: Path | None = tmp_path / "outputs") -> tuple[int, str, str]:
+        place = [f"output={output}"] if output else []
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments, *place])
+        try:
+            main()
+            status = 0
+        except SystemExit as leave:
+            status = leave.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run

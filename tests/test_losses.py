@@ -1,0 +1,130 @@
+"""The loss's parts and their weights, against torch and against formulas worked by hand."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from digitpairs.checks import InvalidValue
+from digitpairs.losses import (
+    Coefficient,
+    ConvexWeighting,
+    DynamicWeightAverage,
+    FreeWeighting,
+    GammaWeighting,
+    LambdaWeighting,
+    NoAuxWeighting,
+    RandomWeighting,
+    UncertaintyWeighting,
+    loss_parts,
+)
+from digitpairs.networks import Prediction
+from digitpairs.streams import stream
+
+PARTS = torch.tensor([0.5, 0.7, 0.2])
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_parts_are_torchs_losses(outputs):
+    logits, comparison = torch.randn(8, 2, 10), torch.randn(8, outputs)
+    digits, target = torch.randint(10, (8, 2)), torch.randint(2, (8,))
+    two = comparison if outputs == 2 else torch.cat([torch.zeros(8, 1), comparison], 1)
+    expected = [F.cross_entropy(logits[:, 0], digits[:, 0]), F.cross_entropy(logits[:, 1], digits[:, 1]), F.cross_entropy(two, target)]
+    torch.testing.assert_close(loss_parts(Prediction(comparison, logits), digits, target), torch.stack(expected))
+    torch.testing.assert_close(loss_parts(Prediction(comparison, None), digits, target), expected[2][None])
+
+
+@pytest.mark.parametrize(
+    "weighting, expected",
+    [
+        (LambdaWeighting(0.8), 0.5 + 0.7 + 0.8 * 0.2),
+        (LambdaWeighting(**{"lambda": 0.8}), 0.5 + 0.7 + 0.8 * 0.2),
+        (GammaWeighting(0.3), 0.2 + 0.3 * (0.5 + 0.7)),
+        (ConvexWeighting(0.28), 0.28 * 0.5 + 0.28 * 0.7 + 0.44 * 0.2),
+        (FreeWeighting(1, 2, 3), 0.5 + 2 * 0.7 + 3 * 0.2),
+        (NoAuxWeighting(), 0.2),
+        (UncertaintyWeighting(), 0.5 + 0.7 + 0.2),
+        (DynamicWeightAverage(), 0.5 + 0.7 + 0.2),
+    ],
+)
+def test_the_weighted_sum(weighting, expected):
+    weighting.start_epoch(0, [])
+    weighting.start_step(stream(0, "aux"))
+    assert weighting(PARTS).item() == pytest.approx(expected)
+
+
+def test_no_aux_needs_no_digits():
+    assert NoAuxWeighting()(torch.tensor([0.3])).item() == pytest.approx(0.3)
+
+
+def test_uncertainty_learns_what_the_formula_says():
+    """With s free, sum exp(-s) L + s / 2 has its minimum at exp(-s) = 1 / (2 L)."""
+    weighting = UncertaintyWeighting()
+    optimizer = torch.optim.Adam(weighting.parameters(), lr=0.05)
+    for _ in range(2000):
+        optimizer.zero_grad()
+        weighting(PARTS).backward()
+        optimizer.step()
+    torch.testing.assert_close(weighting.current(), 1 / (2 * PARTS), rtol=1e-3, atol=0)
+    with torch.no_grad():
+        weighting.log_variance.fill_(-50)
+    assert weighting.current().tolist() == pytest.approx([math.exp(4)] * 3)
+
+
+def test_dynamic_weight_average_by_hand():
+    weighting = DynamicWeightAverage(temperature=2.0)
+    history = [torch.tensor([1.0, 1.0, 1.0]), torch.tensor([0.5, 1.0, 0.8])]
+    weighting.start_epoch(1, history[:1])
+    assert weighting.current().tolist() == [1, 1, 1]
+    weighting.start_epoch(2, history)
+    powers = [math.exp(ratio / 2) for ratio in (0.5, 1.0, 0.8)]
+    assert weighting.current().tolist() == pytest.approx([3 * power / sum(powers) for power in powers])
+
+
+def test_random_weights_follow_their_stream(global_generator_untouched):
+    def drawn(seed):
+        weighting, generator = RandomWeighting(), stream(seed, "aux")
+        draws = []
+        for _ in range(500):
+            weighting.start_step(generator)
+            draws.append(weighting.current().clone())
+        return torch.stack(draws)
+
+    one, same, other = drawn(0), drawn(0), drawn(1)
+    assert torch.equal(one, same) and not torch.equal(one, other)
+    torch.testing.assert_close(one.sum(1), torch.ones(500))
+    assert (one.mean(0) - 1 / 3).abs().max() < 0.05
+
+
+@pytest.mark.parametrize(
+    "schedule, values",
+    [
+        ("linear", [0.2, 0.4, 0.6, 0.8, 1.0, 1.0]),
+        ("switch", [0.2, 0.2, 0.2, 0.2, 1.0, 1.0]),
+        ("cosine", [0.2, 0.2 + 0.8 * (1 - math.cos(math.pi / 4)) / 2, 0.6, 0.2 + 0.8 * (1 - math.cos(3 * math.pi / 4)) / 2, 1.0, 1.0]),
+    ],
+)
+def test_coefficient_schedules(schedule, values):
+    coefficient = Coefficient("lambda", dict(schedule=schedule, start=0.2, end=1.0, epochs=4))
+    assert [coefficient.at(epoch) for epoch in range(6)] == pytest.approx(values)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: LambdaWeighting(-1), "lambda=-1 is not accepted: a number of at least 0"),
+        (lambda: LambdaWeighting("big"), "lambda=big"),
+        (lambda: LambdaWeighting(float("nan")), "lambda=nan"),
+        (lambda: ConvexWeighting(0.7), "c=0.7 is not accepted: a number from 0 to 0.5"),
+        (lambda: ConvexWeighting(dict(schedule="linear", start=0, end=0.6, epochs=3)), "c.end=0.6"),
+        (lambda: GammaWeighting(dict(schedule="steep", start=0, end=1, epochs=3)), "gamma.schedule=steep"),
+        (lambda: GammaWeighting(dict(start=0)), "gamma=.* a schedule with the keys"),
+        (lambda: FreeWeighting(1, -2, 1), "digit2=-2"),
+        (lambda: UncertaintyWeighting(0), "limit=0"),
+        (lambda: DynamicWeightAverage(-1), "temperature=-1"),
+    ],
+)
+def test_bad_weights_are_named(make, message):
+    with pytest.raises(InvalidValue, match=message):
+        make()

@@ -1,0 +1,201 @@
+"""Networks: sizes that reports state, torch's own initial values, and training under torch.func.vmap."""
+
+import copy
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from digitpairs.checks import InvalidValue
+from digitpairs.losses import LambdaWeighting, NoAuxWeighting, loss_parts
+from digitpairs.networks import CNNBody, JointNetwork, MLPBody, SiameseNetwork, create
+from digitpairs.networks.heads import posterior_logit, posterior_probability
+from digitpairs.networks.initialise import initialise
+from digitpairs.networks.layers import ACTIVATIONS, Dropout, draw_masks, dropout_layers
+from digitpairs.streams import stream
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def coukos(sharing: bool) -> SiameseNetwork:
+    body = CNNBody([32, 64], kernels=[3, 5], pools=[1, 4], hidden=[200])
+    return SiameseNetwork(body, sharing=sharing, comparison_input="logits", comparison_outputs=2)
+
+
+@pytest.mark.parametrize(
+    "make, count",
+    [
+        (lambda: coukos(sharing=True), 105_036),
+        (lambda: coukos(sharing=False), 210_030),
+        (lambda: JointNetwork(MLPBody([128, 64, 32, 256])), 69_345),  # wang's vanilla MLP
+        (lambda: JointNetwork(CNNBody([32, 64, 32], [3, 4, 3], [1, 1, 0], [2, 2, 1]), comparison_hidden=[512]), 69_313),
+    ],
+)
+def test_parameter_counts_of_the_reports(make, count):
+    assert parameters(make()) == count
+
+
+def test_initial_values_are_torchs_own_and_leave_the_global_generator_alone():
+    """A generator of the same seed, handed to us, draws what torch's constructors draw from the global one."""
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        theirs = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 4), nn.Linear(4, 2, bias=False))
+    before = torch.random.get_rng_state()
+    with torch.device("meta"):
+        ours = copy.deepcopy(theirs).to("meta")
+    initialise(ours.to_empty(device="cpu"), torch.Generator().manual_seed(5))
+    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values()))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_layer_without_a_rule_is_refused():
+    with pytest.raises(TypeError, match="no rule for the initial values of 0"):
+        create(lambda: nn.Sequential(nn.Bilinear(2, 2, 2)), stream(0, "weights"))
+
+
+BODIES = {
+    "mlp": lambda **options: MLPBody([24, 16], **options),
+    "cnn": lambda **options: CNNBody([4, 6], hidden=[12], **options),
+}
+STRUCTURES = {
+    "joint": lambda body, **options: JointNetwork(body, digit_head="joint", **options),
+    "joint, no digits": lambda body, **options: JointNetwork(body, **options),
+    "siamese": lambda body, **options: SiameseNetwork(body, **options),
+    "siamese, not shared": lambda body, **options: SiameseNetwork(body, sharing=False, **options),
+    "siamese, joint head": lambda body, **options: SiameseNetwork(body, digit_head="joint", digit_hidden=[8], **options),
+}
+
+
+def network_of(structure: str, body: str, seed: int = 0, dropout: float = 0.3, **options) -> nn.Module:
+    return create(lambda: STRUCTURES[structure](BODIES[body](dropout=dropout), comparison_hidden=[8], **options), stream(seed, "weights"))
+
+
+def loss_of(network, images, digits, target):
+    prediction = network(images)
+    parts = loss_parts(prediction, digits, target)
+    weighting = NoAuxWeighting() if prediction.digits is None else LambdaWeighting(0.8)
+    weighting.start_epoch(0, [])
+    return weighting(parts)
+
+
+@pytest.mark.parametrize("body, structure, batch_norm", list(itertools.product(BODIES, STRUCTURES, [False, True])))
+def test_an_array_of_networks_trains_under_vmap_as_each_by_itself(body, structure, batch_norm, global_generator_untouched):
+    members, batch = 3, 10
+    networks = [network_of(structure, body, seed, batch_norm=batch_norm) for seed in range(members)]
+    generator = stream(0, "data")
+    images = torch.rand(members, batch, 2, 14, 14, generator=generator)
+    digits = torch.randint(10, (members, batch, 2), generator=generator)
+    target = (digits[..., 0] <= digits[..., 1]).long()
+    for seed, network in enumerate(networks):
+        draw_masks(dropout_layers(network), batch, stream(seed, "dropout"))
+
+    values, buffers = stack_module_state(networks)
+    skeleton = copy.deepcopy(networks[0]).to("meta")
+
+    def one(values, buffers, images, digits, target):
+        class Called(nn.Module):
+            def forward(self, images):
+                return functional_call(skeleton, (values, buffers), (images,))
+
+        return loss_of(Called(), images, digits, target)
+
+    losses = vmap(one)(values, buffers, images, digits, target)
+    losses.sum().backward()
+    for i, network in enumerate(networks):
+        loss = loss_of(network, images[i], digits[i], target[i])
+        loss.backward()
+        torch.testing.assert_close(losses[i], loss, rtol=1e-5, atol=1e-6)
+        for name, parameter in network.named_parameters():
+            torch.testing.assert_close(values[name].grad[i], parameter.grad, rtol=1e-3, atol=1e-5)
+        for name, buffer in network.named_buffers():
+            torch.testing.assert_close(buffers[name][i], buffer, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("structure", ["siamese", "siamese, not shared"])
+def test_a_siamese_network_sees_each_image_by_itself(structure):
+    network = network_of(structure, "cnn").eval()
+    images = torch.rand(5, 2, 14, 14)
+    changed = images.clone()
+    changed[:, 1] = torch.rand(5, 14, 14)
+    before, after = network(images), network(changed)
+    assert torch.equal(before.digits[:, 0], after.digits[:, 0])
+    assert not torch.equal(before.digits[:, 1], after.digits[:, 1])
+    swapped = network(images.flip(1)).digits.flip(1)
+    assert torch.allclose(before.digits, swapped, atol=1e-6) == (structure == "siamese")
+
+
+@pytest.mark.parametrize("sees", ["logits", "probabilities", "onehot", "features", "posterior"])
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_what_the_comparison_sees(sees, outputs):
+    network = network_of("siamese", "mlp", dropout=0, comparison_input=sees, comparison_outputs=outputs)
+    images = torch.rand(6, 2, 14, 14)
+    comparison, digits = network(images)
+    assert comparison.shape == (6, 1 if sees == "posterior" else outputs) and digits.shape == (6, 2, 10)
+    seen = {
+        "logits": digits, "probabilities": F.softmax(digits, 2), "onehot": torch.eye(10)[digits.argmax(2)],
+        "features": network.bodies[0](images.view(12, 1, 14, 14)).view(6, 2, -1),
+    }.get(sees)  # fmt: skip
+    if seen is not None:
+        torch.testing.assert_close(comparison, network.comparison_part.layers(seen.reshape(6, -1)))
+    grads = torch.autograd.grad(comparison.sum(), [network.digit_parts[0][-1].weight], allow_unused=True)
+    assert (grads[0] is not None) == (sees in ("logits", "probabilities", "posterior"))
+
+
+def test_posterior_is_the_sum_over_all_pairs_of_digits():
+    digits = torch.randn(20, 2, 10, dtype=torch.float64) * 3
+    p, q = digits.softmax(-1).unbind(1)
+    by_hand = torch.stack([sum(p[:, i] * q[:, j] for i in range(10) for j in range(10) if i <= j)])[0]
+    torch.testing.assert_close(posterior_probability(digits), by_hand)
+    torch.testing.assert_close(posterior_logit(digits).sigmoid(), by_hand)
+    sure = torch.full((1, 2, 10), -200.0)
+    sure[0, 0, 9], sure[0, 1, 0] = 200.0, 200.0
+    logit = posterior_logit(sure.requires_grad_())
+    logit.sum().backward()
+    assert logit.item() < -300 and sure.grad.isfinite().all()
+
+
+def test_dropout_drops_the_share_and_keeps_the_mean():
+    layer = Dropout(0.3, 50)
+    layer.draw_mask(4000, stream(0, "dropout"))
+    assert set(layer.mask.unique().tolist()) == {0.0, torch.tensor(1.0).div(0.7).item()}
+    assert abs((layer.mask == 0).double().mean() - 0.3) < 4 * (0.3 * 0.7 / 200_000) ** 0.5
+    inputs = torch.rand(4000, 50)
+    assert torch.equal(layer(inputs), inputs * layer.mask) and torch.equal(layer.eval()(inputs), inputs)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_activation_pools_as_the_textbook_order_does(name):
+    network = create(lambda: JointNetwork(CNNBody([4], kernels=3, pools=2), activation=name), stream(0, "weights"))
+    images = torch.randn(3, 2, 14, 14)
+    textbook = F.max_pool2d(ACTIVATIONS[name]()(network.body[0](images)), 2).flatten(1)
+    torch.testing.assert_close(network.body(images), textbook)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (dict(body=CNNBody([4], kernels=15)), r"body.kernels=\[15\] is not accepted: at most 14 in layer 1"),
+        (dict(body=CNNBody([4, 4], kernels=3, pools=[6, 2])), r"body.kernels=\[3, 3\] is not accepted: at most 2 in layer 2"),
+        (dict(body=CNNBody([4], pools=13)), r"body.pools=\[13\] is not accepted: at most 12"),
+        (dict(body=CNNBody([])), "body.channels="),
+        (dict(body=CNNBody("abc")), "body.channels=abc"),
+        (dict(body=CNNBody([4, 4], kernels=[3])), r"body.kernels=\[3\] is not accepted: one whole number"),
+        (dict(body=MLPBody([8, 0])), r"body.hidden=\[8, 0\]"),
+        (dict(body=MLPBody([8], dropout=1)), "body.dropout=1"),
+        (dict(activation="swish"), "activation=swish is not accepted: one of relu"),
+        (dict(batch_norm="yes"), "batch_norm=yes is not accepted: true or false"),
+        (dict(sharing=1), "sharing=1"),
+        (dict(digit_head="both"), "digit_head=both"),
+        (dict(comparison_outputs=3), "comparison_outputs=3"),
+        (dict(comparison_input="pixels"), "comparison_input=pixels"),
+        (dict(digit_head="none"), "comparison_input=probabilities is not accepted: features"),
+    ],
+)
+def test_bad_settings_are_named(options, message):
+    with pytest.raises(InvalidValue, match=message):
+        SiameseNetwork(**{"body": MLPBody([8]), **options})

@@ -1,0 +1,145 @@
+"""Pairs, splits, batches and the disk."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from digitpairs.checks import DigitPairsWarning, InvalidValue
+from digitpairs.data import DiskDataModule, PairDataModule, draw_pairs
+from digitpairs.data.batches import CHUNK_ROWS, TrainLoader
+from digitpairs.data.disk import Points
+from digitpairs.data.sources import Digits
+from digitpairs.streams import PURPOSES, stream
+
+
+def digits_of(count: int) -> Digits:
+    """Images that show their own number, so that a pair tells which images it was made of."""
+    numbers = torch.arange(count)
+    images = torch.zeros(count, 28, 28, dtype=torch.uint8)
+    images[:, 0, 0], images[:, 0, 2] = (numbers % 256).byte(), (numbers // 256).byte()
+    return Digits(images, numbers % 10)
+
+
+def numbers_in(images: torch.Tensor) -> torch.Tensor:
+    return ((images[..., 0, 0] + 256 * images[..., 0, 1]) * 4 * 255).round().long()
+
+
+@settings(deadline=None, max_examples=40)
+@given(available=st.integers(2, 400), count=st.integers(1, 300), seed=st.integers(0, 2**32 - 1))
+def test_drawn_pairs(available, count, seed):
+    pairs = draw_pairs(digits_of(available), count, stream(seed, "data")).take(slice(None))
+    assert pairs.images.shape == (count, 2, 14, 14)
+    shown = numbers_in(pairs.images)
+    assert torch.equal(shown % 10, pairs.digits)
+    assert torch.equal(pairs.target, torch.tensor([int(a <= b) for a, b in pairs.digits.tolist()]))
+    a_pass = available // 2 if 2 * count > available else count
+    for first in range(0, count, a_pass):  # within a pass over the images, none occurs twice
+        block = shown[first : first + a_pass].flatten().tolist()
+        assert len(set(block)) == len(block)
+
+
+def test_prior_of_the_target():
+    """45 of 100 pairs of uniform digits have the first above the second."""
+    target = draw_pairs(digits_of(20_000), 10_000, stream(0, "data")).take(slice(None)).target
+    assert abs(target.double().mean().item() - 0.55) < 4 * math.sqrt(0.55 * 0.45 / 10_000)
+
+
+def test_streams_differ_by_seed_and_purpose_and_start_anew():
+    draws = {(seed, purpose): torch.rand(4, generator=stream(seed, purpose)).tolist() for seed in range(50) for purpose in PURPOSES}
+    assert len({tuple(draw) for draw in draws.values()}) == len(draws)
+    assert torch.rand(4, generator=stream(7, "order")).tolist() == draws[7, "order"]
+
+
+def test_the_same_seed_draws_the_same_pairs_and_another_does_not(mnist_like, global_generator_untouched):
+    def drawn(**settings):
+        module = PairDataModule("mnist", mnist_like, pairs=20, test_pairs=10, **settings)
+        module.setup()
+        order = next(iter(module.train_dataloader())).batch
+        return module.train_set.images, module.test_set.images, order.images
+
+    same = [torch.equal(a, b) for a, b in zip(drawn(seed=3), drawn(seed=3))]
+    other = [torch.equal(a, b) for a, b in zip(drawn(seed=3), drawn(seed=4))]
+    pinned = [torch.equal(a, b) for a, b in zip(drawn(seed=3), drawn(seed=3, order_seed=9))]
+    assert (same, other, pinned) == ([True] * 3, [False] * 3, [True, True, False])
+
+
+def test_folds_partition_the_pairs(mnist_like):
+    held_out, trained = [], []
+    for fold in range(3):
+        module = PairDataModule("mnist", mnist_like, pairs=20, folds=3, fold=fold)
+        module.setup()
+        held_out.append(module.validation_set.index)
+        trained.append(len(module.train_set.index))
+    whole = PairDataModule("mnist", mnist_like, pairs=20)
+    whole.setup()
+    assert torch.equal(torch.cat(held_out), whole.train_set.index)
+    assert sum(trained) == 2 * 20
+
+
+def test_validation_pairs_are_not_trained_on_and_not_normalised_by(mnist_like):
+    module = PairDataModule("mnist", mnist_like, pairs=20, validation=0.25)
+    module.setup()
+    assert (len(module.train_set.index), len(module.validation_set.index)) == (15, 5)
+    assert set(module.train_set.index.flatten().tolist()).isdisjoint(module.validation_set.index.flatten().tolist())
+    pixels = module.train_set.take(slice(None)).images.double()
+    mean, std = module.mean_and_std
+    assert (mean, std) == pytest.approx((pixels.mean().item(), pixels.std().item()), rel=1e-5)
+    assert PairDataModule("mnist", mnist_like, normalise=False).mean_and_std == (0, 1)
+
+
+def test_more_pairs_than_images_are_said(mnist_like):
+    module = PairDataModule("mnist", mnist_like, pairs=200)
+    with pytest.warns(DigitPairsWarning, match="200 training pairs need 400 distinct images, mnist has 60"):
+        module.setup()
+    assert len(module.train_set.index) == 200 and len(module.train_set.images) == 60
+
+
+def test_test_pairs_never_share_an_image(mnist_like):
+    module = PairDataModule("mnist", mnist_like, pairs=2)
+    module.prepare_data()
+    module.setup()
+    assert len(module.test_set.index.unique()) == 40  # all the test images there are
+    with pytest.raises(InvalidValue, match="test_pairs=21 is not accepted: at most 20"):
+        PairDataModule("mnist", mnist_like, test_pairs=21).prepare_data()
+
+
+@pytest.mark.parametrize("count, batch_size", [(10, 3), (10, 10), (10, 50), (25_000, 100), (3, 20_000)])
+def test_an_epoch_has_every_row_once_in_batches_of_the_size(count, batch_size):
+    numbers = Points(torch.arange(count), torch.zeros(count))
+    loader = TrainLoader(numbers, count, batch_size, stream(0, "order"))
+    epochs = [[batch.inputs for chunk in loader for batch in chunk.minibatches()] for _ in range(2)]
+    for batches in epochs:
+        assert [len(batch) for batch in batches] == [batch_size] * (count // batch_size) + [count % batch_size] * (count % batch_size > 0)
+        assert torch.equal(torch.cat(batches).sort().values, torch.arange(count))
+        assert len(batches) == loader.steps_per_epoch
+    assert count < 10 or not torch.equal(torch.cat(epochs[0]), torch.cat(epochs[1]))
+    assert len(loader) == len(list(loader)) and all(len(chunk.batch[0]) <= max(CHUNK_ROWS, batch_size) for chunk in loader)
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("source", "cifar"), ("pairs", 1), ("pairs", "many"), ("test_pairs", 0), ("validation", 1.0), ("validation", -0.1),
+        ("folds", 1), ("fold", 1), ("batch_size", 0), ("batch_size", 2.5), ("batch_size", True), ("normalise", 1),
+        ("seed", -1), ("seed", 2**32), ("order_seed", "x"),
+    ],
+)  # fmt: skip
+def test_bad_settings_are_named(key, value):
+    with pytest.raises(InvalidValue) as caught:
+        PairDataModule(**{key: value})
+    assert str(caught.value).startswith(f"{key}={value} is not accepted: ")
+
+
+def test_disk():
+    module = DiskDataModule(points=20_000, test_points=100, outside=-1, batch_size=64, seed=1)
+    module.setup()
+    inputs, target = module.train_set
+    inside = [math.hypot(x - 0.5, y - 0.5) < math.sqrt(0.5 / math.pi) for x, y in inputs.tolist()]
+    assert target.flatten().tolist() == [1.0 if each else -1.0 for each in inside]
+    assert abs(sum(inside) / len(inside) - 0.5) < 4 * 0.5 / math.sqrt(20_000)
+    assert sum(len(batch.target) for chunk in module.train_dataloader() for batch in chunk.minibatches()) == 20_000
+    with pytest.raises(InvalidValue, match="outside=2"):
+        DiskDataModule(outside=2)
