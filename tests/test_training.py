@@ -1,0 +1,253 @@
+"""PairComparison under Lightning: against a loop by hand, against torchmetrics, and against itself."""
+
+import csv
+import math
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+import torchmetrics
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from torch.utils.data import DataLoader, TensorDataset
+
+from digitpairs.checks import InvalidValue
+from digitpairs.data import PairDataModule
+from digitpairs.losses import DynamicWeightAverage, LambdaWeighting, NoAuxWeighting, UncertaintyWeighting
+from digitpairs.networks import CNNBody, JointNetwork, MLPBody, Prediction, SiameseNetwork, create
+from digitpairs.streams import stream
+from digitpairs.training import SGD, Adam, Cosine, Diverged, OneCycle, PairComparison
+from digitpairs.training.metrics import error_rates
+from tests.conftest import write_mnist_like
+
+pytestmark = pytest.mark.filterwarnings("ignore:Total length of `list`", "ignore:.*LeafSpec", "ignore:.*does not have many workers", "ignore:.*lr_scheduler.step")
+
+NETWORK = {
+    "_target_": "digitpairs.networks.SiameseNetwork",
+    "body": {"_target_": "digitpairs.networks.MLPBody", "hidden": [16], "dropout": 0.2},
+    "comparison_hidden": [8],
+}
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_mnist_like(tmp_path / "data", train=120, test=80)
+
+
+def module_of(data, **settings) -> PairDataModule:
+    return PairDataModule("mnist", data, **{"pairs": 50, "batch_size": 20, **settings})
+
+
+def trainer_for(epochs: int = 3, **settings) -> pl.Trainer:
+    quiet = dict(logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
+    return pl.Trainer(max_epochs=epochs, accelerator="cpu", devices=1, **{**quiet, **settings})
+
+
+def weights_after(model, datamodule, epochs: int = 3, **settings) -> dict[str, torch.Tensor]:
+    trainer_for(epochs, **settings).fit(model, datamodule)
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(one: dict, other: dict) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_fit_is_the_loop_that_one_would_write_by_hand(data):
+    """Same pairs, order and initial weights: same weights in float64, schedule by step, last batch smaller."""
+    model = PairComparison(SiameseNetwork(MLPBody([16])), LambdaWeighting(0.8), Adam(0.01), OneCycle(), seed=3)
+    by_hand = SiameseNetwork(MLPBody([16])).double()
+    by_hand.load_state_dict(model.network.state_dict())
+    datamodule = module_of(data, seed=3)
+    trainer_for(precision="64-true").fit(model, datamodule)
+
+    pairs, generator = datamodule.train_set.take(slice(None)), stream(3, "order")
+    mean, std = pairs.images.mean(), pairs.images.std()
+    optimizer = torch.optim.Adam(by_hand.parameters(), lr=0.01)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=9, cycle_momentum=False)
+    for _ in range(3):
+        losses = []
+        for rows in torch.randperm(50, generator=generator).split(20):
+            images, digits, target = ((pairs.images[rows].double() - mean) / std), pairs.digits[rows], pairs.target[rows]
+            comparison, logits = by_hand(images)
+            loss = F.cross_entropy(logits[:, 0], digits[:, 0]) + F.cross_entropy(logits[:, 1], digits[:, 1])
+            loss = loss + 0.8 * F.binary_cross_entropy_with_logits(comparison[:, 0], target.double())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+            losses.append(loss.item() * len(rows))
+    for name, value in by_hand.state_dict().items():
+        torch.testing.assert_close(model.network.state_dict()[name], value, rtol=1e-5, atol=1e-7)
+    assert model.history[-1]["train/loss"] == pytest.approx(sum(losses) / 50, rel=1e-5)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_error_rates_are_torchmetrics(outputs):
+    prediction = Prediction(torch.randn(200, outputs), torch.randn(200, 2, 10))
+    digits = torch.randint(10, (200, 2))
+    target = (digits[:, 0] <= digits[:, 1]).long()
+    rates = error_rates(prediction, digits, target)
+    says = prediction.comparison[:, 0].sigmoid() if outputs == 1 else prediction.comparison.softmax(1)[:, 1]
+    digit_accuracy = torchmetrics.Accuracy("multiclass", num_classes=10, average="micro")
+    expected = {
+        "comparison_error": torchmetrics.Accuracy("binary")(says, target),
+        "digit1_error": digit_accuracy(prediction.digits[:, 0], digits[:, 0]),
+        "digit2_error": digit_accuracy(prediction.digits[:, 1], digits[:, 1]),
+        "digit_error": digit_accuracy(prediction.digits.flatten(0, 1), digits.flatten()),
+    }
+    for name, accuracy in expected.items():
+        assert rates[name] == pytest.approx(100 * (1 - accuracy.item()), abs=1e-4)
+
+
+def test_equal_config_equal_bits_whatever_ran_before(data, global_generator_untouched):
+    def run(seed, **settings):
+        return weights_after(PairComparison(NETWORK, seed=seed), module_of(data, seed=seed, **settings))
+
+    first = run(0)
+    other = run(1)
+    augmented = run(0, augmentation={"shift": 1, "swap": 0.5})
+    with torch.random.fork_rng():
+        torch.manual_seed(99)
+        again = run(0)
+    assert same(first, again) and not same(first, other) and not same(first, augmented)
+
+
+def test_each_stream_can_be_pinned(data):
+    def initial(**seeds):
+        return PairComparison(NETWORK, **seeds).state_dict()
+
+    assert same(initial(seed=0), initial(seed=5, weights_seed=0))
+    assert not same(initial(seed=0), initial(seed=5, dropout_seed=0))
+    one, other = (weights_after(PairComparison(NETWORK, seed=0, dropout_seed=d), module_of(data), 1) for d in (0, 1))
+    assert not same(one, other)
+
+
+def test_a_checkpoint_rebuilds_the_model_and_its_predictions(data, tmp_path):
+    aux = {"_target_": "digitpairs.losses.UncertaintyWeighting"}
+    model, datamodule = PairComparison(NETWORK, aux, seed=2), module_of(data)
+    trainer = trainer_for()
+    trainer.fit(model, datamodule)
+    trainer.save_checkpoint(tmp_path / "run.ckpt")
+    loaded = PairComparison.load_from_checkpoint(tmp_path / "run.ckpt", weights_only=True)
+    images = datamodule.test_set.take(slice(None)).images
+    model.eval(), loaded.eval()
+    assert all(torch.equal(a, b) for a, b in zip(model(images), loaded(images)))
+    ours, theirs = (trainer_for().predict(each, module_of(data)) for each in (model, loaded))
+    assert torch.equal(ours[0]["less_or_equal"], theirs[0]["less_or_equal"]) and torch.equal(ours[0]["digits"], theirs[0]["digits"])
+    assert torch.equal(ours[0]["less_or_equal"], (model(images).comparison[:, 0] > 0).long())
+
+
+def test_objects_are_given_again_when_loading(data, tmp_path):
+    trainer, network = trainer_for(1), SiameseNetwork(CNNBody([3]))
+    trainer.fit(PairComparison(network), module_of(data))
+    trainer.save_checkpoint(tmp_path / "run.ckpt")
+    loaded = PairComparison.load_from_checkpoint(tmp_path / "run.ckpt", network=SiameseNetwork(CNNBody([3])))
+    assert same(network.state_dict(), loaded.network.state_dict())
+
+
+def test_ordinary_loaders_do_as_well(data):
+    datamodule = module_of(data)
+    datamodule.setup()
+    loader = DataLoader(TensorDataset(*datamodule.train_set.take(slice(None))), batch_size=20)
+    model = PairComparison(NETWORK, optimizer=Adam(0.01), scheduler=OneCycle())
+    trainer_for(8, log_every_n_steps=1).fit(model, loader, loader)
+    assert len(model.history) == 8 and model.mean == 0 and model.std == 1
+    assert model.history[-1]["train/loss"] < model.history[0]["train/loss"]
+    assert {"validation/comparison_error", "validation/loss"} <= set(model.history[0])
+
+
+def test_callbacks_find_what_they_monitor(data, tmp_path):
+    stop = EarlyStopping("validation/comparison_loss", stopping_threshold=1000.0)  # met in the first epoch
+    keep = ModelCheckpoint(tmp_path / "kept", monitor="validation/comparison_loss", save_top_k=1)
+    model = PairComparison(SiameseNetwork(MLPBody([16])), optimizer=SGD(0.05))
+    trainer = trainer_for(9, callbacks=[stop, keep], enable_checkpointing=True)
+    trainer.fit(model, module_of(data, validation=0.2))
+    assert keep.best_model_path and trainer.current_epoch == 1
+    assert trainer.validate(model, module_of(data, validation=0.2), verbose=False)[0]["validation/loss"] > 0
+
+
+@pytest.mark.parametrize("aux, learned", [(UncertaintyWeighting(), True), (DynamicWeightAverage(), False)])
+def test_moving_weights_move_and_are_recorded(data, aux, learned):
+    model = PairComparison(SiameseNetwork(MLPBody([16])), aux, Adam(0.01, weight_decay=0.1))
+    trainer_for(4).fit(model, module_of(data))
+    assert model.history[0]["aux/comparison_weight"] == 1
+    assert model.history[3]["aux/comparison_weight"] != 1
+    assert (len(trainer_groups(model)) == 2) == learned and trainer_groups(model)[-1]["weight_decay"] == (0 if learned else 0.1)
+
+
+def trainer_groups(model):
+    return model.optimizers(use_pl_optimizer=False).param_groups
+
+
+def test_no_aux_leaves_the_digits_to_chance_and_needs_no_head(data):
+    model = PairComparison(JointNetwork(MLPBody([16])), NoAuxWeighting(), Adam(0.01))
+    trainer = trainer_for(2)
+    trainer.fit(model, module_of(data))
+    tested = trainer.test(model, module_of(data), verbose=False)[0]
+    assert set(tested) == {"test/loss", "test/comparison_loss", "test/comparison_error"}
+    with pytest.raises(InvalidValue, match="aux=none"):
+        PairComparison(JointNetwork(MLPBody([16])))
+
+
+def test_divergence_names_epoch_and_value(data):
+    model = PairComparison(SiameseNetwork(MLPBody([16])), optimizer=SGD(1e12))
+    with pytest.raises(Diverged, match="the loss became nan in epoch [01]"):
+        trainer_for(5).fit(model, module_of(data))
+
+
+def test_bf16_trains_on_fresh_weights_each_step(data):
+    """Autocast's cache of cast weights must not outlive an update: half a fit in bf16 stays near the one in float32."""
+    losses = {}
+    for precision in ("32-true", "bf16-mixed"):
+        model = PairComparison(NETWORK | {"body": NETWORK["body"] | {"dropout": 0}}, optimizer=Adam(0.01))
+        trainer_for(6, precision=precision).fit(model, module_of(data, batch_size=5))
+        losses[precision] = model.history[-1]["train/loss"]
+    first = model.history[0]["train/loss"]
+    assert abs(losses["bf16-mixed"] - losses["32-true"]) < 0.2 * (first - losses["32-true"])
+
+
+def test_scaled_gradients_are_refused():
+    model = PairComparison(NETWORK)
+    trainer = trainer_for(1)
+    model.trainer = trainer
+    trainer.strategy.precision_plugin.precision = "16-mixed"
+    with pytest.raises(InvalidValue, match="precision=16-mixed"):
+        model.on_fit_start()
+
+
+def test_schedules_and_rates_are_recorded(data):
+    model = PairComparison(SiameseNetwork(MLPBody([4])), optimizer=SGD(0.1), scheduler=Cosine())
+    trainer_for(4).fit(model, module_of(data))
+    expected = [0.1 * (1 + math.cos(math.pi * epoch / 4)) / 2 for epoch in range(4)]
+    assert [row["learning_rate"] for row in model.history] == pytest.approx(expected)
+
+
+def test_events_and_metrics_hold_the_history(data, tmp_path):
+    """What TensorBoard's own reader finds is what the model recorded."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from digitpairs.sweeps import files
+    from digitpairs.sweeps.run import EventsLogger
+
+    logger = EventsLogger(tmp_path, name="", version="")
+    model = PairComparison(NETWORK)
+    trainer = trainer_for(3, logger=logger, log_every_n_steps=1)
+    trainer.fit(model, module_of(data, validation=0.2))
+    trainer.test(model, module_of(data), verbose=False)
+    logger.experiment.close()
+    files.write_metrics(tmp_path, model.history)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    with (tmp_path / files.METRICS).open() as file:
+        rows = list(csv.DictReader(file))
+    for name in model.history[0]:
+        if name != "epoch":
+            recorded = [row[name] for row in model.history]
+            assert [event.value for event in events.Scalars(name)] == pytest.approx(recorded, rel=1e-6)
+            assert [float(row[name]) for row in rows] == pytest.approx(recorded)
+    assert events.Scalars("test/comparison_error") and len(list(tmp_path.glob("events*"))) == 1
+
+
+def test_create_is_what_a_config_does():
+    model = PairComparison(NETWORK, seed=7)
+    network = create(lambda: SiameseNetwork(MLPBody([16], 0.2), comparison_hidden=[8]), stream(7, "weights"))
+    assert same(network.state_dict(), model.network.state_dict())
