@@ -119,7 +119,8 @@ def test_one_divergence_harms_no_other_run(command, tmp_path):
     assert (len(results), len(failures)) == (2, 2)
     failure = json.loads(failures[0].read_text())
     assert failure["epoch"] in (0, 1) and "nan" in failure["reason"]
-    assert [line.split()[-1] for line in out.splitlines() if line.startswith("  siamese_mlp")] == ["0", "2"]
+    rows = [line.split() for line in out.splitlines() if line.startswith("  siamese_mlp")]
+    assert [(row[1], row[-1]) for row in rows] == [("2", "0"), ("0", "2")]
 
 
 def test_an_exception_in_one_run_is_one_failed_row(command, tmp_path, monkeypatch):

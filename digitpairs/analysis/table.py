@@ -87,20 +87,29 @@ def _table(source: str, rows: Sequence[Row]) -> Table:
     caption = f"best and worst: error (seed); {sum(row.seconds for row in rows):.0f} s of runs in all"
     title = f"Test error of the comparison, %, data: {source}" if source else "No run finished"
     table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1))
-    table.add_column("configuration", overflow="fold", min_width=13)
-    for name in ("n", "mean", "std", "95 % CI", "best", "worst", "failed"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row.configuration.rpartition("-")[0],
-            str(row.n),
-            _per_cent(row.mean),
-            _per_cent(row.std),
-            "-" if math.isnan(row.half_width) else f"{row.mean - row.half_width:.2f}-{row.mean + row.half_width:.2f}",
-            *(f"{error:.2f} ({seed})" if row.n else "-" for error, seed in (row.best, row.worst)),
-            str(row.failures),
-        )
+    table.add_column("config", overflow="fold")  # the one column that gives way on a narrow terminal
+    cells = [_cells(row) for row in rows]
+    for place, name in enumerate(("n", "mean", "std", "95 % CI", "best", "worst", "failed")):
+        table.add_column(name, justify="right", min_width=max(len(name), *(len(each[place]) for each in cells)))
+    for row, each in zip(rows, cells):
+        table.add_row(_display_name(row.configuration), *each)
     return table
+
+
+def _cells(row: Row) -> list[str]:
+    return [
+        str(row.n),
+        _per_cent(row.mean),
+        _per_cent(row.std),
+        "-" if math.isnan(row.half_width) else f"± {row.half_width:.2f}",
+        *(f"{error:.2f} ({seed})" if row.n else "-" for error, seed in (row.best, row.worst)),
+        str(row.failures),
+    ]
+
+
+def _display_name(configuration: str) -> str:
+    """Without the digest."""
+    return configuration.rpartition("-")[0]
 
 
 def _per_cent(value: float) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -166,7 +167,7 @@ class PairComparison(LightningModule):
         self._evaluation.add(prediction, digits, target, parts, self.aux(parts))
 
     def on_validation_epoch_end(self) -> None:
-        if self.trainer.validating:
+        if self.trainer.state.fn == TrainerFn.VALIDATING:  # `trainer.validating` is true within a fit as well
             self.log_dict(_prefixed("validation", self._evaluation.measure()))
         elif not self.trainer.sanity_checking:
             self._record("validation", self._evaluation)

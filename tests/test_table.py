@@ -1,0 +1,52 @@
+"""The table out of files, against numpy and scipy."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import scipy.stats
+from rich.console import Console
+
+from digitpairs.analysis.table import mean_std_half_width, print_table, read_rows
+
+
+def write(sweep, configuration, seed, error, source="mnist"):
+    folder = sweep / f"{configuration}-12345678" / f"seed={seed}"
+    folder.mkdir(parents=True)
+    result = {"seed": seed, "source": source, "test/comparison_error": error, "seconds": 2.0}
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+@pytest.mark.parametrize("n", [2, 5, 40])
+def test_mean_std_and_interval(n):
+    values = np.random.default_rng(0).normal(5, 1, n)
+    mean, std, half = mean_std_half_width(values.tolist())
+    low, high = scipy.stats.t.interval(0.95, n - 1, values.mean(), scipy.stats.sem(values))
+    assert (mean, std, mean - half, mean + half) == pytest.approx((values.mean(), values.std(ddof=1), low, high))
+
+
+def test_sources_are_never_averaged_and_rows_are_ordered(tmp_path):
+    for seed, error in enumerate([3.0, 5.0, 4.0]):
+        write(tmp_path, "a", seed, error)
+    write(tmp_path, "b", 0, 2.0)
+    write(tmp_path, "a", 7, 9.0, source="digits")
+    failed = tmp_path / "b-12345678" / "seed=4"
+    failed.mkdir()
+    (failed / "failure.json").write_text("{}")
+    rows = {(row.configuration, row.source): row for row in read_rows(tmp_path)}
+    assert [key[0][0] for key in rows] == ["b", "a", "a"]
+    assert rows["a-12345678", "mnist"][2:5] == (3, 4.0, 1.0)
+    assert (rows["a-12345678", "mnist"].best, rows["a-12345678", "mnist"].worst) == ((3.0, 0), (5.0, 1))
+    assert rows["a-12345678", "digits"].n == 1 and rows["b-12345678", "mnist"].failures == 1
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_every_number_is_shown_on_a_narrow_terminal(tmp_path, width):
+    for seed in range(3):
+        write(tmp_path, "siamese_cnn,optimizer.lr=0.00001,model.body.dropout=0.25", seed, 10.25 + seed)
+    console = Console(width=width, record=True, file=io.StringIO())
+    print_table(tmp_path, console)
+    text = console.export_text()
+    for number in ("11.25", "1.00", "± 2.48", "10.25 (0)", "12.25 (2)", "data: mnist", "6 s"):
+        assert number in text
