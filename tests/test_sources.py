@@ -2,6 +2,8 @@
 
 import gzip
 import shutil
+import threading
+from urllib.error import HTTPError
 
 import numpy as np
 import pytest
@@ -102,9 +104,26 @@ def test_a_download_that_breaks_off_leaves_nothing_that_looks_whole(tmp_path, mo
 
 
 def test_a_host_that_never_answers_is_given_up(monkeypatch):
+    released = threading.Event()
+
+    def hang(*_, **__):
+        released.wait()
+        raise OSError("too late")
+
     monkeypatch.setattr(sources, "CONNECT_SECONDS", 0.05)
-    monkeypatch.setattr(sources.urllib.request, "urlopen", lambda *_, **__: sources.threading.Event().wait(1))
+    monkeypatch.setattr(sources.urllib.request, "urlopen", hang)
     assert not sources._answers("http://nowhere.invalid/")
+    released.set()
+
+
+@pytest.mark.parametrize("fault, answers", [(OSError("no route"), False), (HTTPError("", 403, "no listing", None, None), True)])
+def test_a_refusal_is_an_answer_and_no_route_is_none(monkeypatch, fault, answers):
+    def refuse(*_, **__):
+        raise fault
+
+    monkeypatch.setattr(sources, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(sources.urllib.request, "urlopen", refuse)
+    assert sources._answers("http://nowhere.invalid/") == answers
 
 
 def test_digits_are_scikit_learns():
