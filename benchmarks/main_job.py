@@ -30,7 +30,7 @@ from hydra import compose, initialize_config_dir  # noqa: E402
 
 from digitpairs.data import sources  # noqa: E402
 from digitpairs.sweeps import files  # noqa: E402
-from digitpairs.sweeps.jobs import plan_jobs  # noqa: E402
+from digitpairs.sweeps.jobs import Asked, plan_jobs  # noqa: E402
 from digitpairs.sweeps.run import run  # noqa: E402
 
 CASES = {"siamese_mlp": 50, "siamese_cnn": 100}  # batch sizes
@@ -45,7 +45,7 @@ def this_project(source, name: str, batch_size: int, epochs: int, seeds: range, 
                 f"model={name}", f"data.batch_size={batch_size}", f"trainer.max_epochs={epochs}", "trainer.accelerator=cpu",
                 f"data.source={source.name}", f"output={folder}", f"seed={seed}",
             ]  # fmt: skip
-            composed.append((compose("config", overrides=overrides, return_hydra_config=True), overrides))
+            composed.append(Asked(compose("config", overrides=overrides), overrides, name))
 
     def execute() -> None:
         for job in plan_jobs(composed):

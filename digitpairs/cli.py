@@ -18,6 +18,7 @@ from pathlib import Path
 
 import hydra
 import yaml
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -25,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from digitpairs.checks import DataError, DigitPairsWarning, InvalidValue, did_you_mean
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
-_NUMBER = r"-?\d+(?:\.\d+)?"
+_NUMBER = r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(?:\.\.({_NUMBER}))?")
 _FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's own switch: let exceptions out instead of printing them
 _WANTS_TRACEBACKS = os.environ.get(_FULL_ERROR) == "1"
@@ -43,10 +44,11 @@ def main() -> None:
 def _run_once(config: DictConfig) -> None:
     """What Hydra calls without -m; with -m it calls the launcher in hydra_plugins."""
     with explained_errors():
-        from digitpairs.sweeps import run_sweep
+        from digitpairs.sweeps import Asked, run_sweep
 
-        overrides = list(hydra.core.hydra_config.HydraConfig.get().overrides.task)
-        sys.exit(run_sweep([(config, overrides)]))
+        hydra_config = HydraConfig.get()
+        asked = Asked(config, list(hydra_config.overrides.task), hydra_config.runtime.choices.model)
+        sys.exit(run_sweep([asked]))
 
 
 def mend_arguments(arguments: list[str]) -> list[str]:
@@ -58,6 +60,8 @@ def mend_arguments(arguments: list[str]) -> list[str]:
     """
     multirun = [argument for argument in arguments if argument in ("-m", "--multirun")]
     rest = [argument for argument in arguments if argument not in multirun]
+    if multirun and any(argument in ("--cfg", "-c") or argument.startswith("--cfg=") for argument in rest):
+        raise InvalidValue(multirun[0], "given", "no -m with --cfg, which shows a single config")
     refuse_duplicates(rest)
     return multirun[:1] + [expand_range(argument) for argument in rest]
 
@@ -79,18 +83,18 @@ def expand_range(argument: str) -> str:
     items = value.split(",")
     if argument.startswith("-") or not any(_RANGE.fullmatch(item) for item in items):
         return argument
-    if len(items) == 1 and "." not in value.replace("..", ""):
+    if len(items) == 1 and not re.search(r"[eE]|\d\.\d", value):
         first, last, step = _ends(key, value)
         return f"{key}{equals}range({first},{last + 1}{f',{step}' if step != 1 else ''})"
-    numbers = [str(number) for item in items for number in _range_numbers(key, item)]
+    numbers = [number for item in items for number in _range_numbers(key, item)]
     return f"{key}{equals}{','.join(numbers)}"
 
 
-def _range_numbers(key: str, item: str) -> list[Decimal | str]:
+def _range_numbers(key: str, item: str) -> list[str]:
     if not _RANGE.fullmatch(item):
         return [item]
     first, last, step = _ends(key, item)
-    return [first + step * i for i in range(int((last - first) / step) + 1)]
+    return [format(first + step * i, "f") for i in range(int((last - first) / step) + 1)]
 
 
 def _ends(key: str, item: str) -> tuple[Decimal, Decimal, Decimal]:

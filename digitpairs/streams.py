@@ -12,9 +12,9 @@ import torch
 
 from digitpairs.checks import integer
 
-# "data" draws the pairs (and so the split) or the points, "weights" the initial weights, "order" the order of the mini-batches;
+# "data" draws the training pairs (and so the split) or points, "test" those of the test, "weights" the initial weights, "order" the order of the mini-batches;
 # "augmentation", "dropout" and "aux" (random loss weights) draw once a mini-batch.
-PURPOSES = ("data", "weights", "order", "augmentation", "dropout", "aux")
+PURPOSES = ("data", "test", "weights", "order", "augmentation", "dropout", "aux")
 
 MAX_SEED = 2**32 - 1  # torch's Mersenne Twister starts from 32 bits
 

@@ -48,8 +48,8 @@ def test_bounds_hold_and_are_reached():
 def test_elastic_is_smooth_and_bounded():
     still = Augmentation().draw_grid(1, 14, stream(0, "augmentation"))
     field = (Augmentation(elastic=2).draw_grid(200, 14, stream(0, "augmentation")) - still) * 7
-    assert 1 < field.abs().max() < 3  # bicubic interpolation overshoots its nodes a little
-    assert field.diff(dim=1).abs().max() < 2.5
+    assert 1.9 < field.abs().max() <= 2 + 1e-5
+    assert field.diff(dim=1).abs().max() <= 2 * 2 * 3 / 13 + 1e-5  # from one end to the other over a third of the image
 
 
 def test_nothing_asked_changes_nothing():

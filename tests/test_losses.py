@@ -67,9 +67,23 @@ def test_uncertainty_learns_what_the_formula_says():
         weighting(PARTS).backward()
         optimizer.step()
     torch.testing.assert_close(weighting.current(), 1 / (2 * PARTS), rtol=1e-3, atol=0)
-    with torch.no_grad():
-        weighting.log_variance.fill_(-50)
-    assert weighting.current().tolist() == pytest.approx([math.exp(4)] * 3)
+
+
+def test_uncertainty_comes_back_from_its_limit():
+    weighting = UncertaintyWeighting(limit=1.0)
+    optimizer = torch.optim.Adam(weighting.parameters(), lr=0.05)
+
+    def learn(loss):
+        for _ in range(300):
+            weighting.start_step(stream(0, "aux"))
+            optimizer.zero_grad()
+            weighting(torch.full((3,), loss)).backward()
+            optimizer.step()
+        weighting.start_step(stream(0, "aux"))
+        return weighting.current().tolist()
+
+    assert learn(0.001) == pytest.approx([math.e] * 3)
+    assert learn(5.0) == pytest.approx([1 / math.e] * 3)
 
 
 def test_dynamic_weight_average_by_hand():
@@ -80,6 +94,8 @@ def test_dynamic_weight_average_by_hand():
     weighting.start_epoch(2, history)
     powers = [math.exp(ratio / 2) for ratio in (0.5, 1.0, 0.8)]
     assert weighting.current().tolist() == pytest.approx([3 * power / sum(powers) for power in powers])
+    weighting.start_epoch(3, [torch.zeros(3), torch.tensor([0.0, 1.0, 2.0])])
+    assert weighting.current().isfinite().all()
 
 
 def test_random_weights_follow_their_stream(global_generator_untouched):
@@ -88,13 +104,14 @@ def test_random_weights_follow_their_stream(global_generator_untouched):
         draws = []
         for _ in range(500):
             weighting.start_step(generator)
-            draws.append(weighting.current().clone())
+            draws.append(weighting.weights.clone())
         return torch.stack(draws)
 
     one, same, other = drawn(0), drawn(0), drawn(1)
     assert torch.equal(one, same) and not torch.equal(one, other)
     torch.testing.assert_close(one.sum(1), torch.ones(500))
     assert (one.mean(0) - 1 / 3).abs().max() < 0.05
+    assert RandomWeighting().eval()(PARTS).item() == pytest.approx(sum(PARTS.tolist()) / 3)
 
 
 @pytest.mark.parametrize(

@@ -91,8 +91,8 @@ def _table(source: str, rows: Sequence[Row]) -> Table:
     cells = [_cells(row) for row in rows]
     for place, name in enumerate(("n", "mean", "std", "95 % CI", "best", "worst", "failed")):
         table.add_column(name, justify="right", min_width=max(len(name), *(len(each[place]) for each in cells)))
-    for row, each in zip(rows, cells):
-        table.add_row(_display_name(row.configuration), *each)
+    for name, each in zip(_display_names([row.configuration for row in rows]), cells):
+        table.add_row(name, *each)
     return table
 
 
@@ -107,9 +107,10 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
-def _display_name(configuration: str) -> str:
-    """Without the digest."""
-    return configuration.rpartition("-")[0]
+def _display_names(configurations: Sequence[str]) -> list[str]:
+    """Without the digests, unless two would look the same: a long name is cut before its digest."""
+    short = [configuration.rpartition("-")[0] for configuration in configurations]
+    return short if len(set(short)) == len(short) else list(configurations)
 
 
 def _per_cent(value: float) -> str:

@@ -22,7 +22,7 @@ class Augmentation:
         rotation: largest rotation either way, degrees.
         scale: largest relative change of size, from 0 to below 1.
         shear: largest shear along x either way, degrees, below 90.
-        elastic: largest displacement of a smooth random field (after Simard, Steinkraus and Platt 2003), pixels.
+        elastic: largest displacement along each axis of a smooth random field (after Simard, Steinkraus and Platt 2003), pixels.
         swap: probability that the two images change places, 0 to 1; the target then follows from the classes, so
             that a tie stays a tie.
 
@@ -65,6 +65,10 @@ class Augmentation:
 
     def draw_grid(self, count: int, side: int, generator: torch.Generator) -> Tensor:
         """For each image, where each pixel is fetched from: (count, side, side, 2), x and y, -1 to 1 over the image."""
+        with torch.autocast("cpu", enabled=False):  # bf16 would misplace pixels, and a GPU's run would draw other grids
+            return self._draw_grid(count, side, generator)
+
+    def _draw_grid(self, count: int, side: int, generator: torch.Generator) -> Tensor:
         uniform = torch.rand(5, count, generator=generator) * 2 - 1
         pixel = 2 / side
         theta = affine(
@@ -76,7 +80,7 @@ class Augmentation:
         grid = F.affine_grid(theta, (count, 1, side, side), align_corners=False)
         if self.elastic:
             nodes = torch.rand(count, 2, _COARSE, _COARSE, generator=generator) * 2 - 1
-            field = F.interpolate(nodes, (side, side), mode="bicubic", align_corners=True)
+            field = F.interpolate(nodes, (side, side), mode="bilinear", align_corners=True)
             grid = grid + field.permute(0, 2, 3, 1) * self.elastic * pixel
         return grid
 

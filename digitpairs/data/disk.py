@@ -72,9 +72,8 @@ class DiskDataModule(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Draw the points; the same ones each time, whatever the stage."""
         if self.train_set is None:
-            generator = stream(self.seed, "data")
-            self.train_set = draw_points(self.points, generator, self.outside)
-            self.test_set = draw_points(self.test_points, generator, self.outside)
+            self.train_set = draw_points(self.points, stream(self.seed, "data"), self.outside)
+            self.test_set = draw_points(self.test_points, stream(self.seed, "test"), self.outside)
 
     def train_dataloader(self) -> TrainLoader:
         return TrainLoader(self.train_set, self.points, self.batch_size, stream(self.order_seed, "order"))

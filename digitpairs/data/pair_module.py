@@ -15,6 +15,7 @@ from digitpairs.data import sources
 from digitpairs.data.augmentation import Augmentation
 from digitpairs.data.batches import EvaluationLoader, TrainLoader
 from digitpairs.data.pairs import PairSet, draw_pairs
+from digitpairs.data.sources import Digits
 from digitpairs.streams import check_seed, stream
 
 COURSE_TEST_PAIRS = 1000
@@ -97,13 +98,9 @@ class PairDataModule(LightningDataModule):
                 DigitPairsWarning,
                 stacklevel=2,
             )
-        generator = stream(self.seed, "data")
-        drawn = draw_pairs(source.train, self.pairs, generator)
-        rows = torch.arange(self.pairs)
-        held_out = (rows >= self.held_out.start) & (rows < self.held_out.stop)
-        self.train_set, self.validation_set = drawn.select(rows[~held_out]), drawn.select(rows[held_out])
+        self.train_set, self.validation_set = draw_split(source.train, self.pairs, self.held_out, stream(self.seed, "data"))
         test_pairs = self.test_pairs or min(COURSE_TEST_PAIRS, len(source.test) // 2)
-        self.test_set = draw_pairs(source.test, test_pairs, generator)
+        self.test_set = draw_pairs(source.test, test_pairs, stream(self.seed, "test"))
 
     @property
     def source(self) -> str:
@@ -135,13 +132,32 @@ class PairDataModule(LightningDataModule):
         return sources.load(self.source_name, self.root)
 
 
+def draw_split(digits: Digits, pairs: int, held_out: range, generator: torch.Generator) -> tuple[PairSet, PairSet]:
+    """Training and held-out pairs, which share no image.
+
+    Where the images suffice for distinct ones, `held_out` are rows of one draw. Where they have to be paired again, the
+    images are divided first, in the same proportion and place, and each side is drawn from its own.
+    """
+    if 2 * pairs <= len(digits) or not held_out:
+        drawn, rows = draw_pairs(digits, pairs, generator), torch.arange(pairs)
+        inside = (rows >= held_out.start) & (rows < held_out.stop)
+        return drawn.select(rows[~inside]), drawn.select(rows[inside])
+    order = torch.randperm(len(digits), generator=generator)
+    first, last = (edge * len(digits) // pairs for edge in (held_out.start, held_out.stop))
+    sides = (torch.cat([order[:first], order[last:]]), pairs - len(held_out)), (order[first:last], len(held_out))
+    if min(len(rows) for rows, _ in sides) < 2:
+        raise InvalidValue("validation", f"{len(held_out)} pairs", f"as many as leave two of the {len(digits)} images on each side")
+    train, validation = (draw_pairs(Digits(*(part[rows] for part in digits)), count, generator) for rows, count in sides)
+    return train, validation
+
+
 def _held_out_rows(pairs: int, validation: float, folds: int | None, fold: int) -> range:
     """The rows of the validation pairs: the last ones, or the fold's. Pairs are drawn at random, so any rows are as good."""
     validation = number("validation", validation, at_most=1)
     if folds is None:
         start = pairs - round(pairs * validation)
-        if start < 1:
-            raise InvalidValue("validation", validation, "a share from 0 to below 1 that leaves a pair to train on")
+        if start < 1 or (validation > 0 and start == pairs):
+            raise InvalidValue("validation", validation, f"0, or a share below 1 that holds out a pair of {pairs} and leaves one")
         if fold != 0:
             raise InvalidValue("fold", fold, "0, unless folds is given")
         return range(start, pairs)

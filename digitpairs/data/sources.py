@@ -144,7 +144,7 @@ def _images_below(root: Path) -> Digits:
     images, classes = [], []
     for path, _ in files:
         name = Path(path).relative_to(root).parts[0]
-        if name not in "0123456789":
+        if name not in list("0123456789"):
             raise DataError(f"{root / name} is no class: the folders of images are 0 to 9")
         try:
             with Image.open(path) as image:

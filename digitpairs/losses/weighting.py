@@ -119,14 +119,15 @@ class UncertaintyWeighting(Weighting):
         self.log_variance = nn.Parameter(torch.zeros(len(PARTS)))
 
     def forward(self, parts: Tensor) -> Tensor:
-        log_variance = self._clamped()
-        return ((-log_variance).exp() * parts + log_variance / 2).sum()
+        return ((-self.log_variance).exp() * parts + self.log_variance / 2).sum()
 
     def current(self) -> Tensor:
-        return (-self._clamped().detach()).exp()
+        return (-self.log_variance.detach()).exp()
 
-    def _clamped(self) -> Tensor:
-        return self.log_variance.clamp(-self.limit, self.limit)
+    def start_step(self, generator: torch.Generator) -> None:
+        # The parameter itself is clamped: a clamp in `forward` has no gradient beyond the limit, and s would stay there.
+        with torch.no_grad():
+            self.log_variance.clamp_(-self.limit, self.limit)
 
 
 class DynamicWeightAverage(Weighting):
@@ -139,12 +140,21 @@ class DynamicWeightAverage(Weighting):
 
     def start_epoch(self, epoch: int, history: Sequence[Tensor]) -> None:
         if len(history) >= 2:
-            ratio = history[-1] / history[-2]
+            ratio = history[-1] / history[-2].clamp_min(1e-8)  # a part that is learned to the last bit has loss 0
             self._set(len(PARTS) * (ratio / self.temperature).softmax(0))
 
 
 class RandomWeighting(Weighting):
-    """Weights drawn anew each step, softmax of standard normals: a control for the learned ones (RLW; Lin et al. 2022)."""
+    """Weights drawn anew each step, softmax of standard normals: a control for the learned ones (RLW; Lin et al. 2022).
+
+    Evaluated, and recorded, with their expectation, 1/3 each.
+    """
+
+    def forward(self, parts: Tensor) -> Tensor:
+        return super().forward(parts) if self.training else (self.current() * parts).sum()
+
+    def current(self) -> Tensor:
+        return torch.full_like(self.weights, 1 / len(PARTS))
 
     def start_step(self, generator: torch.Generator) -> None:
         self._set(torch.randn(len(PARTS), generator=generator).softmax(0))

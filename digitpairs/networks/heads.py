@@ -55,7 +55,8 @@ def posterior_logit(digits: Tensor) -> Tensor:
     The logit of `posterior_probability`, formed from logarithms so that it stays exact where the probability is 0 or 1
     to rounding. No parameters, nothing to learn.
     """
-    log_posterior = digits.log_softmax(-1)
+    wide = digits.float() if digits.dtype in (torch.bfloat16, torch.float16) else digits
+    log_posterior = wide.log_softmax(-1)
     joint = log_posterior[..., 0, :, None] + log_posterior[..., 1, None, :]  # (..., 10, 10): first by second
     at_most = torch.ones(CLASSES, CLASSES, dtype=torch.bool, device=digits.device).triu()
     masked = [joint.masked_fill(outside, -torch.inf).flatten(-2) for outside in (~at_most, at_most)]

@@ -34,7 +34,7 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """The value as readable JSON."""
-    write_whole(path, json.dumps(value, indent=2) + "\n")
+    write_whole(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def write_metrics(folder: Path, history: Sequence[dict[str, float]]) -> None:

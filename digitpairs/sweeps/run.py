@@ -18,6 +18,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from pytorch_lightning.loggers import TensorBoardLogger
+from torch import nn
 
 import digitpairs
 from digitpairs.checks import InvalidValue, boolean, choice, did_you_mean, integer
@@ -28,21 +29,42 @@ from digitpairs.streams import check_seed
 from digitpairs.training import PairComparison
 
 _NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
+SECTIONS = ("data", "model", "aux", "optimizer", "scheduler", "trainer", "seed", "seeds", "output")
+# Lightning counts chunks of mini-batches here (see digitpairs/data/batches.py), or does not support them at all.
+REFUSED = (
+    "max_steps", "min_steps", "limit_train_batches", "overfit_batches", "fast_dev_run", "val_check_interval",
+    "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches",
+)  # fmt: skip
+FIXED = dict(
+    devices=1,
+    enable_progress_bar=False,
+    enable_model_summary=False,
+    enable_checkpointing=False,
+    num_sanity_val_steps=0,
+    log_every_n_steps=1,
+)
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 
 
 def check(config: dict[str, Any]) -> None:
     """InvalidValue or DataError for a config that cannot be run; the digits are read, nothing is written."""
+    for key in config:
+        if key not in SECTIONS:
+            raise InvalidValue(key, config[key], f"one of the keys {', '.join(SECTIONS)}{did_you_mean(key, SECTIONS)}")
     check_trainer(config["trainer"])
     for purpose, seed in config["seeds"].items():
         check_seed(f"seeds.{purpose}", seed)
     with _naming("data"):
-        _make(config["data"]).prepare_data()
+        datamodule: PairDataModule = _make(config["data"])
+        datamodule.prepare_data()
     for section in ("model", "aux", "optimizer", "scheduler"):
         with _naming(section), torch.device("meta" if section == "model" else "cpu"):
             _make(config[section])
-    _make_model(config)
+    model = _make_model(config)
+    lone = (datamodule.pairs - len(datamodule.held_out)) % datamodule.batch_size == 1 or datamodule.batch_size == 1
+    if lone and any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules()):
+        raise InvalidValue("data.batch_size", datamodule.batch_size, "one that leaves no mini-batch of a single pair, for batch norm")
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -56,7 +78,7 @@ def run(job: Job) -> dict[str, Any]:
     try:
         with _quiet_lightning(), _quick_cuda_check():
             trainer.fit(model, datamodule)
-            tested = trainer.test(model, datamodule, verbose=False)[0]
+            trainer.test(model, datamodule, verbose=False)
     finally:
         files.write_metrics(job.folder, model.history)
         logger.experiment.close()
@@ -69,7 +91,7 @@ def run(job: Job) -> dict[str, Any]:
         "test_pairs": len(datamodule.test_set.index),
         "epochs": trainer.current_epoch,
         "parameters": sum(parameter.numel() for parameter in model.network.parameters()),
-        **tested,
+        **model.test_metrics,
         **{name: value for name, value in model.history[-1].items() if name.startswith(("train/", "validation/"))},
         "seconds": time.perf_counter() - started,
         "versions": versions(),
@@ -92,13 +114,8 @@ def make_trainer(settings: dict[str, Any], logger: TensorBoardLogger | bool = Fa
     with _quiet_lightning():
         trainer = pl.Trainer(
             **settings,
-            devices=1,
+            **FIXED,
             logger=logger,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            enable_checkpointing=False,
-            num_sanity_val_steps=0,
-            log_every_n_steps=1,
         )
     torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid of deterministic mode, a tenth slower
     return trainer
@@ -106,10 +123,10 @@ def make_trainer(settings: dict[str, Any], logger: TensorBoardLogger | bool = Fa
 
 def check_trainer(settings: dict[str, Any]) -> None:
     """InvalidValue for settings that Lightning's Trainer would not take, or that do not fit this training."""
-    accepted = list(inspect.signature(pl.Trainer).parameters)
+    accepted = [key for key in inspect.signature(pl.Trainer).parameters if key not in (*REFUSED, *FIXED)]
     for key, value in settings.items():
         if key not in accepted:
-            raise InvalidValue(f"trainer.{key}", value, f"an argument of Lightning's Trainer{did_you_mean(key, accepted)}")
+            raise InvalidValue(f"trainer.{key}", value, f"an argument of Lightning's Trainer that makes sense here, such as max_epochs{did_you_mean(key, accepted)}")
     integer("trainer.max_epochs", settings["max_epochs"], at_least=1)
     choice("trainer.accelerator", settings["accelerator"], ACCELERATORS)
     choice("trainer.precision", settings["precision"], PRECISIONS)

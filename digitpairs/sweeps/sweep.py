@@ -10,23 +10,22 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from omegaconf import DictConfig
 from rich.console import Console
 
 from digitpairs.analysis.table import print_table
 from digitpairs.checks import InvalidValue
 from digitpairs.sweeps import files
-from digitpairs.sweeps.jobs import Job, plan_jobs
+from digitpairs.sweeps.jobs import Asked, Job, plan_jobs
 from digitpairs.sweeps.run import check, run
 from digitpairs.training import Diverged
 
 
-def run_sweep(composed: Sequence[tuple[DictConfig, Sequence[str]]]) -> int:
-    """Run Hydra's configs (each with the overrides that made it). Returns the exit status: 0, or 1 if a run failed.
+def run_sweep(asked_for: Sequence[Asked]) -> int:
+    """Run Hydra's configs. Returns the exit status: 0, or 1 if a run failed.
 
     Raises InvalidValue or DataError, with nothing written, when any of the jobs cannot be run.
     """
-    jobs = plan_jobs(composed)
+    jobs = plan_jobs(asked_for)
     for job in jobs:
         check(job.config)
     sweep = jobs[0].folder.parent.parent
@@ -35,8 +34,8 @@ def run_sweep(composed: Sequence[tuple[DictConfig, Sequence[str]]]) -> int:
         raise InvalidValue(
             "output",
             str(sweep.parent),
-            f"a folder without results of this very sweep, and {sweep} holds {held}: remove or rename that one, or name "
-            "another with output=FOLDER",
+            f"a folder without results of this very sweep (of whatever seeds), and {sweep} holds {held}: remove or rename "
+            "that one, or name another with output=FOLDER",
         )
     failures = sum(not _run_to_files(job, f"{number}/{len(jobs)}") for number, job in enumerate(jobs, 1))
     print_table(sweep, Console())
@@ -47,7 +46,7 @@ def _run_to_files(job: Job, place: str) -> bool:
     """Run the job and write its result or its failure; returns whether it finished."""
     shutil.rmtree(job.folder, ignore_errors=True)  # a run that was cut short left no result; its events would stay
     job.folder.mkdir(parents=True)
-    label = f"[{place}] {job.configuration.rpartition('-')[0]} seed={job.seed}"
+    label = f"[{place}] {job.configuration} seed={job.seed}"
     try:
         result = run(job)
     except Diverged as fault:

@@ -53,9 +53,10 @@ class PairComparison(LightningModule):
 
     Optimisation is manual, since what Lightning sees as a batch may be a `Chunk` of many mini-batches. Ordinary batches
     (images, digits, target) from any loader do as well. Metrics are logged once an epoch under train/, validation/ and
-    test/ (losses in nats, errors in per cent) and kept in `history`, a dict an epoch.
+    test/ (losses in nats, errors in per cent) and kept in `history`, a dict an epoch, and in `test_metrics`.
 
-    Raises InvalidValue for settings that do not fit, and Diverged at the end of an epoch whose loss is not finite.
+    Raises InvalidValue for settings that do not fit, and Diverged at the end of an epoch, or of the test, whose loss is
+    not finite.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class PairComparison(LightningModule):
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("std", torch.ones(()))
         self.history: list[dict[str, float]] = []
+        self.test_metrics: dict[str, float] = {}
         self._part_history: list[Tensor] = []  # mean losses by part of each epoch, for the weighting
         self._dropouts = dropout_layers(self.network)
 
@@ -148,9 +150,7 @@ class PairComparison(LightningModule):
     def on_train_epoch_end(self) -> None:
         if self.schedule and self.schedule.interval == "epoch":
             self.lr_schedulers().step()
-        losses = self._tally.mean_losses()
-        if not losses.isfinite().all():
-            raise Diverged(self.current_epoch, losses[-1].item())
+        losses = self._finite_losses(self._tally)
         self._part_history.append(losses[:-1].to(self.mean))
         self._record("train", self._tally)
         self.history.append({"epoch": self.current_epoch, **self._row})
@@ -176,7 +176,9 @@ class PairComparison(LightningModule):
     test_step = validation_step
 
     def on_test_epoch_end(self) -> None:
-        self.log_dict(_prefixed("test", self._evaluation.measure()))
+        self._finite_losses(self._evaluation)
+        self.test_metrics = _prefixed("test", self._evaluation.measure())
+        self.log_dict(self.test_metrics)  # Lightning rounds what it returns to float32
 
     def predict_step(self, batch: Any, batch_index: int) -> dict[str, Tensor]:
         """For each pair: whether the first digit is at most the second (B,), and, with digit logits, the digits (B, 2)."""
@@ -205,7 +207,15 @@ class PairComparison(LightningModule):
         self._row |= metrics
         self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
 
+    def _finite_losses(self, tally: Tally) -> Tensor:
+        losses = tally.mean_losses()
+        if not losses.isfinite().all():
+            raise Diverged(self.current_epoch, losses[-1].item())
+        return losses
+
     def _timing(self) -> Timing:
+        if (self.trainer.max_epochs or 0) < 1:
+            raise InvalidValue("max_epochs", self.trainer.max_epochs, "at least 1: learning-rate schedules are laid out in epochs")
         chunks = self.trainer.estimated_stepping_batches // self.trainer.max_epochs  # this sets the loaders up, too
         return Timing(self.trainer.max_epochs, getattr(self.trainer.train_dataloader, "steps_per_epoch", chunks))
 

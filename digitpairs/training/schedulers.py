@@ -1,7 +1,7 @@
 """Learning-rate schedules as recipes over torch's schedulers: checked settings now, the scheduler once its optimiser is there.
 
 All lengths are in epochs. `interval` says how often the rate moves: "epoch", or "step" for a smooth curve through the
-same values at the epochs' ends.
+same values at the epochs' ends (one-cycle: nearly the same, since torch counts its phases in moves less one).
 """
 
 from __future__ import annotations
@@ -105,11 +105,14 @@ class OneCycle(Schedule):
         self.final_div_factor = positive("final_div_factor", final_div_factor)
 
     def __call__(self, optimizer: Optimizer, timing: Timing) -> lr_scheduler.LRScheduler:
+        moves = timing.epochs * self.moves_an_epoch(timing)
+        # A way up, or down, of exactly one move is a division by zero in torch's class: it is made a hair longer.
+        edges = [abs(self.warmup * moves - edge) < 1e-6 for edge in (1, moves)]
         return lr_scheduler.OneCycleLR(
             optimizer,
             max_lr=[group["lr"] for group in optimizer.param_groups],
-            total_steps=timing.epochs * self.moves_an_epoch(timing),
-            pct_start=self.warmup,
+            total_steps=moves,
+            pct_start=self.warmup + 1e-6 / moves * any(edges),
             div_factor=self.div_factor,
             final_div_factor=self.final_div_factor,
             cycle_momentum=False,

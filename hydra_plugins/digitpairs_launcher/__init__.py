@@ -24,11 +24,13 @@ class SweepLauncher(Launcher):
         from digitpairs.cli import explained_errors
 
         with explained_errors():
-            from digitpairs.sweeps import run_sweep
+            from digitpairs.sweeps import Asked, run_sweep
 
             setup_globals()
             compose = self.hydra_context.config_loader.load_sweep_config
-            status = run_sweep([(compose(self.config, list(overrides)), list(overrides)) for overrides in job_overrides])
+            configs = [compose(self.config, list(overrides)) for overrides in job_overrides]
+            asked_for = [Asked(*each, each[0].hydra.runtime.choices.model) for each in zip(configs, job_overrides)]
+            status = run_sweep(asked_for)
         if status:
             raise SystemExit(status)
         return [JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED) for overrides in job_overrides]
