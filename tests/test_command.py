@@ -27,6 +27,7 @@ SMALL = ["data=digits", "model=siamese_mlp", "model.body.hidden=[16]", "data.pai
         ("seed=3..3", "seed=range(3,4)"),
         ("seed=0..2,7", "seed=0,1,2,7"),
         ("aux.lambda=0.5..0.8..0.1", "aux.lambda=0.5,0.6,0.7,0.8"),
+        ("optimizer.lr=1e-3..3e-3..1e-3", "optimizer.lr=0.001,0.002,0.003"),
         ("data.root=../data", "data.root=../data"),
         ("aux.lambda={schedule:linear,start:0,end:1,epochs:2}", "aux.lambda={schedule:linear,start:0,end:1,epochs:2}"),
         ("--cfg job", "--cfg job"),
@@ -123,6 +124,18 @@ def test_one_divergence_harms_no_other_run(command, tmp_path):
     assert [(row[1], row[-1]) for row in rows] == [("2", "0"), ("0", "2")]
 
 
+def test_a_network_ruined_by_its_last_step_is_a_failure(command, tmp_path):
+    arguments = ["optimizer=sgd", "optimizer.lr=1e30", "scheduler=none", "data.batch_size=60", "trainer.max_epochs=1"]
+    small = [item for item in SMALL if not item.startswith("trainer")]
+    assert command(*small, *arguments)[0] == 1
+    assert not list((tmp_path / "outputs").rglob("result.json")) and list((tmp_path / "outputs").rglob("failure.json"))
+
+
+def test_a_sweep_over_outputs_is_refused(command, tmp_path):
+    status, _, err = command(*SMALL, "-m", f"output={tmp_path / 'a'},{tmp_path / 'b'}", output=None)
+    assert status == 2 and "is not accepted: one folder a sweep" in err
+
+
 def test_an_exception_in_one_run_is_one_failed_row(command, tmp_path, monkeypatch):
     from digitpairs.sweeps import sweep
 
@@ -164,6 +177,14 @@ def test_an_exception_in_one_run_is_one_failed_row(command, tmp_path, monkeypatc
         ("trainer.accelerator=abacus", "trainer.accelerator=abacus is not accepted: one of auto, cpu"),
         ("trainer.precision=16-mixed", "trainer.precision=16-mixed is not accepted: one of 32-true"),
         ("seeds.weights=-4", "seeds.weights=-4 is not accepted"),
+        ("-m seed=0,0", "seed=0 is not accepted: each seed once a configuration"),
+        ("data.source=foo", "data.source=foo is not accepted: one of auto"),
+        ("--cfg job -m seed=0,1", "-m=given is not accepted: no -m with --cfg"),
+        ("+foo=1", "foo=1 is not accepted: one of the keys data, model"),
+        ("+trainer.max_steps=2", "trainer.max_steps=2 is not accepted"),
+        ("+trainer.gradient_clip_val=1.0", "trainer.gradient_clip_val=1.0 is not accepted"),
+        ("model.batch_norm=true data.pairs=101", "data.batch_size=100 is not accepted: one that leaves no mini-batch of a single pair"),
+        ("data.validation=0.0004", "data.validation=0.0004 is not accepted: 0, or a share"),
         ("data.augmentation.swap=2", "data.augmentation.swap=2 is not accepted"),
         ("optimizer.lr=fast", "optimizer.lr=fast is not accepted: a number above 0"),
     ],

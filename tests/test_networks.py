@@ -159,6 +159,12 @@ def test_posterior_is_the_sum_over_all_pairs_of_digits():
     assert logit.item() < -300 and sure.grad.isfinite().all()
 
 
+def test_posterior_stays_exact_in_bf16():
+    digits = torch.randn(100, 2, 10, generator=stream(0, "data")) * 3
+    rounded = digits.bfloat16()
+    torch.testing.assert_close(posterior_logit(rounded), posterior_logit(rounded.float()), rtol=0, atol=0)
+
+
 def test_dropout_drops_the_share_and_keeps_the_mean():
     layer = Dropout(0.3, 50)
     layer.draw_mask(4000, stream(0, "dropout"))

@@ -85,6 +85,12 @@ def test_one_cycle_goes_up_and_down(interval):
     assert seen == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("warmup", [0.0, 1 / 12, 11 / 12, 0.5])
+def test_one_cycle_has_no_length_at_which_it_breaks(warmup):
+    seen = rates(OneCycle(warmup, interval="epoch"))
+    assert max(seen) == pytest.approx(RATE, rel=0.05) and all(math.isfinite(rate) for rate in seen)
+
+
 @pytest.mark.parametrize(
     "make, key",
     [

@@ -90,6 +90,23 @@ def test_validation_pairs_are_not_trained_on_and_not_normalised_by(mnist_like):
     assert PairDataModule("mnist", mnist_like, normalise=False).mean_and_std == (0, 1)
 
 
+@pytest.mark.filterwarnings("ignore:.*paired more than once")
+@pytest.mark.parametrize("split", [dict(validation=0.2), dict(folds=4, fold=0), dict(folds=4, fold=3)])
+def test_held_out_pairs_share_no_image_with_training_where_images_are_paired_again(mnist_like, split):
+    module = PairDataModule("mnist", mnist_like, pairs=200, **split)
+    module.setup()
+    sides = [{image.numpy().tobytes() for image in part.images[part.index.unique()]} for part in (module.train_set, module.validation_set)]
+    assert sides[0].isdisjoint(sides[1]) and len(sides[0] | sides[1]) == 60
+    held = round(200 * split.get("validation", 0.25))
+    assert (len(module.train_set.index), len(module.validation_set.index)) == (200 - held, held)
+
+
+def test_the_test_pairs_do_not_depend_on_the_training_pairs(mnist_like):
+    few, many = (PairDataModule("mnist", mnist_like, pairs=pairs) for pairs in (5, 25))
+    few.setup(), many.setup()
+    assert torch.equal(few.test_set.images, many.test_set.images)
+
+
 def test_more_pairs_than_images_are_said(mnist_like):
     module = PairDataModule("mnist", mnist_like, pairs=200)
     with pytest.warns(DigitPairsWarning, match="200 training pairs need 400 distinct images, mnist has 60"):

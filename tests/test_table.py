@@ -41,6 +41,16 @@ def test_sources_are_never_averaged_and_rows_are_ordered(tmp_path):
     assert rows["a-12345678", "digits"].n == 1 and rows["b-12345678", "mnist"].failures == 1
 
 
+def test_rows_whose_names_are_cut_alike_show_their_digests(tmp_path):
+    for digest in ("11111111", "22222222"):
+        folder = tmp_path / f"name-{digest}" / "seed=0"
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text('{"seed": 0, "source": "mnist", "test/comparison_error": 1.0, "seconds": 1.0}')
+    console = Console(width=120, record=True, file=io.StringIO())
+    print_table(tmp_path, console)
+    assert "name-11111111" in console.export_text()
+
+
 @pytest.mark.parametrize("width", [80, 200])
 def test_every_number_is_shown_on_a_narrow_terminal(tmp_path, width):
     for seed in range(3):
