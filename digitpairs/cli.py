@@ -145,10 +145,14 @@ def _no_such_key(full_key: str, siblings: Iterable) -> InvalidValue:
 
 
 def _show_own_warnings_plainly() -> None:
-    show = warnings.showwarning
+    """Ours as one line each, once a command, however many runs give it."""
+    show, shown = warnings.showwarning, set()
 
     def show_plainly(message, category, *place) -> None:
         if issubclass(category, DigitPairsWarning):
+            if str(message) in shown:
+                return
+            shown.add(str(message))
             print(f"warning: {message}", file=sys.stderr)
         else:
             show(message, category, *place)
