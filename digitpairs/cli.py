@@ -117,6 +117,11 @@ def explained_errors() -> Iterator[None]:
             raise
         print(f"error: {explain(error)}", file=sys.stderr)
         raise SystemExit(2) from None
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:  # a run's own are told as its failure
+        if _WANTS_TRACEBACKS:
+            raise
+        print(f"error: output: no folder can be made at {error.filename} ({error.strerror})", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def explain(error: BaseException) -> str:

@@ -145,6 +145,13 @@ def test_a_sweep_over_outputs_is_refused(command, tmp_path):
     assert status == 2 and "is not accepted: one folder a sweep" in err
 
 
+@pytest.mark.parametrize("multirun", [["-m"], []])
+def test_an_output_that_cannot_be_a_folder_is_named(command, tmp_path, multirun):
+    (tmp_path / "file").write_text("")
+    status, _, err = command(*SMALL, *multirun, output=tmp_path / "file" / "below")
+    assert status == 2 and err.startswith(f"error: output: no folder can be made at {tmp_path / 'file'}") and err.count("\n") == 1
+
+
 def test_an_exception_in_one_run_is_one_failed_row(command, tmp_path, monkeypatch):
     from digitpairs.sweeps import sweep
 
