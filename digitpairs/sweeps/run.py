@@ -10,7 +10,6 @@ import platform
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
