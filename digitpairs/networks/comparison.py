@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from digitpairs.checks import InvalidValue, boolean, choice
-from digitpairs.networks.heads import CLASSES, COMPARISON_INPUTS, comparison_head, comparison_input, digit_head, posterior_logit
+from digitpairs.networks.heads import CLASSES, ComparisonPart, digit_part
 
 # (channels, rows per pair, activation, batch_norm) -> the module (rows, channels, 14, 14) -> (rows, features), features
 Body = Callable[[int, int, str, bool], tuple[nn.Module, int]]
@@ -23,36 +23,6 @@ class Prediction(NamedTuple):
 
     comparison: Tensor  # (B, 1), the logit of "first <= second"; or (B, 2), the logits of "first > second" and of it
     digits: Tensor | None  # (B, 2, 10), the logits of the two digits; None without a digit head
-
-
-class ComparisonPart(nn.Module):
-    """Features of a pair and its digit logits -> comparison logits.
-
-    Args:
-        features: number of features of a pair.
-        has_digits: whether there are digit logits.
-        sees: "logits", "probabilities" or "onehot" (of both digits), or "features"; or "posterior": then nothing is
-            learned, and the comparison follows from the two digit posteriors (`posterior_logit`).
-        hidden: widths of the hidden layers.
-        outputs: 1 or 2 logits; the posterior has 1.
-    """
-
-    def __init__(
-        self, features: int, has_digits: bool, *, sees: str, hidden: Sequence[int], outputs: int, activation: str, batch_norm: bool
-    ) -> None:
-        super().__init__()
-        self.sees = comparison_input(sees, has_digits)
-        if self.sees != "posterior":
-            inputs = features if self.sees == "features" else 2 * CLASSES
-            self.layers = comparison_head(inputs, outputs, hidden, activation, batch_norm)
-
-    def forward(self, features: Tensor, digits: Tensor | None) -> Tensor:
-        """(B, features) and (B, 2, 10) or None -> (B, outputs)."""
-        if self.sees == "posterior":
-            return posterior_logit(digits)[:, None]
-        if self.sees != "features":
-            features = COMPARISON_INPUTS[self.sees](digits).flatten(1)  # (B, 2, 10) -> (B, 20)
-        return self.layers(features)
 
 
 class JointNetwork(nn.Module):
@@ -83,7 +53,7 @@ class JointNetwork(nn.Module):
         batch_norm = boolean("batch_norm", batch_norm)
         choice("digit_head", digit_head, ["joint", "none"])
         self.body, features = _build(body, 2, 1, activation, batch_norm)
-        self.digit_part = _digit_part(digit_head, features, digit_hidden, activation, batch_norm)
+        self.digit_part = digit_part(digit_head, features, digit_hidden, activation, batch_norm)
         self.comparison_part = ComparisonPart(
             features,
             self.digit_part is not None,
@@ -128,10 +98,10 @@ class SiameseNetwork(nn.Module):
         bodies, features = zip(*(_build(body, 1, rows_per_pair, activation, batch_norm) for _ in range(copies)))
         self.bodies = nn.ModuleList(bodies)
         if digit_head == "per_image":
-            parts = [_digit_part(digit_head, features[0], digit_hidden, activation, batch_norm) for _ in range(copies)]
+            parts = [digit_part(digit_head, features[0], digit_hidden, activation, batch_norm) for _ in range(copies)]
             self.digit_parts = nn.ModuleList(parts)
         elif digit_head == "joint":
-            self.digit_part = _digit_part(digit_head, 2 * features[0], digit_hidden, activation, batch_norm)
+            self.digit_part = digit_part(digit_head, 2 * features[0], digit_hidden, activation, batch_norm)
         self.comparison_part = ComparisonPart(
             2 * features[0],
             digit_head != "none",
@@ -163,9 +133,3 @@ def _build(body: Body, *settings: Any) -> tuple[nn.Module, int]:
         return body(*settings)
     except InvalidValue as fault:
         raise fault if fault.key in ("activation", "batch_norm") else fault.within("body")
-
-
-def _digit_part(kind: str, features: int, hidden: Sequence[int], activation: str, batch_norm: bool) -> nn.Module | None:
-    if kind == "none":
-        return None
-    return digit_head(features, 2 if kind == "joint" else 1, hidden, activation, batch_norm)

@@ -21,26 +21,48 @@ COMPARISON_INPUTS = {
 }
 
 
-def digit_head(features: int, digits: int, hidden: Sequence[int], activation: str, batch_norm: bool) -> nn.Sequential:
-    """Features -> the logits of `digits` digits, 10 each, after hidden layers of the given widths."""
+def digit_part(kind: str, features: int, hidden: Sequence[int], activation: str, batch_norm: bool) -> nn.Sequential | None:
+    """Features -> 10 logits of one digit ("per_image") or 20 of both ("joint"), after hidden layers of the given widths;
+    None for "none"."""
+    if kind == "none":
+        return None
     layers, width = linear_stack(features, hidden, key="digit_hidden", activation=activation, batch_norm=batch_norm)
-    return nn.Sequential(*layers, nn.Linear(width, CLASSES * digits))
+    return nn.Sequential(*layers, nn.Linear(width, 2 * CLASSES if kind == "joint" else CLASSES))
 
 
-def comparison_head(inputs: int, outputs: int, hidden: Sequence[int], activation: str, batch_norm: bool) -> nn.Sequential:
-    """What it sees -> one comparison logit, or two, after hidden layers of the given widths."""
-    if outputs not in (1, 2) or isinstance(outputs, bool):
-        raise InvalidValue("comparison_outputs", outputs, "1 (binary cross-entropy) or 2 (cross-entropy)")
-    layers, width = linear_stack(inputs, hidden, key="comparison_hidden", activation=activation, batch_norm=batch_norm)
-    return nn.Sequential(*layers, nn.Linear(width, outputs))
+class ComparisonPart(nn.Module):
+    """Features of a pair and its digit logits -> comparison logits.
 
+    Args:
+        features: number of features of a pair.
+        has_digits: whether there are digit logits.
+        sees: "logits", "probabilities" or "onehot" (of both digits), or "features"; or "posterior": then nothing is
+            learned, and the comparison follows from the two digit posteriors (`posterior_logit`).
+        hidden: widths of the hidden layers.
+        outputs: 1 or 2 logits; the posterior has 1.
+    """
 
-def comparison_input(name: str, has_digits: bool) -> str:
-    """The checked name of what the comparison part sees: "features", or (with digit logits) a key of COMPARISON_INPUTS."""
-    choice("comparison_input", name, [*COMPARISON_INPUTS, "posterior", "features"])
-    if name != "features" and not has_digits:
-        raise InvalidValue("comparison_input", name, "features, since digit_head=none leaves no digit logits to see")
-    return name
+    def __init__(
+        self, features: int, has_digits: bool, *, sees: str, hidden: Sequence[int], outputs: int, activation: str, batch_norm: bool
+    ) -> None:
+        super().__init__()
+        self.sees = choice("comparison_input", sees, [*COMPARISON_INPUTS, "posterior", "features"])
+        if sees != "features" and not has_digits:
+            raise InvalidValue("comparison_input", sees, "features, since digit_head=none leaves no digit logits to see")
+        if outputs not in (1, 2) or isinstance(outputs, bool):
+            raise InvalidValue("comparison_outputs", outputs, "1 (binary cross-entropy) or 2 (cross-entropy)")
+        if sees != "posterior":
+            inputs = features if sees == "features" else 2 * CLASSES
+            layers, width = linear_stack(inputs, hidden, key="comparison_hidden", activation=activation, batch_norm=batch_norm)
+            self.layers = nn.Sequential(*layers, nn.Linear(width, outputs))
+
+    def forward(self, features: Tensor, digits: Tensor | None) -> Tensor:
+        """(B, features) and (B, 2, 10) or None -> (B, outputs)."""
+        if self.sees == "posterior":
+            return posterior_logit(digits)[:, None]
+        if self.sees != "features":
+            features = COMPARISON_INPUTS[self.sees](digits).flatten(1)  # (B, 2, 10) -> (B, 20)
+        return self.layers(features)
 
 
 def posterior_probability(digits: Tensor) -> Tensor:
