@@ -101,6 +101,11 @@ def test_held_out_pairs_share_no_image_with_training_where_images_are_paired_aga
     assert (len(module.train_set.index), len(module.validation_set.index)) == (200 - held, held)
 
 
+def test_too_few_images_to_hold_out_are_said_before_anything_is_drawn(mnist_like):
+    with pytest.raises(InvalidValue, match="validation=1 pairs is not accepted: as many as leave two of the 60 images"):
+        PairDataModule("mnist", mnist_like, pairs=200, test_pairs=10, validation=0.005).prepare_data()
+
+
 def test_the_test_pairs_do_not_depend_on_the_training_pairs(mnist_like):
     few, many = (PairDataModule("mnist", mnist_like, pairs=pairs) for pairs in (5, 25))
     few.setup(), many.setup()

@@ -18,7 +18,7 @@ Batch = TypeVar("Batch", bound=tuple)
 
 
 class Rows(Protocol[Batch]):
-    """A data set in memory: its length, and the batch in given rows."""
+    """A data set in memory, which gives the batch in any rows."""
 
     def take(self, rows: Tensor | slice) -> Batch: ...
 

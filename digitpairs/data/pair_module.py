@@ -81,6 +81,8 @@ class PairDataModule(LightningDataModule):
         available = len(source.test) // 2
         if available < 1 or len(source.train) < 2:
             raise DataError(f"{source.name} has {len(source.train)} training and {len(source.test)} test images: two of each make a pair")
+        if self.held_out and 2 * self.pairs > len(source.train):
+            held_out_images(len(source.train), self.pairs, self.held_out)
         if self.test_pairs is not None and self.test_pairs > available:
             raise InvalidValue(
                 "test_pairs", self.test_pairs, f"at most {available}, since {source.name} has {len(source.test)} distinct test images"
@@ -143,12 +145,18 @@ def draw_split(digits: Digits, pairs: int, held_out: range, generator: torch.Gen
         inside = (rows >= held_out.start) & (rows < held_out.stop)
         return drawn.select(rows[~inside]), drawn.select(rows[inside])
     order = torch.randperm(len(digits), generator=generator)
-    first, last = (edge * len(digits) // pairs for edge in (held_out.start, held_out.stop))
-    sides = (torch.cat([order[:first], order[last:]]), pairs - len(held_out)), (order[first:last], len(held_out))
-    if min(len(rows) for rows, _ in sides) < 2:
-        raise InvalidValue("validation", f"{len(held_out)} pairs", f"as many as leave two of the {len(digits)} images on each side")
-    train, validation = (draw_pairs(Digits(*(part[rows] for part in digits)), count, generator) for rows, count in sides)
-    return train, validation
+    images = held_out_images(len(digits), pairs, held_out)
+    kept = torch.cat([order[: images.start], order[images.stop :]])
+    train = draw_pairs(digits.select(kept), pairs - len(held_out), generator)
+    return train, draw_pairs(digits.select(order[images.start : images.stop]), len(held_out), generator)
+
+
+def held_out_images(available: int, pairs: int, held_out: range) -> range:
+    """The share of the images that the held-out rows have of the pairs; InvalidValue unless each side can form a pair."""
+    images = range(held_out.start * available // pairs, held_out.stop * available // pairs)
+    if not 2 <= len(images) <= available - 2:
+        raise InvalidValue("validation", f"{len(held_out)} pairs", f"as many as leave two of the {available} images on each side")
+    return images
 
 
 def _held_out_rows(pairs: int, validation: float, folds: int | None, fold: int) -> range:

@@ -59,7 +59,8 @@ def draw_pairs(digits: Digits, count: int, generator: torch.Generator) -> PairSe
     while drawn < count:
         passes.append(_two_by_two(torch.randperm(len(chosen), generator=generator)))
         drawn += len(passes[-1])
-    return PairSet(to_unit_images(digits.images[chosen]), digits.classes[chosen], torch.cat(passes)[:count])
+    images, classes = digits.images[chosen], digits.classes[chosen]
+    return PairSet(to_unit_images(images), classes, torch.cat(passes)[:count])
 
 
 def _two_by_two(rows: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import threading
 import urllib.error
 import urllib.request
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +26,8 @@ SIDE = 14  # the course's image side, in pixels
 CONNECT_SECONDS = 3
 
 
-class Digits(NamedTuple):
+@dataclass(frozen=True)
+class Digits:
     """Images (n, height, width), uint8 from 0 (background) to 255, and their classes (n,), int64."""
 
     images: Tensor
@@ -33,6 +35,10 @@ class Digits(NamedTuple):
 
     def __len__(self) -> int:
         return len(self.classes)
+
+    def select(self, rows: Tensor | slice) -> Digits:
+        """These digits alone."""
+        return Digits(self.images[rows], self.classes[rows])
 
 
 class Source(NamedTuple):
@@ -114,8 +120,8 @@ def _digits(root: Path) -> Source:
 
     bunch = load_digits()
     images = (torch.from_numpy(bunch.images) * (255 / 16)).round().to(torch.uint8)
-    classes = torch.from_numpy(bunch.target).long()
-    return Source("digits", Digits(images[:-600], classes[:-600]), Digits(images[-600:], classes[-600:]))
+    digits = Digits(images, torch.from_numpy(bunch.target).long())
+    return Source("digits", digits.select(slice(-600)), digits.select(slice(-600, None)))
 
 
 def _folder(root: Path) -> Source:
@@ -127,8 +133,7 @@ def _folder(root: Path) -> Source:
     digits = _images_below(root)
     place = torch.cat([torch.arange(int(count)) for count in torch.bincount(digits.classes)])  # within its class
     held_out = place % 5 == 4
-    train, test = (Digits(digits.images[rows], digits.classes[rows]) for rows in (~held_out, held_out))
-    return Source(f"folder:{root}", train, test)
+    return Source(f"folder:{root}", digits.select(~held_out), digits.select(held_out))
 
 
 def _images_below(root: Path) -> Digits:
