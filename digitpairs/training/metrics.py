@@ -39,18 +39,18 @@ class Tally:
         self._seen.append((Prediction(*(x if x is None else x.detach() for x in prediction)), digits, target))
         self._losses.append(torch.cat([parts.detach(), loss.detach()[None]]))
 
-    def mean_losses(self) -> Tensor:
+    def measure(self) -> dict[str, float]:
+        """Losses (nats, over all rows) and error rates (per cent)."""
+        *parts, total = self._mean_losses().tolist()
+        metrics = {"loss": total}
+        metrics |= {f"{part}_loss": loss for part, loss in zip(PARTS[-len(parts) :], parts)}
+        return metrics | error_rates(*self._concatenated())
+
+    def _mean_losses(self) -> Tensor:
         """The parts and the loss over all rows so far, each batch weighing as its rows: (4,) or (2,), float64."""
         rows = torch.tensor([len(target) for _, _, target in self._seen], dtype=torch.float64)
         losses = torch.stack(self._losses).to("cpu", torch.float64)  # (batches, losses)
         return (rows @ losses) / rows.sum()
-
-    def measure(self) -> dict[str, float]:
-        """Losses (nats, over all rows) and error rates (per cent)."""
-        *parts, total = self.mean_losses().tolist()
-        metrics = {"loss": total}
-        metrics |= {f"{part}_loss": loss for part, loss in zip(PARTS[-len(parts) :], parts)}
-        return metrics | error_rates(*self._concatenated())
 
     def _concatenated(self) -> tuple[Prediction, Tensor, Tensor]:
         predictions, digits, targets = zip(*self._seen)

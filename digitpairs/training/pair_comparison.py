@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -152,9 +154,9 @@ class PairComparison(LightningModule):
     def on_train_epoch_end(self) -> None:
         if self.schedule and self.schedule.interval == "epoch":
             self.lr_schedulers().step()
-        losses = self._finite_losses(self._tally)
-        self._part_history.append(losses[:-1].to(self.mean))
-        self._record("train", self._tally)
+        metrics = self._measured(self._tally)
+        self._part_history.append(torch.tensor([metrics[f"{part}_loss"] for part in PARTS if f"{part}_loss" in metrics]))
+        self._record("train", metrics)
         self.history.append({"epoch": self.current_epoch, **self._row})
         for logger in self.loggers:
             logger.log_metrics(self._row, step=self.current_epoch)
@@ -172,14 +174,13 @@ class PairComparison(LightningModule):
         if self.trainer.state.fn == TrainerFn.VALIDATING:  # `trainer.validating` is true within a fit as well
             self.log_dict(_prefixed("validation", self._evaluation.measure()))
         elif not self.trainer.sanity_checking:
-            self._record("validation", self._evaluation)
+            self._record("validation", self._evaluation.measure())
 
     on_test_epoch_start = on_validation_epoch_start
     test_step = validation_step
 
     def on_test_epoch_end(self) -> None:
-        self._finite_losses(self._evaluation)
-        self.test_metrics = _prefixed("test", self._evaluation.measure())
+        self.test_metrics = _prefixed("test", self._measured(self._evaluation))
         self.log_dict(self.test_metrics)  # Lightning rounds what it returns to float32
 
     def predict_step(self, batch: Any, batch_index: int) -> dict[str, Tensor]:
@@ -200,20 +201,20 @@ class PairComparison(LightningModule):
             for images, *others in batch.minibatches() if isinstance(batch, Chunk) else [batch]:
                 yield self._normalised(images), *others
 
-    def _record(self, split: str, tally: Tally) -> None:
+    def _record(self, split: str, metrics: dict[str, float]) -> None:
         """Into the epoch's row, and where callbacks look for what they monitor.
 
         `self.log` would do both, at 0.3 ms a metric and epoch: together as long as a fifth of a small network's epoch.
         """
-        metrics = _prefixed(split, tally.measure())
+        metrics = _prefixed(split, metrics)
         self._row |= metrics
         self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
 
-    def _finite_losses(self, tally: Tally) -> Tensor:
-        losses = tally.mean_losses()
-        if not losses.isfinite().all():
-            raise Diverged(self.current_epoch, losses[-1].item())
-        return losses
+    def _measured(self, tally: Tally) -> dict[str, float]:
+        metrics = tally.measure()
+        if not math.isfinite(metrics["loss"]):  # a part that is not finite makes the sum so, whatever its weight
+            raise Diverged(self.current_epoch, metrics["loss"])
+        return metrics
 
     def _timing(self) -> Timing:
         if (self.trainer.max_epochs or 0) < 1:
@@ -232,11 +233,10 @@ def build(part: Any) -> Any:
 
 
 def _has_digits(network: nn.Module) -> bool:
-    """Whether the network names digits: asked of the network itself, on one blank pair."""
-    training = network.training
+    """Whether the network names digits: asked of a copy of it, on one blank pair of its device and type."""
+    like = next(network.parameters(), torch.empty(0))
     with torch.no_grad():
-        prediction = network.eval()(torch.zeros(1, 2, SIDE, SIDE))
-    network.train(training)
+        prediction = copy.deepcopy(network).eval()(like.new_zeros(1, 2, SIDE, SIDE))
     return prediction.digits is not None
 
 
