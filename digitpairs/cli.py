@@ -61,7 +61,7 @@ def mend_arguments(arguments: list[str]) -> list[str]:
     multirun = [argument for argument in arguments if argument in ("-m", "--multirun")]
     rest = [argument for argument in arguments if argument not in multirun]
     if multirun and any(argument in ("--cfg", "-c") or argument.startswith("--cfg=") for argument in rest):
-        raise InvalidValue(multirun[0], "given", "no -m with --cfg, which shows a single config")
+        raise InvalidValue("--cfg", "job", "only without -m, since it shows a single config")
     refuse_duplicates(rest)
     return multirun[:1] + [expand_range(argument) for argument in rest]
 
@@ -120,7 +120,8 @@ def explained_errors() -> Iterator[None]:
     except (PermissionError, NotADirectoryError, FileExistsError) as error:  # a run's own are told as its failure
         if _WANTS_TRACEBACKS:
             raise
-        print(f"error: output: no folder can be made at {error.filename} ({error.strerror})", file=sys.stderr)
+        place = f"{error.filename} cannot be used ({error.strerror})"
+        print(f"error: {place}: results go to output=FOLDER, digits come from data.root", file=sys.stderr)
         raise SystemExit(2) from None
 
 

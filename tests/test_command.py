@@ -149,7 +149,7 @@ def test_a_sweep_over_outputs_is_refused(command, tmp_path):
 def test_an_output_that_cannot_be_a_folder_is_named(command, tmp_path, multirun):
     (tmp_path / "file").write_text("")
     status, _, err = command(*SMALL, *multirun, output=tmp_path / "file" / "below")
-    assert status == 2 and err.startswith(f"error: output: no folder can be made at {tmp_path / 'file'}") and err.count("\n") == 1
+    assert status == 2 and err.startswith(f"error: {tmp_path / 'file'}") and "output=FOLDER" in err and err.count("\n") == 1
 
 
 def test_an_exception_in_one_run_is_one_failed_row(command, tmp_path, monkeypatch):
@@ -195,7 +195,7 @@ def test_an_exception_in_one_run_is_one_failed_row(command, tmp_path, monkeypatc
         ("seeds.weights=-4", "seeds.weights=-4 is not accepted"),
         ("-m seed=0,0", "seed=0 is not accepted: each seed once a configuration"),
         ("data.source=foo", "data.source=foo is not accepted: one of auto"),
-        ("--cfg job -m seed=0,1", "-m=given is not accepted: no -m with --cfg"),
+        ("--cfg job -m seed=0,1", "--cfg=job is not accepted: only without -m"),
         ("+foo=1", "foo=1 is not accepted: one of the keys data, model"),
         ("+trainer.max_steps=2", "trainer.max_steps=2 is not accepted"),
         ("+trainer.gradient_clip_val=1.0", "trainer.gradient_clip_val=1.0 is not accepted"),

@@ -15,7 +15,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import nn
@@ -23,13 +22,14 @@ from torch import nn
 import digitpairs
 from digitpairs.checks import InvalidValue, boolean, choice, did_you_mean, integer
 from digitpairs.data import PairDataModule
+from digitpairs.streams import check_seed
 from digitpairs.sweeps import files
 from digitpairs.sweeps.jobs import Job, fingerprint
-from digitpairs.streams import check_seed
-from digitpairs.training import PairComparison
+from digitpairs.training import PairComparison, build
 
 _NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
-SECTIONS = ("data", "model", "aux", "optimizer", "scheduler", "trainer", "seed", "seeds", "output")
+PARTS = ("model", "aux", "optimizer", "scheduler")  # in the order of PairComparison's arguments
+SECTIONS = ("data", *PARTS, "trainer", "seed", "seeds", "output")
 # Lightning counts chunks of mini-batches here (see digitpairs/data/batches.py), or does not support them at all.
 REFUSED = (
     "max_steps", "min_steps", "limit_train_batches", "overfit_batches", "fast_dev_run", "val_check_interval",
@@ -56,12 +56,14 @@ def check(config: dict[str, Any]) -> None:
     for purpose, seed in config["seeds"].items():
         check_seed(f"seeds.{purpose}", seed)
     with _naming("data"):
-        datamodule: PairDataModule = _make(config["data"])
+        datamodule: PairDataModule = build(config["data"])
         datamodule.prepare_data()
-    for section in ("model", "aux", "optimizer", "scheduler"):
-        with _naming(section), torch.device("meta" if section == "model" else "cpu"):
-            _make(config[section])
-    model = _make_model(config)
+    parts = []
+    with torch.device("meta"):  # shapes without values
+        for section in PARTS:
+            with _naming(section):
+                parts.append(build(config[section]))
+        model = PairComparison(*parts)
     lone = (datamodule.pairs - len(datamodule.held_out)) % datamodule.batch_size == 1 or datamodule.batch_size == 1
     if lone and any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules()):
         raise InvalidValue("data.batch_size", datamodule.batch_size, "one that leaves no mini-batch of a single pair, for batch norm")
@@ -71,8 +73,9 @@ def run(job: Job) -> dict[str, Any]:
     """Train and test the job's network; writes its config, TensorBoard events, metrics and checkpoint, and returns its result."""
     started = time.perf_counter()
     files.write_config(job.folder, job.config)
-    datamodule: PairDataModule = _make(job.config["data"])
-    model = _make_model(job.config)
+    datamodule: PairDataModule = build(job.config["data"])
+    seeds = {f"{purpose}_seed": job.config["seeds"][purpose] for purpose in ("weights", "dropout", "aux")}
+    model = PairComparison(*(job.config[section] for section in PARTS), seed=job.seed, **seeds)
     logger = EventsLogger(job.folder, name="", version="", default_hp_metric=False)
     trainer = make_trainer(job.config["trainer"], logger)
     try:
@@ -117,11 +120,7 @@ class EventsLogger(TensorBoardLogger):
 def make_trainer(settings: dict[str, Any], logger: TensorBoardLogger | bool = False) -> pl.Trainer:
     """Lightning's trainer for one device, without what a run of seconds does not need."""
     with _quiet_lightning():
-        trainer = pl.Trainer(
-            **settings,
-            **FIXED,
-            logger=logger,
-        )
+        trainer = pl.Trainer(**settings, **FIXED, logger=logger)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid of deterministic mode, a tenth slower
     return trainer
 
@@ -131,7 +130,8 @@ def check_trainer(settings: dict[str, Any]) -> None:
     accepted = [key for key in inspect.signature(pl.Trainer).parameters if key not in (*REFUSED, *FIXED)]
     for key, value in settings.items():
         if key not in accepted:
-            raise InvalidValue(f"trainer.{key}", value, f"an argument of Lightning's Trainer that makes sense here, such as max_epochs{did_you_mean(key, accepted)}")
+            near = did_you_mean(key, accepted)
+            raise InvalidValue(f"trainer.{key}", value, f"an argument of Lightning's Trainer that makes sense here, such as max_epochs{near}")
     integer("trainer.max_epochs", settings["max_epochs"], at_least=1)
     choice("trainer.accelerator", settings["accelerator"], ACCELERATORS)
     choice("trainer.precision", settings["precision"], PRECISIONS)
@@ -151,16 +151,6 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "machine": platform.machine(),
     }
-
-
-def _make(section: dict[str, Any]) -> Any:
-    return instantiate(section, _convert_="all")
-
-
-def _make_model(config: dict[str, Any]) -> PairComparison:
-    seeds = {f"{purpose}_seed": config["seeds"][purpose] for purpose in ("weights", "dropout", "aux")}
-    parts = {"network": config["model"], **{key: config[key] for key in ("aux", "optimizer", "scheduler")}}
-    return PairComparison(**parts, seed=config["seed"], **seeds)
 
 
 @contextlib.contextmanager

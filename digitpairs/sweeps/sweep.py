@@ -9,6 +9,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 
@@ -50,15 +51,17 @@ def _run_to_files(job: Job, place: str) -> bool:
     try:
         result = run(job)
     except Diverged as fault:
-        files.write_json(job.folder / files.FAILURE, {"seed": job.seed, "reason": str(fault), "epoch": fault.epoch})
-        print(f"{label}: FAILED, {fault}", file=sys.stderr)
-        return False
+        return _fail(job, label, str(fault), epoch=fault.epoch)
     except Exception as fault:  # one run's fault is its own: it is told here, kept in its folder, and counted
         traceback.print_exc()
-        files.write_json(job.folder / files.FAILURE, {"seed": job.seed, "reason": f"{type(fault).__name__}: {fault}"})
-        print(f"{label}: FAILED, {fault}", file=sys.stderr)
-        return False
+        return _fail(job, label, f"{type(fault).__name__}: {fault}")
     files.write_json(job.folder / files.RESULT, result)
     error, seconds = result["test/comparison_error"], result["seconds"]
     print(f"{label}: test comparison error {error:.2f} %, {seconds:.1f} s", flush=True)
     return True
+
+
+def _fail(job: Job, label: str, reason: str, **details: Any) -> bool:
+    files.write_json(job.folder / files.FAILURE, {"seed": job.seed, "reason": reason, **details})
+    print(f"{label}: FAILED, {reason}", file=sys.stderr)
+    return False

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -26,7 +26,6 @@ class SweepLauncher(Launcher):
         with explained_errors():
             from digitpairs.sweeps import Asked, run_sweep
 
-            setup_globals()
             compose = self.hydra_context.config_loader.load_sweep_config
             configs = [compose(self.config, list(overrides)) for overrides in job_overrides]
             asked_for = [Asked(*each, each[0].hydra.runtime.choices.model) for each in zip(configs, job_overrides)]
