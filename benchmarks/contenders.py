@@ -61,8 +61,8 @@ def plain_loop(source, name: str, batch_size: int, epochs: int, seeds: range, fo
     results = []
     for seed in seeds:
         torch.manual_seed(seed)
-        images, digits, target = draw(*source.train, 1000)
-        test_images, _, test_target = draw(*source.test, 1000)
+        images, digits, target = draw(source.train.images, source.train.classes, 1000)
+        test_images, _, test_target = draw(source.test.images, source.test.classes, 1000)
         mean, std = images.mean(), images.std()
         images, test_images = (images - mean) / std, (test_images - mean) / std
         network = Network(name)
@@ -136,8 +136,8 @@ def stock_lightning(source, name: str, batch_size: int, epochs: int, seeds: rang
             for _ in range(2):
                 compose("config", overrides=[f"model={name}", f"seed={seed}"])
         pl.seed_everything(seed, verbose=False)
-        images, digits, target = draw(*source.train, 1000)
-        test_images, test_digits, test_target = draw(*source.test, 1000)
+        images, digits, target = draw(source.train.images, source.train.classes, 1000)
+        test_images, test_digits, test_target = draw(source.test.images, source.test.classes, 1000)
         mean, std = images.mean(), images.std()
         train = DataLoader(TensorDataset((images - mean) / std, digits, target), batch_size, shuffle=True)
         test = DataLoader(TensorDataset((test_images - mean) / std, test_digits, test_target), 1000)
