@@ -92,7 +92,7 @@ def test_an_array_of_networks_trains_under_vmap_as_each_by_itself(body, structur
     digits = torch.randint(10, (members, batch, 2), generator=generator)
     target = (digits[..., 0] <= digits[..., 1]).long()
     for seed, network in enumerate(networks):
-        draw_masks(dropout_layers(network), batch, stream(seed, "dropout"))
+        draw_masks(dropout_layers(network), batch, [stream(seed, "dropout")])
 
     values, buffers = stack_module_state(networks)
     skeleton = copy.deepcopy(networks[0]).to("meta")
@@ -167,7 +167,7 @@ def test_posterior_stays_exact_in_bf16():
 
 def test_dropout_drops_the_share_and_keeps_the_mean():
     layer = Dropout(0.3, 50)
-    layer.draw_mask(4000, stream(0, "dropout"))
+    layer.draw_mask(4000, [stream(0, "dropout")])
     assert set(layer.mask.unique().tolist()) == {0.0, torch.tensor(1.0).div(0.7).item()}
     assert abs((layer.mask == 0).double().mean() - 0.3) < 4 * (0.3 * 0.7 / 200_000) ** 0.5
     inputs = torch.rand(4000, 50)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from digitpairs.checks import DataError, DigitPairsWarning, InvalidValue, boolea
 from digitpairs.data import sources
 from digitpairs.data.augmentation import Augmentation
 from digitpairs.data.batches import EvaluationLoader, TrainLoader
-from digitpairs.data.pairs import PairSet, draw_pairs
+from digitpairs.data.pairs import Pairs, PairSet, draw_pairs
 from digitpairs.data.sources import Digits
 from digitpairs.streams import check_seed, stream
 
@@ -115,11 +115,14 @@ class PairDataModule(LightningDataModule):
         return self.train_set.mean_and_std() if self.normalise else (0.0, 1.0)
 
     def train_dataloader(self) -> TrainLoader:
-        transform = None
-        if self.augmentation:
-            transform = functools.partial(self.augmentation, generator=stream(self.augmentation_seed, "augmentation"))
         order = stream(self.order_seed, "order")
-        return TrainLoader(self.train_set, len(self.train_set.index), self.batch_size, order, transform)
+        return TrainLoader(self.train_set, len(self.train_set.index), self.batch_size, order, self.start_augmentation())
+
+    def start_augmentation(self) -> Callable[[Pairs], Pairs] | None:
+        """What changes each mini-batch at random, from the beginning of its stream; None where nothing does."""
+        if not self.augmentation:
+            return None
+        return functools.partial(self.augmentation, generator=stream(self.augmentation_seed, "augmentation"))
 
     def val_dataloader(self) -> EvaluationLoader | list:
         count = len(self.validation_set.index)

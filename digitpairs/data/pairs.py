@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,7 +13,7 @@ from digitpairs.data.sources import Digits, to_unit_images
 
 
 class Pairs(NamedTuple):
-    """A batch of pairs: what a network is given."""
+    """A batch of pairs: what a network is given. An array's has the members' axis before these."""
 
     images: Tensor  # (B, 2, 14, 14), float32 in [0, 1]
     digits: Tensor  # (B, 2), int64, the two classes
@@ -19,15 +21,28 @@ class Pairs(NamedTuple):
 
 
 class PairSet(NamedTuple):
-    """n pairs over m images: each image is stored once, however many pairs show it."""
+    """n pairs over m images: each image is stored once, however many pairs show it.
+
+    Of an array: the images of all members one after another, and the members' axis before the index.
+    """
 
     images: Tensor  # (m, 14, 14), float32 in [0, 1]
     classes: Tensor  # (m,), int64
-    index: Tensor  # (n, 2), int64, rows of `images`
+    index: Tensor  # (..., n, 2), int64, rows of `images`
+
+    @classmethod
+    def stack(cls, sets: Sequence[PairSet]) -> PairSet:
+        """One set for an array whose members have these, of as many pairs each."""
+        starts = [0, *itertools.accumulate(len(each.images) for each in sets)]
+        images, classes = torch.cat([each.images for each in sets]), torch.cat([each.classes for each in sets])
+        return cls(images, classes, torch.stack([each.index + start for each, start in zip(sets, starts)]))
 
     def take(self, rows: Tensor | slice) -> Pairs:
-        """The pairs in these rows, in this order."""
-        index = self.index[rows]  # (B, 2)
+        """The pairs in these rows, in this order; of an array, rows (members, B), or a slice for all."""
+        if isinstance(rows, slice):
+            index = self.index[..., rows, :]
+        else:
+            index = self.index.take_along_dim(rows[..., None], -2)  # (..., B, 2)
         digits = self.classes[index]
         return Pairs(self.images[index], digits, less_or_equal(digits))
 

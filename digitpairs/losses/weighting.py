@@ -14,7 +14,7 @@ from digitpairs.losses.parts import PARTS
 
 
 class Weighting(nn.Module):
-    """The weighted sum of the loss's parts, in the order of PARTS; the weights (3,) are a buffer.
+    """The weighted sum of the loss's parts, in the order of PARTS; the weights (3,) are a buffer, which an array stacks.
 
     A subclass moves the weights in `start_epoch` or `start_step`, or replaces `forward`. A network without digit
     logits has the comparison's part alone, and needs a scheme that does without digits (`uses_digits` is False).
@@ -27,8 +27,8 @@ class Weighting(nn.Module):
         self.register_buffer("weights", torch.ones(len(PARTS)))
 
     def forward(self, parts: Tensor) -> Tensor:
-        """Parts (3,), or (1,) of the comparison alone -> the loss, a scalar."""
-        return (self.weights[-len(parts) :] * parts).sum()
+        """Parts (..., 3), or (..., 1) of the comparison alone -> the loss (...)."""
+        return (self.weights[..., -parts.shape[-1] :] * parts).sum(-1)
 
     def current(self) -> Tensor:
         """The weights in force (3,)."""
@@ -119,7 +119,7 @@ class UncertaintyWeighting(Weighting):
         self.log_variance = nn.Parameter(torch.zeros(len(PARTS)))
 
     def forward(self, parts: Tensor) -> Tensor:
-        return ((-self.log_variance).exp() * parts + self.log_variance / 2).sum()
+        return ((-self.log_variance).exp() * parts + self.log_variance / 2).sum(-1)
 
     def current(self) -> Tensor:
         return (-self.log_variance.detach()).exp()
@@ -151,7 +151,7 @@ class RandomWeighting(Weighting):
     """
 
     def forward(self, parts: Tensor) -> Tensor:
-        return super().forward(parts) if self.training else (self.current() * parts).sum()
+        return super().forward(parts) if self.training else (self.current() * parts).sum(-1)
 
     def current(self) -> Tensor:
         return torch.full_like(self.weights, 1 / len(PARTS))

@@ -4,5 +4,18 @@ from digitpairs.networks.cnn import CNNBody
 from digitpairs.networks.comparison import JointNetwork, Prediction, SiameseNetwork
 from digitpairs.networks.initialise import create, initialise
 from digitpairs.networks.mlp import MLPBody
+from digitpairs.networks.stacking import is_stackable, release, share, stack
 
-__all__ = ["CNNBody", "JointNetwork", "MLPBody", "Prediction", "SiameseNetwork", "create", "initialise"]
+__all__ = [
+    "CNNBody",
+    "JointNetwork",
+    "MLPBody",
+    "Prediction",
+    "SiameseNetwork",
+    "create",
+    "initialise",
+    "is_stackable",
+    "release",
+    "share",
+    "stack",
+]

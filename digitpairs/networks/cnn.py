@@ -8,7 +8,16 @@ from torch import nn
 
 from digitpairs.checks import InvalidValue, integers
 from digitpairs.data.sources import SIDE
-from digitpairs.networks.layers import NOT_MONOTONE, activation_layer, dropout_layer, linear_stack
+from digitpairs.networks.layers import (
+    NOT_MONOTONE,
+    BatchNorm2d,
+    Conv2d,
+    Flatten,
+    MaxPool2d,
+    activation_layer,
+    dropout_layer,
+    linear_stack,
+)
 
 
 class CNNBody:
@@ -50,7 +59,7 @@ class CNNBody:
             rows_per_pair=rows_per_pair,
         )
         dropped = dropout_layer(self.dropout, flat, rows_per_pair)
-        return nn.Sequential(*convolutions, nn.Flatten(), *dropped, *linear), features
+        return nn.Sequential(*convolutions, Flatten(), *dropped, *linear), features
 
 
 def convolution_stack(
@@ -81,9 +90,9 @@ def convolution_stack(
         if pool > side:
             raise InvalidValue("pools", list(pools), f"at most {side} in layer {number}, whose image is {side}x{side}")
         side //= pool
-        layers.append(nn.Conv2d(in_channels, out_channels, kernel, padding=padding))
-        layers += [nn.BatchNorm2d(out_channels)] if batch_norm else []
-        pooling = [nn.MaxPool2d(pool)] if pool > 1 else []
+        layers.append(Conv2d(in_channels, out_channels, kernel, padding=padding))
+        layers += [BatchNorm2d(out_channels)] if batch_norm else []
+        pooling = [MaxPool2d(pool)] if pool > 1 else []
         activating = [activation_layer(activation)]
         layers += activating + pooling if activation in NOT_MONOTONE else pooling + activating
         in_channels = out_channels

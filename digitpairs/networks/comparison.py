@@ -1,6 +1,7 @@
 """The two ways to compare two images: both as one input, or each by itself (siamese when weights are shared).
 
-A body (`mlp.py`, `cnn.py`) turns images into features; everything after it is the same for all, and is here.
+A body (`mlp.py`, `cnn.py`) turns images into features; everything after it is the same for all, and is here. Shapes are
+those of one network; an array's have the members' axis before them (see `layers.py`).
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class JointNetwork(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Prediction:
-        features = self.body(images)  # (B, 2, 14, 14) -> (B, features)
+        features = self.body(images)  # (..., B, 2, 14, 14) -> (..., B, features)
         digits = None if self.digit_part is None else self.digit_part(features).unflatten(-1, (2, CLASSES))
         return Prediction(self.comparison_part(features, digits), digits)
 
@@ -113,19 +114,20 @@ class SiameseNetwork(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Prediction:
-        features = self._each(self.bodies, images[:, :, None])  # (B, 2, 1, 14, 14) -> (B, 2, features)
+        axis = images.dim() - 3  # of the two images
+        features = self._each(self.bodies, images.unsqueeze(-3), axis)  # (..., B, 2, 1, 14, 14) -> (..., B, 2, features)
         digits = None
         if self.digit_head == "per_image":
-            digits = self._each(self.digit_parts, features)  # (B, 2, 10)
+            digits = self._each(self.digit_parts, features, axis)  # (..., B, 2, 10)
         elif self.digit_head == "joint":
-            digits = self.digit_part(features.flatten(1)).unflatten(-1, (2, CLASSES))
-        return Prediction(self.comparison_part(features.flatten(1), digits), digits)
+            digits = self.digit_part(features.flatten(-2)).unflatten(-1, (2, CLASSES))
+        return Prediction(self.comparison_part(features.flatten(-2), digits), digits)
 
-    def _each(self, parts: nn.ModuleList, inputs: Tensor) -> Tensor:
-        """(B, 2, ...) -> (B, 2, outputs): the one part on all 2B rows, or each of the two on its own half."""
+    def _each(self, parts: nn.ModuleList, inputs: Tensor, axis: int) -> Tensor:
+        """(..., B, 2, inputs) -> (..., B, 2, outputs): the one part on all 2B rows, or each of the two on its own half."""
         if self.sharing:
-            return parts[0](inputs.flatten(0, 1)).view(len(inputs), 2, -1)
-        return torch.stack([part(inputs[:, i]) for i, part in enumerate(parts)], 1)
+            return parts[0](inputs.flatten(axis - 1, axis)).unflatten(axis - 1, (-1, 2))
+        return torch.stack([part(half) for part, half in zip(parts, inputs.unbind(axis))], axis)
 
 
 def _build(body: Body, *settings: Any) -> tuple[nn.Module, int]:

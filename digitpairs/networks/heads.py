@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from digitpairs.checks import InvalidValue, choice
-from digitpairs.networks.layers import linear_stack
+from digitpairs.networks.layers import Linear, linear_stack
 
 CLASSES = 10
 
@@ -27,7 +27,7 @@ def digit_part(kind: str, features: int, hidden: Sequence[int], activation: str,
     if kind == "none":
         return None
     layers, width = linear_stack(features, hidden, key="digit_hidden", activation=activation, batch_norm=batch_norm)
-    return nn.Sequential(*layers, nn.Linear(width, 2 * CLASSES if kind == "joint" else CLASSES))
+    return nn.Sequential(*layers, Linear(width, 2 * CLASSES if kind == "joint" else CLASSES))
 
 
 class ComparisonPart(nn.Module):
@@ -54,14 +54,14 @@ class ComparisonPart(nn.Module):
         if sees != "posterior":
             inputs = features if sees == "features" else 2 * CLASSES
             layers, width = linear_stack(inputs, hidden, key="comparison_hidden", activation=activation, batch_norm=batch_norm)
-            self.layers = nn.Sequential(*layers, nn.Linear(width, outputs))
+            self.layers = nn.Sequential(*layers, Linear(width, outputs))
 
     def forward(self, features: Tensor, digits: Tensor | None) -> Tensor:
-        """(B, features) and (B, 2, 10) or None -> (B, outputs)."""
+        """(..., B, features) and (..., B, 2, 10) or None -> (..., B, outputs)."""
         if self.sees == "posterior":
-            return posterior_logit(digits)[:, None]
+            return posterior_logit(digits)[..., None]
         if self.sees != "features":
-            features = COMPARISON_INPUTS[self.sees](digits).flatten(1)  # (B, 2, 10) -> (B, 20)
+            features = COMPARISON_INPUTS[self.sees](digits).flatten(-2)  # (..., B, 2, 10) -> (..., B, 20)
         return self.layers(features)
 
 

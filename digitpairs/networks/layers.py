@@ -1,10 +1,16 @@
-"""The layers that all networks are made of: activations, dropout with masks of its own, stacks of linear layers."""
+"""The layers that all networks are made of: torch's own, and the same for an array of networks.
+
+An array's layer holds the values of all members, stacked on a leading axis: a weight (members, out, in) where one
+network has (out, in). Its inputs carry the same axis, (members, rows, ...). `stacking.py` makes such layers out of single
+ones; here stands what each computes. Functions and modules elsewhere count axes from the end, and need no second case.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from digitpairs.checks import InvalidValue, choice, integers, number
@@ -28,6 +34,84 @@ def activation_layer(name: str) -> nn.Module:
     return ACTIVATIONS[choice("activation", name, ACTIVATIONS)]()
 
 
+class Linear(nn.Linear):
+    """torch's; of an array, a product for each member: (members, rows, in) -> (members, rows, out)."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.weight.dim() == 2:
+            return super().forward(inputs)
+        return torch.baddbmm(self.bias[:, None], inputs, self.weight.mT)
+
+
+class Conv2d(nn.Conv2d):
+    """torch's; of an array, (members, rows, in, height, width) -> (members, rows, out, height, width)."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.weight.dim() == 4:
+            return super().forward(inputs)
+        if inputs.device.type == "cpu":  # where a grouped convolution takes longer than its groups one by one
+            each = zip(inputs, self.weight, self.bias)
+            return torch.stack([F.conv2d(rows, weight, bias, padding=self.padding) for rows, weight, bias in each])
+        members, weight, bias = len(self.weight), self.weight.flatten(0, 1), self.bias.flatten()
+        outputs = F.conv2d(side_by_side(inputs), weight, bias, padding=self.padding, groups=members)
+        return one_after_another(outputs, members)
+
+
+class MaxPool2d(nn.MaxPool2d):
+    """torch's, of an array as well."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if inputs.dim() == 4:
+            return super().forward(inputs)
+        return super().forward(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
+
+
+class Flatten(nn.Flatten):
+    """Images (..., channels, height, width) -> (..., features)."""
+
+    def __init__(self) -> None:
+        super().__init__(start_dim=-3)
+
+
+class _MembersBatchNorm:
+    """Batch norm whose channels are all members' side by side, when there are several."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.weight.dim() == 1:
+            return super().forward(inputs)
+        if self.training:
+            self.num_batches_tracked.add_(1)
+        statistics = (self.running_mean.view(-1), self.running_var.view(-1))
+        outputs = F.batch_norm(
+            side_by_side(inputs),
+            *statistics,
+            self.weight.flatten(),
+            self.bias.flatten(),
+            training=self.training,
+            momentum=self.momentum,
+            eps=self.eps,
+        )
+        return one_after_another(outputs, len(self.weight))
+
+
+class BatchNorm1d(_MembersBatchNorm, nn.BatchNorm1d):
+    """torch's; of an array, (members, rows, features)."""
+
+
+class BatchNorm2d(_MembersBatchNorm, nn.BatchNorm2d):
+    """torch's; of an array, (members, rows, channels, height, width)."""
+
+
+def side_by_side(inputs: Tensor) -> Tensor:
+    """(members, rows, channels, ...) -> (rows, members * channels, ...)."""
+    return inputs.transpose(0, 1).flatten(1, 2)
+
+
+def one_after_another(outputs: Tensor, members: int) -> Tensor:
+    """The way back: (rows, members * channels, ...) -> (members, rows, channels, ...)."""
+    return outputs.unflatten(1, (members, -1)).transpose(0, 1)
+
+
 class Dropout(nn.Module):
     """Inverted dropout (Srivastava et al. 2014) whose mask is a buffer, drawn before each step by `draw_masks`.
 
@@ -48,10 +132,17 @@ class Dropout(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         return inputs * self.mask if self.training else inputs
 
-    def draw_mask(self, pairs: int, generator: torch.Generator) -> None:
-        """A new mask (pairs * rows_per_pair, units): 0 with the probability, else 1 / (1 - probability)."""
-        keep = 1 - self.probability
-        kept = torch.rand(pairs * self.rows_per_pair, self.units, generator=generator) < keep  # a third of bernoulli_'s time
+    def draw_mask(self, pairs: int, generators: Sequence[torch.Generator]) -> None:
+        """A new mask: 0 with the probability, else 1 / (1 - probability).
+
+        (pairs * rows_per_pair, units) from the one generator of a network, and with a leading axis from as many as an
+        array has members.
+        """
+        keep, shape = 1 - self.probability, (pairs * self.rows_per_pair, self.units)
+        uniform = torch.empty(len(generators), *shape)
+        for row, generator in zip(uniform, generators):
+            torch.rand(shape, generator=generator, out=row)
+        kept = (uniform if self.mask.dim() == 3 else uniform[0]) < keep  # in a third of bernoulli_'s time
         self.mask = kept.to(self.mask).div_(keep)
 
     def extra_repr(self) -> str:
@@ -63,10 +154,10 @@ def dropout_layers(network: nn.Module) -> list[Dropout]:
     return [layer for layer in network.modules() if isinstance(layer, Dropout)]
 
 
-def draw_masks(layers: Sequence[Dropout], pairs: int, generator: torch.Generator) -> None:
-    """Masks for a mini-batch of `pairs` pairs, in each of the layers."""
+def draw_masks(layers: Sequence[Dropout], pairs: int, generators: Sequence[torch.Generator]) -> None:
+    """Masks for a mini-batch of `pairs` pairs, in each of the layers, from each member's generator (one, of one network)."""
     for layer in layers:
-        layer.draw_mask(pairs, generator)
+        layer.draw_mask(pairs, generators)
 
 
 def dropout_layer(probability: float, units: int, rows_per_pair: int) -> list[nn.Module]:
@@ -92,8 +183,8 @@ def linear_stack(
     """
     layers: list[nn.Module] = []
     for width in integers(key, widths):
-        layers.append(nn.Linear(inputs, width))
-        layers += [nn.BatchNorm1d(width)] if batch_norm else []
+        layers.append(Linear(inputs, width))
+        layers += [BatchNorm1d(width)] if batch_norm else []
         layers.append(activation_layer(activation))
         layers += dropout_layer(dropout, width, rows_per_pair)
         inputs = width

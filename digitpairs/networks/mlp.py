@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from digitpairs.data.sources import SIDE
-from digitpairs.networks.layers import linear_stack
+from digitpairs.networks.layers import Flatten, linear_stack
 
 
 class MLPBody:
@@ -32,4 +32,4 @@ class MLPBody:
             dropout=self.dropout,
             rows_per_pair=rows_per_pair,
         )
-        return nn.Sequential(nn.Flatten(), *layers), features
+        return nn.Sequential(Flatten(), *layers), features

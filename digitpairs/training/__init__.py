@@ -1,7 +1,23 @@
-"""Training under Lightning: the module, optimisers and learning-rate schedules."""
+"""Training under Lightning: the modules of one run and of an array of runs, optimisers and learning-rate schedules."""
 
+from digitpairs.training.early_stopping import EarlyStopping
 from digitpairs.training.optimizers import SGD, Adam, AdamW
 from digitpairs.training.pair_comparison import Diverged, PairComparison, build
+from digitpairs.training.pair_comparison_array import PairComparisonArray
 from digitpairs.training.schedulers import Cosine, Exponential, OneCycle, StepDecay, WarmRestarts
 
-__all__ = ["SGD", "Adam", "AdamW", "Cosine", "Diverged", "Exponential", "OneCycle", "PairComparison", "StepDecay", "WarmRestarts", "build"]
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Cosine",
+    "Diverged",
+    "EarlyStopping",
+    "Exponential",
+    "OneCycle",
+    "PairComparison",
+    "PairComparisonArray",
+    "StepDecay",
+    "WarmRestarts",
+    "build",
+]

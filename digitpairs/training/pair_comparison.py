@@ -1,28 +1,29 @@
-"""PairComparison: a comparison network under Lightning."""
+"""PairComparison: one run, a comparison network under Lightning."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from digitpairs.checks import InvalidValue
-from digitpairs.data.batches import Chunk
+from digitpairs.checks import InvalidValue, choice, positive
 from digitpairs.data.sources import SIDE
-from digitpairs.losses import PARTS, LambdaWeighting, Weighting, check_fits, loss_parts
-from digitpairs.networks import Prediction, create
-from digitpairs.networks.layers import draw_masks, dropout_layers
+from digitpairs.losses import PARTS, LambdaWeighting, Weighting, check_fits
+from digitpairs.networks import create
 from digitpairs.streams import check_seed, stream
-from digitpairs.training.metrics import Tally, says_less_or_equal
+from digitpairs.training.early_stopping import EarlyStopping, early_stopping as early_stopping_of
+from digitpairs.training.metrics import says_less_or_equal
+from digitpairs.training.module import ComparisonModule
 from digitpairs.training.optimizers import Adam
-from digitpairs.training.schedulers import Schedule, Timing
+from digitpairs.training.schedulers import Constant, Schedule
+
+CLIP_ALGORITHMS = ("norm", "value")
 
 
 class Diverged(RuntimeError):
@@ -36,7 +37,7 @@ class Diverged(RuntimeError):
         return f"the loss became {self.value} in epoch {self.epoch}"
 
 
-class PairComparison(LightningModule):
+class PairComparison(ComparisonModule):
     """Trains a network (B, 2, 14, 14) -> `Prediction` on pairs of digits, and measures it.
 
     Each of `network`, `aux`, `optimizer`, `scheduler` is an object, or its config: a mapping with `_target_`, as in
@@ -49,13 +50,16 @@ class PairComparison(LightningModule):
         aux: how the losses of the digits and of the comparison are weighed, a `Weighting`.
         optimizer: a recipe from `digitpairs.training.optimizers`, parameters -> optimiser.
         scheduler: a recipe from `digitpairs.training.schedulers`, or None for a constant rate.
+        early_stopping: an `EarlyStopping` or its settings; None trains for all epochs.
+        gradient_clip_val: bound of the gradient before each step, above 0; None is none.
+        gradient_clip_algorithm: whether it bounds the "norm" of the whole gradient or each of its values ("value").
         seed: of all randomness here that has no seed of its own.
         weights_seed, dropout_seed, aux_seed: of the initial weights, the dropout masks, and random loss weights. A
             network that comes as an object keeps the weights that it has.
 
-    Optimisation is manual, since what Lightning sees as a batch may be a `Chunk` of many mini-batches. Ordinary batches
-    (images, digits, target) from any loader do as well. Metrics are logged once an epoch under train/, validation/ and
-    test/ (losses in nats, errors in per cent) and kept in `history`, a dict an epoch, and in `test_metrics`.
+    Ordinary batches (images, digits, target) from any loader do as well as this package's. Metrics are logged once an
+    epoch under train/, validation/ and test/ (losses in nats, errors in per cent) and kept in `history`, a dict an epoch,
+    and in `test_metrics`.
 
     Raises InvalidValue for settings that do not fit, and Diverged at the end of an epoch, or of the test, whose loss is
     not finite.
@@ -68,119 +72,120 @@ class PairComparison(LightningModule):
         optimizer: Callable[..., Optimizer] | Mapping | None = None,
         scheduler: Schedule | Mapping | None = None,
         *,
+        early_stopping: EarlyStopping | Mapping | None = None,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str = "norm",
         seed: int = 0,
         weights_seed: int | None = None,
         dropout_seed: int | None = None,
         aux_seed: int | None = None,
     ) -> None:
-        super().__init__()
-        self.automatic_optimization = False
         seed = check_seed("seed", seed)
-        self._dropout_seed = check_seed("dropout_seed", dropout_seed, seed)
-        self._aux_seed = check_seed("aux_seed", aux_seed, seed)
         weights_seed = check_seed("weights_seed", weights_seed, seed)
-        parts = dict(network=network, aux=aux, optimizer=optimizer, scheduler=scheduler)
-        plain = {key: part for key, part in parts.items() if part is None or isinstance(part, Mapping)}
-        seeds = dict(seed=seed, weights_seed=weights_seed, dropout_seed=self._dropout_seed, aux_seed=self._aux_seed)
-        self.save_hyperparameters(plain | seeds, logger=False)
+        dropout_seed = check_seed("dropout_seed", dropout_seed, seed)
+        aux_seed = check_seed("aux_seed", aux_seed, seed)
         configured = isinstance(network, Mapping)
-        self.network = create(lambda: build(network), stream(weights_seed, "weights")) if configured else network
-        self.aux = LambdaWeighting(0.8) if aux is None else build(aux)
+        made = create(lambda: build(network), stream(weights_seed, "weights")) if configured else network
+        super().__init__(made, LambdaWeighting(0.8) if aux is None else build(aux))
+        parts = dict(network=network, aux=aux, optimizer=optimizer, scheduler=scheduler, early_stopping=early_stopping)
+        plain = {key: part for key, part in parts.items() if part is None or isinstance(part, Mapping)}
+        seeds = dict(seed=seed, weights_seed=weights_seed, dropout_seed=dropout_seed, aux_seed=aux_seed)
+        clip = dict(gradient_clip_val=gradient_clip_val, gradient_clip_algorithm=gradient_clip_algorithm)
+        self.save_hyperparameters(plain | clip | seeds, logger=False)
         self.optimizer_recipe = Adam(lr=0.001) if optimizer is None else build(optimizer)
-        self.schedule: Schedule | None = build(scheduler)
+        self.schedule: Schedule = Constant() if scheduler is None else build(scheduler)
+        self.early_stopping = early_stopping_of(early_stopping)
+        self.clip_value = None if gradient_clip_val is None else positive("gradient_clip_val", gradient_clip_val)
+        self.clip_algorithm = choice("gradient_clip_algorithm", gradient_clip_algorithm, CLIP_ALGORITHMS)
         check_fits(self.aux, _has_digits(self.network))
-        self.register_buffer("mean", torch.zeros(()))
-        self.register_buffer("std", torch.ones(()))
         self.history: list[dict[str, float]] = []
         self.test_metrics: dict[str, float] = {}
+        self.failure: Diverged | None = None
+        self.ended = False  # before the last epoch, by a failure or by early stopping
         self._part_history: list[Tensor] = []  # mean losses by part of each epoch, for the weighting
-        self._dropouts = dropout_layers(self.network)
+        self._row: dict[str, float] = {}
 
-    def forward(self, images: Tensor) -> Prediction:
-        """Pixels (B, 2, 14, 14) in [0, 1] -> Prediction."""
-        return self.network(self._normalised(images))
+    @property
+    def members(self) -> Sequence[PairComparison]:
+        return (self,)
 
-    def configure_optimizers(self) -> Optimizer | dict[str, Any]:
+    # What a run does for itself, alone or in an array; once it has ended, nothing that an array goes on with.
+
+    def start(self) -> None:
+        """Before a fit: the streams from their beginnings."""
+        self.dropout_stream = stream(self.hparams.dropout_seed, "dropout")
+        self.aux_stream = stream(self.hparams.aux_seed, "aux")
+        self.failure, self.ended = None, False
+        self.early_stopping.start()
+
+    def start_epoch(self, epoch: int, rate: float) -> None:
+        if self.ended:
+            return
+        self.aux.start_epoch(epoch, self._part_history)
+        self._row = {"epoch": epoch, "learning_rate": rate}
+        self._row |= {f"aux/{part}_weight": weight for part, weight in zip(PARTS, self.aux.current().tolist())}
+
+    def record(self, split: str, metrics: Mapping[str, float]) -> None:
+        """An epoch's metrics into its row; of the training, also where the weighting looks for the parts' losses."""
+        if self.ended:
+            return
+        self._row |= _prefixed(split, metrics)
+        if split == "train":
+            self._part_history.append(torch.tensor([metrics[f"{part}_loss"] for part in PARTS if f"{part}_loss" in metrics]))
+            self._check(metrics["loss"])
+
+    def end_epoch(self) -> None:
+        """The row into the history, unless the run had ended before."""
+        if self.ended:
+            return
+        self.history.append(self._row)
+        self.ended = self.failure is not None or self.early_stopping.ends(self._row, self.network)
+
+    def record_test(self, metrics: Mapping[str, float]) -> None:
+        self.test_metrics = _prefixed("test", metrics)
+        self._check(metrics["loss"])
+
+    def final_row(self) -> dict[str, float]:
+        """The history's row of the epoch whose weights the network has: the last, or early stopping's best."""
+        best = self.early_stopping.best_epoch
+        return self.history[-1] if best is None else next(row for row in self.history if row["epoch"] == best)
+
+    def _check(self, loss: float) -> None:
+        if self.failure is None and not math.isfinite(loss):  # a part that is not finite makes the sum so, whatever its weight
+            self.failure = Diverged(int(self._row.get("epoch", 0)), loss)
+
+    # What Lightning calls, alone.
+
+    def configure_optimizers(self) -> dict[str, Any]:
         weights = {"params": list(self.network.parameters())}
         learned = {"params": list(self.aux.parameters()), "weight_decay": 0.0}  # a decay would pull the loss's weights to 1
         optimizer = self.optimizer_recipe([weights, learned] if learned["params"] else [weights])
-        if self.schedule is None:
-            return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.schedule(optimizer, self._timing())}
 
     def on_fit_start(self) -> None:
-        if self.trainer.precision == "16-mixed":
-            raise InvalidValue("precision", "16-mixed", "a precision whose gradients need no scaling, such as bf16-mixed")
+        super().on_fit_start()
         datamodule = self.trainer.datamodule
         if hasattr(datamodule, "mean_and_std"):
             mean, std = datamodule.mean_and_std
             self.mean.fill_(mean)
             self.std.fill_(std)
-        self._dropout_stream = stream(self._dropout_seed, "dropout")
-        self._aux_stream = stream(self._aux_seed, "aux")
-
-    def on_train_epoch_start(self) -> None:
-        self._tally = Tally()
-        self.aux.start_epoch(self.current_epoch, self._part_history)
-        self._row: dict[str, float] = {"learning_rate": self.optimizers().param_groups[0]["lr"]}
-        self._row |= {f"aux/{part}_weight": weight for part, weight in zip(PARTS, self.aux.current().tolist())}
-
-    def training_step(self, batch: Any, batch_index: int) -> None:
-        """Train on each mini-batch of a chunk, or on an ordinary batch.
-
-        Lightning's wrapper of the optimiser counts the steps and its `manual_backward` calls hooks, which together take
-        a tenth of a small network's step: one step a chunk goes through the wrapper, so that `trainer.global_step` counts
-        chunks.
-        """
-        optimizer = self.optimizers()
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        scheduler = self.lr_schedulers() if self.schedule and self.schedule.interval == "step" else None
-        for number, (images, digits, target) in enumerate(self._normalised_minibatches(batch)):
-            draw_masks(self._dropouts, len(target), self._dropout_stream)
-            self.aux.start_step(self._aux_stream)
-            prediction = self.network(images)
-            parts = loss_parts(prediction, digits, target)
-            loss = self.aux(parts)
-            for parameter in parameters:
-                parameter.grad = None  # what `zero_grad` does, without its profiler hooks
-            loss.backward()
-            (optimizer.optimizer if number else optimizer).step()
-            if scheduler:
-                scheduler.step()
-            # Autocast keeps the weights that it casts until its context ends, which here outlives their update.
-            torch.clear_autocast_cache()
-            self._tally.add(prediction, digits, target, parts, loss)
 
     def on_train_epoch_end(self) -> None:
-        if self.schedule and self.schedule.interval == "epoch":
-            self.lr_schedulers().step()
-        metrics = self._measured(self._tally)
-        self._part_history.append(torch.tensor([metrics[f"{part}_loss"] for part in PARTS if f"{part}_loss" in metrics]))
-        self._record("train", metrics)
-        self.history.append({"epoch": self.current_epoch, **self._row})
+        super().on_train_epoch_end()
+        self._tell_callbacks()
         for logger in self.loggers:
             logger.log_metrics(self._row, step=self.current_epoch)
-
-    def on_validation_epoch_start(self) -> None:
-        self._evaluation = Tally()
-
-    def validation_step(self, batch: Any, batch_index: int) -> None:
-        images, digits, target = batch
-        prediction = self(images)
-        parts = loss_parts(prediction, digits, target)
-        self._evaluation.add(prediction, digits, target, parts, self.aux(parts))
+        self._raise_failure()
 
     def on_validation_epoch_end(self) -> None:
+        super().on_validation_epoch_end()
+        self._tell_callbacks()
         if self.trainer.state.fn == TrainerFn.VALIDATING:  # `trainer.validating` is true within a fit as well
-            self.log_dict(_prefixed("validation", self._evaluation.measure()))
-        elif not self.trainer.sanity_checking:
-            self._record("validation", self._evaluation.measure())
-
-    on_test_epoch_start = on_validation_epoch_start
-    test_step = validation_step
+            self.log_dict(_prefixed("validation", self._evaluation.measure()[0]))
 
     def on_test_epoch_end(self) -> None:
-        self.test_metrics = _prefixed("test", self._measured(self._evaluation))
+        super().on_test_epoch_end()
+        self._raise_failure()
         self.log_dict(self.test_metrics)  # Lightning rounds what it returns to float32
 
     def predict_step(self, batch: Any, batch_index: int) -> dict[str, Tensor]:
@@ -189,38 +194,32 @@ class PairComparison(LightningModule):
         answer = {"less_or_equal": says_less_or_equal(prediction.comparison)}
         return answer if prediction.digits is None else answer | {"digits": prediction.digits.argmax(-1)}
 
-    def _normalised(self, images: Tensor) -> Tensor:
-        return (images - self.mean) / self.std
+    def _start_rates(self) -> Sequence[float]:
+        return [self.optimizers().param_groups[0]["lr"]]
 
-    def _normalised_minibatches(self, batch: Any) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Of a chunk that nothing is done to, all at once; augmentation sees pixels, whose background is 0."""
-        if isinstance(batch, Chunk) and batch.transform is None:
-            pairs = batch.batch._replace(images=self._normalised(batch.batch.images))
-            yield from batch._replace(batch=pairs).minibatches()
-        else:
-            for images, *others in batch.minibatches() if isinstance(batch, Chunk) else [batch]:
-                yield self._normalised(images), *others
+    def _end_step(self, optimizer: Optimizer) -> None:
+        if self.clip_value is not None:
+            clip = {"norm": nn.utils.clip_grad_norm_, "value": nn.utils.clip_grad_value_}[self.clip_algorithm]
+            clip([*self.network.parameters(), *self.aux.parameters()], self.clip_value)
+        optimizer.step()
+        if self.schedule.interval == "step":
+            self.lr_schedulers().step()
 
-    def _record(self, split: str, metrics: dict[str, float]) -> None:
-        """Into the epoch's row, and where callbacks look for what they monitor.
+    def _end_rates(self) -> None:
+        if self.schedule.interval == "epoch":
+            self.lr_schedulers().step()
 
-        `self.log` would do both, at 0.3 ms a metric and epoch: together as long as a fifth of a small network's epoch.
+    def _tell_callbacks(self) -> None:
+        """The row, where callbacks look for what they monitor.
+
+        `self.log` would do it too, at 0.3 ms a metric and epoch: together as long as a fifth of a small network's epoch.
         """
-        metrics = _prefixed(split, metrics)
-        self._row |= metrics
-        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
+        metrics = {name: torch.tensor(value) for name, value in self._row.items() if "/" in name}
+        self.trainer.callback_metrics.update(metrics)
 
-    def _measured(self, tally: Tally) -> dict[str, float]:
-        metrics = tally.measure()
-        if not math.isfinite(metrics["loss"]):  # a part that is not finite makes the sum so, whatever its weight
-            raise Diverged(self.current_epoch, metrics["loss"])
-        return metrics
-
-    def _timing(self) -> Timing:
-        if (self.trainer.max_epochs or 0) < 1:
-            raise InvalidValue("max_epochs", self.trainer.max_epochs, "at least 1: learning-rate schedules are laid out in epochs")
-        chunks = self.trainer.estimated_stepping_batches // self.trainer.max_epochs  # this sets the loaders up, too
-        return Timing(self.trainer.max_epochs, getattr(self.trainer.train_dataloader, "steps_per_epoch", chunks))
+    def _raise_failure(self) -> None:
+        if self.failure is not None:
+            raise self.failure
 
 
 def build(part: Any) -> Any:
@@ -240,5 +239,5 @@ def _has_digits(network: nn.Module) -> bool:
     return prediction.digits is not None
 
 
-def _prefixed(split: str, metrics: dict[str, float]) -> dict[str, float]:
+def _prefixed(split: str, metrics: Mapping[str, float]) -> dict[str, float]:
     return {f"{split}/{name}": value for name, value in metrics.items()}

@@ -1,0 +1,151 @@
+"""The loop that one run and an array of runs have in common, as Lightning's hooks.
+
+An array's tensors have the members' axis before those of one run; everything here is written for both. What belongs to a
+run by itself (its weights of the loss, its history, its end) is kept by its `PairComparison`, in an array too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor, nn
+
+from digitpairs.checks import InvalidValue
+from digitpairs.data.batches import Chunk
+from digitpairs.losses import Weighting, loss_parts
+from digitpairs.networks import Prediction
+from digitpairs.networks.layers import draw_masks, dropout_layers
+from digitpairs.training.metrics import Tally
+from digitpairs.training.schedulers import Timing
+
+if TYPE_CHECKING:
+    from digitpairs.training.pair_comparison import PairComparison
+
+
+class ComparisonModule(LightningModule):
+    """Trains and measures the runs of `members`, which share one `network` and one `aux` (stacked, if they are several).
+
+    Optimisation is manual, since what Lightning sees as a batch may be a `Chunk` of many mini-batches.
+    """
+
+    members: Sequence[PairComparison]
+    network: nn.Module
+    aux: Weighting
+
+    def __init__(self, network: nn.Module, aux: Weighting, mean_and_std_shape: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.network, self.aux = network, aux
+        self.register_buffer("mean", torch.zeros(mean_and_std_shape))
+        self.register_buffer("std", torch.ones(mean_and_std_shape))
+        self._dropouts = dropout_layers(network)
+
+    def forward(self, images: Tensor) -> Prediction:
+        """Pixels (..., B, 2, 14, 14) in [0, 1] -> Prediction."""
+        return self.network(self._normalised(images))
+
+    def on_fit_start(self) -> None:
+        if self.trainer.precision == "16-mixed":
+            raise InvalidValue("precision", "16-mixed", "a precision whose gradients need no scaling, such as bf16-mixed")
+        for member in self.members:
+            member.start()
+        self._stepping = [member for member in self.members if type(member.aux).start_step is not Weighting.start_step]
+
+    def on_train_epoch_start(self) -> None:
+        self._tally = Tally()
+        for member, rate in zip(self.members, self._start_rates()):
+            member.start_epoch(self.current_epoch, rate)
+
+    def training_step(self, batch: Any, batch_index: int) -> None:
+        """Train on each mini-batch of a chunk, or on an ordinary batch.
+
+        Lightning's wrapper of the optimiser counts the steps and its `manual_backward` calls hooks, which together take
+        a tenth of a small network's step: one step a chunk goes through the wrapper, so that `trainer.global_step` counts
+        chunks.
+        """
+        optimizer = self.optimizers()
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        streams = [member.dropout_stream for member in self.members]
+        for number, (images, digits, target) in enumerate(self._normalised_minibatches(batch)):
+            draw_masks(self._dropouts, target.shape[-1], streams)
+            for member in self._stepping:
+                member.aux.start_step(member.aux_stream)
+            prediction = self.network(images)
+            parts = loss_parts(prediction, digits, target)
+            loss = self.aux(parts)
+            for parameter in parameters:
+                parameter.grad = None  # what `zero_grad` does, without its profiler hooks
+            loss.sum().backward()  # an array's members have no value in common: each gets its own gradient
+            self._end_step(optimizer.optimizer if number else optimizer)
+            # Autocast keeps the weights that it casts until its context ends, which here outlives their update.
+            torch.clear_autocast_cache()
+            self._tally.add(prediction, digits, target, parts, loss)
+
+    def on_train_epoch_end(self) -> None:
+        for member, metrics in zip(self.members, self._tally.measure()):
+            member.record("train", metrics)
+        self._end_rates()
+        for member in self.members:
+            member.end_epoch()
+        if all(member.ended for member in self.members):
+            self.trainer.should_stop = True
+
+    def on_fit_end(self) -> None:
+        for member in self.members:
+            member.early_stopping.restore(member.network)
+
+    def on_validation_epoch_start(self) -> None:
+        self._evaluation = Tally()
+
+    def validation_step(self, batch: Any, batch_index: int) -> None:
+        images, digits, target = batch
+        prediction = self(images)
+        parts = loss_parts(prediction, digits, target)
+        self._evaluation.add(prediction, digits, target, parts, self.aux(parts))
+
+    def on_validation_epoch_end(self) -> None:
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
+            for member, metrics in zip(self.members, self._evaluation.measure()):
+                member.record("validation", metrics)
+
+    on_test_epoch_start = on_validation_epoch_start
+    test_step = validation_step
+
+    def on_test_epoch_end(self) -> None:
+        for member, metrics in zip(self.members, self._evaluation.measure()):
+            member.record_test(metrics)
+
+    def _start_rates(self) -> Sequence[float]:
+        """Called before each epoch; gives each member's learning rate."""
+        raise NotImplementedError
+
+    def _end_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clips the gradients, and moves the weights, and the rates that move by step."""
+        raise NotImplementedError
+
+    def _end_rates(self) -> None:
+        """Called after each epoch: moves the rates that move by epoch."""
+
+    def _timing(self) -> Timing:
+        """The fit's length; InvalidValue when it has none."""
+        if (self.trainer.max_epochs or 0) < 1:
+            raise InvalidValue("max_epochs", self.trainer.max_epochs, "at least 1: learning-rate schedules are laid out in epochs")
+        chunks = self.trainer.estimated_stepping_batches // self.trainer.max_epochs  # this sets the loaders up, too
+        return Timing(self.trainer.max_epochs, getattr(self.trainer.train_dataloader, "steps_per_epoch", chunks))
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        shape = (*self.mean.shape, 1, 1, 1, 1)
+        return (images - self.mean.view(shape)) / self.std.view(shape)
+
+    def _normalised_minibatches(self, batch: Any) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Of a chunk that nothing is done to, all at once; augmentation sees pixels, whose background is 0."""
+        if isinstance(batch, Chunk) and batch.transform is None:
+            pairs = batch.batch._replace(images=self._normalised(batch.batch.images))
+            yield from batch._replace(batch=pairs).minibatches()
+        else:
+            for images, *others in batch.minibatches() if isinstance(batch, Chunk) else [batch]:
+                yield self._normalised(images), *others

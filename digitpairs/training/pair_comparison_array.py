@@ -1,0 +1,136 @@
+"""PairComparisonArray: many runs trained at once, as one stacked network."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from pytorch_lightning.loggers import Logger
+from torch import Tensor, nn
+
+from digitpairs import losses
+from digitpairs.checks import InvalidValue
+from digitpairs.losses import Weighting
+from digitpairs.networks import is_stackable, release, share, stack
+from digitpairs.training.array_optimizers import ARRAY_OPTIMIZERS, ArrayOptimizer
+from digitpairs.training.module import ComparisonModule
+from digitpairs.training.optimizers import SGD
+from digitpairs.training.pair_comparison import PairComparison
+from digitpairs.training.schedulers import Timing
+
+_WEIGHTINGS = {each for each in vars(losses).values() if isinstance(each, type) and issubclass(each, Weighting)}
+
+
+class PairComparisonArray(ComparisonModule):
+    """Trains many `PairComparison`s in one fit, with a `PairDataModuleArray` of as many members.
+
+    Each member trains as it would by itself: its own initial weights, pairs, order, augmentation, dropout masks, rates,
+    weights of the loss, clipping, early stopping and batch-norm statistics; only the products are formed for all members
+    at once. No value of one ever meets one of another, so that a member which diverges harms none: it gets a `failure`.
+    Afterwards each member has its trained weights, its `history` and `test_metrics`.
+
+    Args:
+        members: networks, weighting schemes and optimisers of one kind; their numbers may differ, schedules altogether.
+        loggers: for each member the logger that gets its metrics; none by default.
+
+    Raises InvalidValue for members that cannot be stacked (see `stacking_key`).
+    """
+
+    def __init__(self, members: Sequence[PairComparison], loggers: Sequence[Logger] = ()) -> None:
+        keys = {stacking_key(member) for member in members}
+        if len(keys) != 1 or None in keys:
+            raise InvalidValue("members", f"{len(members)} networks", "networks, schemes and optimisers of one kind that can be stacked")
+        networks = [member.network for member in members]
+        super().__init__(stack(networks), stack([member.aux for member in members]), (len(members),))
+        self.members = tuple(members)  # in a tuple, so that Lightning does not take them for parts of this module
+        self.member_loggers = tuple(loggers)
+
+    def configure_optimizers(self) -> ArrayOptimizer:
+        first = self.members[0]
+        make = ARRAY_OPTIMIZERS[type(first.optimizer_recipe)]
+        return make(
+            list(self.network.parameters()),
+            list(self.aux.parameters()),
+            [member.optimizer_recipe.settings for member in self.members],
+            [math.inf if member.clip_value is None else member.clip_value for member in self.members],
+            first.clip_algorithm,
+        )
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        share(self.network, [member.network for member in self.members])
+        share(self.aux, [member.aux for member in self.members])
+        for row, (member, data) in enumerate(zip(self.members, self.trainer.datamodule.members)):
+            self.mean[row], self.std[row] = mean, std = data.mean_and_std
+            member.mean.fill_(mean)
+            member.std.fill_(std)
+        self._rates = rates_by_epoch(self.members, self._timing())
+
+    def on_train_epoch_end(self) -> None:
+        ran = [not member.ended for member in self.members]
+        super().on_train_epoch_end()
+        for logger, member, has_run in zip(self.member_loggers, self.members, ran):
+            if has_run:
+                logger.log_metrics(member.history[-1], step=self.current_epoch)
+        self.optimizers(use_pl_optimizer=False).stop([member.ended for member in self.members])
+
+    def on_test_epoch_end(self) -> None:
+        super().on_test_epoch_end()
+        for logger, member in zip(self.member_loggers, self.members):
+            logger.log_metrics(member.test_metrics, step=self.current_epoch)
+
+    def release(self) -> None:
+        """Gives the members values of their own, on the CPU: the array is not needed any more."""
+        release(self.network, [member.network for member in self.members])
+        release(self.aux, [member.aux for member in self.members])
+
+    def _start_rates(self) -> Sequence[float]:
+        rates = next(self._rates)
+        self.optimizers(use_pl_optimizer=False).start_epoch(rates)
+        return rates[0].tolist()
+
+    def _end_step(self, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.step()
+
+
+def stacking_key(member: PairComparison) -> tuple | None:
+    """What members of one array have in common: equal keys can be stacked. None for a run that trains only by itself."""
+    if not is_stackable(member.network) or type(member.aux) not in _WEIGHTINGS or type(member.optimizer_recipe) not in ARRAY_OPTIMIZERS:
+        return None
+    values = itertools.chain(member.network.named_parameters(), member.network.named_buffers())
+    shapes = tuple((name, tuple(value.shape)) for name, value in values)
+    nesterov = member.optimizer_recipe.settings.get("nesterov")
+    return str(member.network), shapes, type(member.aux), type(member.optimizer_recipe), nesterov, member.clip_algorithm
+
+
+def rates_by_epoch(members: Sequence[PairComparison], timing: Timing) -> Iterator[Tensor]:
+    """For each epoch the learning rates of its steps, (steps, members), float64: from torch's schedulers.
+
+    Members with equal rate and equal schedule follow one scheduler.
+    """
+    plans: dict[tuple, Iterator[list[float]]] = {}
+    keys = []
+    for member in members:
+        rate, schedule = member.optimizer_recipe.settings["lr"], member.schedule
+        keys.append((rate, type(schedule), *sorted(vars(schedule).items())))
+        plans.setdefault(keys[-1], _rates_of_one(rate, schedule, timing))
+    for _ in range(timing.epochs):
+        epoch = {key: next(plan) for key, plan in plans.items()}
+        yield torch.tensor([epoch[key] for key in keys], dtype=torch.float64).T
+
+
+def _rates_of_one(rate: float, schedule, timing: Timing) -> Iterator[list[float]]:
+    optimizer = SGD(rate)([nn.Parameter(torch.zeros(()))])
+    scheduler = schedule(optimizer, timing)
+    optimizer.step()  # torch warns of a scheduler that moves before its optimiser
+    for _ in range(timing.epochs):
+        rates = []
+        for _ in range(timing.steps_per_epoch):
+            rates.append(optimizer.param_groups[0]["lr"])
+            if schedule.interval == "step":
+                scheduler.step()
+        if schedule.interval == "epoch":
+            scheduler.step()
+        yield rates
