@@ -1,20 +1,18 @@
-"""Networks: sizes that reports state, torch's own initial values, and training under torch.func.vmap."""
+"""Networks: sizes that reports state, torch's own initial values, and what each part computes."""
 
 import copy
-import itertools
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.func import functional_call, stack_module_state, vmap
 
 from digitpairs.checks import InvalidValue
 from digitpairs.losses import LambdaWeighting, NoAuxWeighting, loss_parts
 from digitpairs.networks import CNNBody, JointNetwork, MLPBody, SiameseNetwork, create
 from digitpairs.networks.heads import posterior_logit, posterior_probability
 from digitpairs.networks.initialise import initialise
-from digitpairs.networks.layers import ACTIVATIONS, Dropout, draw_masks, dropout_layers
+from digitpairs.networks.layers import ACTIVATIONS, Dropout
 from digitpairs.streams import stream
 
 
@@ -81,39 +79,6 @@ def loss_of(network, images, digits, target):
     weighting = NoAuxWeighting() if prediction.digits is None else LambdaWeighting(0.8)
     weighting.start_epoch(0, [])
     return weighting(parts)
-
-
-@pytest.mark.parametrize("body, structure, batch_norm", list(itertools.product(BODIES, STRUCTURES, [False, True])))
-def test_an_array_of_networks_trains_under_vmap_as_each_by_itself(body, structure, batch_norm, global_generator_untouched):
-    members, batch = 3, 10
-    networks = [network_of(structure, body, seed, batch_norm=batch_norm) for seed in range(members)]
-    generator = stream(0, "data")
-    images = torch.rand(members, batch, 2, 14, 14, generator=generator)
-    digits = torch.randint(10, (members, batch, 2), generator=generator)
-    target = (digits[..., 0] <= digits[..., 1]).long()
-    for seed, network in enumerate(networks):
-        draw_masks(dropout_layers(network), batch, [stream(seed, "dropout")])
-
-    values, buffers = stack_module_state(networks)
-    skeleton = copy.deepcopy(networks[0]).to("meta")
-
-    def one(values, buffers, images, digits, target):
-        class Called(nn.Module):
-            def forward(self, images):
-                return functional_call(skeleton, (values, buffers), (images,))
-
-        return loss_of(Called(), images, digits, target)
-
-    losses = vmap(one)(values, buffers, images, digits, target)
-    losses.sum().backward()
-    for i, network in enumerate(networks):
-        loss = loss_of(network, images[i], digits[i], target[i])
-        loss.backward()
-        torch.testing.assert_close(losses[i], loss, rtol=1e-5, atol=1e-6)
-        for name, parameter in network.named_parameters():
-            torch.testing.assert_close(values[name].grad[i], parameter.grad, rtol=1e-3, atol=1e-5)
-        for name, buffer in network.named_buffers():
-            torch.testing.assert_close(buffers[name][i], buffer, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("structure", ["siamese", "siamese, not shared"])

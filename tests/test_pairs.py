@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from digitpairs.checks import DigitPairsWarning, InvalidValue
 from digitpairs.data import DiskDataModule, PairDataModule, draw_pairs
-from digitpairs.data.batches import CHUNK_ROWS, TrainLoader
+from digitpairs.data.batches import TrainLoader
 from digitpairs.data.disk import Points
 from digitpairs.data.sources import Digits
 from digitpairs.streams import PURPOSES, stream
@@ -132,13 +132,13 @@ def test_test_pairs_never_share_an_image(mnist_like):
 def test_an_epoch_has_every_row_once_in_batches_of_the_size(count, batch_size):
     numbers = Points(torch.arange(count), torch.zeros(count))
     loader = TrainLoader(numbers, count, batch_size, stream(0, "order"))
-    epochs = [[batch.inputs for chunk in loader for batch in chunk.minibatches()] for _ in range(2)]
+    epochs = [[batch.inputs for epoch in loader for batch in epoch.minibatches()] for _ in range(2)]
     for batches in epochs:
         assert [len(batch) for batch in batches] == [batch_size] * (count // batch_size) + [count % batch_size] * (count % batch_size > 0)
         assert torch.equal(torch.cat(batches).sort().values, torch.arange(count))
         assert len(batches) == loader.steps_per_epoch
     assert count < 10 or not torch.equal(torch.cat(epochs[0]), torch.cat(epochs[1]))
-    assert len(loader) == len(list(loader)) and all(len(chunk.batch[0]) <= max(CHUNK_ROWS, batch_size) for chunk in loader)
+    assert len(loader) == len(list(loader)) == 1
 
 
 @pytest.mark.parametrize(
@@ -162,6 +162,6 @@ def test_disk():
     inside = [math.hypot(x - 0.5, y - 0.5) < math.sqrt(0.5 / math.pi) for x, y in inputs.tolist()]
     assert target.flatten().tolist() == [1.0 if each else -1.0 for each in inside]
     assert abs(sum(inside) / len(inside) - 0.5) < 4 * 0.5 / math.sqrt(20_000)
-    assert sum(len(batch.target) for chunk in module.train_dataloader() for batch in chunk.minibatches()) == 20_000
+    assert sum(len(batch.target) for epoch in module.train_dataloader() for batch in epoch.minibatches()) == 20_000
     with pytest.raises(InvalidValue, match="outside=2"):
         DiskDataModule(outside=2)

@@ -1,7 +1,8 @@
-"""Mini-batches out of memory. What Lightning sees as one batch is a chunk of many mini-batches.
+"""Mini-batches out of memory. What Lightning sees as one batch is a whole epoch of mini-batches.
 
-Lightning spends about as long on a batch as a small network on a training step. A chunk passes through its loop
-once, and `PairComparison` trains on the mini-batches in it one by one, so that this cost falls once a chunk.
+Lightning spends about as long on a batch as a small network on a training step. An `Epoch` passes through its loop once,
+and the training goes through the mini-batches in it, so that this cost falls once an epoch. Each mini-batch is gathered when
+its turn comes: while it is small it stays in the processor's cache, where a whole epoch's images would not.
 """
 
 from __future__ import annotations
@@ -12,34 +13,37 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-CHUNK_ROWS = 10_000  # bounds the memory that a chunk takes: 16 MB of pairs
+EVALUATION_ROWS = 10_000  # bounds the memory that an evaluation takes: 16 MB of pairs, and what the network makes of them
 
 Batch = TypeVar("Batch", bound=tuple)
 
 
 class Rows(Protocol[Batch]):
-    """A data set in memory, which gives the batch in any rows."""
+    """A data set in memory, a NamedTuple of tensors; of an array, with the members' axis before the rows."""
 
-    def take(self, rows: Tensor | slice) -> Batch: ...
+    def take(self, rows: slice) -> Batch:
+        """The rows in these places, of all members."""
+
+    def in_order(self, order: Tensor, batch_size: int) -> Iterator[Batch]:
+        """The rows in this order, (..., rows), `batch_size` at a time."""
 
 
-class Chunk(NamedTuple):
-    """Consecutive mini-batches as one tuple of tensors."""
+class Epoch(NamedTuple):
+    """All mini-batches of an epoch, as one tuple of tensors that can be moved to a device."""
 
-    batch: tuple  # a NamedTuple of tensors with as many rows as the chunk has
+    rows: Rows
+    order: Tensor  # (rows,); of an array (members, rows)
     batch_size: int
     transform: Callable | None  # what is done to each mini-batch when its turn comes
-    axis: int = 0  # of the rows; of an array's chunk 1, after the members
 
     def minibatches(self) -> Iterator[tuple]:
         """The mini-batches in order, batch_size rows each but the last."""
-        make = type(self.batch)._make
-        for part in zip(*(tensor.split(self.batch_size, self.axis) for tensor in self.batch)):
-            yield self.transform(make(part)) if self.transform else make(part)
+        for batch in self.rows.in_order(self.order, self.batch_size):
+            yield self.transform(batch) if self.transform else batch
 
 
 class TrainLoader(Generic[Batch]):
-    """A new random order of all rows each epoch, in chunks. Given several generators, an array's: each member's order."""
+    """A new random order of all rows each epoch. Given several generators, an array's: each member's own order."""
 
     def __init__(
         self,
@@ -51,22 +55,18 @@ class TrainLoader(Generic[Batch]):
     ) -> None:
         self.rows, self.count, self.batch_size = rows, count, batch_size
         self.generator, self.transform = generator, transform
-        members = 1 if isinstance(generator, torch.Generator) else len(generator)
-        self.chunk_rows = batch_size * max(1, CHUNK_ROWS // members // batch_size)
 
     def __len__(self) -> int:
-        """The number of chunks an epoch."""
-        return -(-self.count // self.chunk_rows)
+        """The number of epochs in an epoch, as Lightning counts batches."""
+        return 1
 
     @property
     def steps_per_epoch(self) -> int:
         """The number of mini-batches an epoch, the last and possibly smaller one included."""
         return -(-self.count // self.batch_size)
 
-    def __iter__(self) -> Iterator[Chunk]:
-        order = self._order()
-        for rows in order.split(self.chunk_rows, -1):
-            yield Chunk(self.rows.take(rows), self.batch_size, self.transform, order.dim() - 1)
+    def __iter__(self) -> Iterator[Epoch]:
+        yield Epoch(self.rows, self._order(), self.batch_size, self.transform)
 
     def _order(self) -> Tensor:
         """(count,), or (members, count)."""
@@ -79,7 +79,7 @@ class EvaluationLoader(Generic[Batch]):
     """All rows in their order, in batches as large as memory allows; of `members` at once, when they are an array's."""
 
     def __init__(self, rows: Rows[Batch], count: int, members: int = 1) -> None:
-        self.rows, self.count, self.batch_size = rows, count, max(1, CHUNK_ROWS // members)
+        self.rows, self.count, self.batch_size = rows, count, max(1, EVALUATION_ROWS // members)
 
     def __len__(self) -> int:
         return -(-self.count // self.batch_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -26,6 +27,10 @@ class Points(NamedTuple):
     def take(self, rows: Tensor | slice) -> Points:
         """The points in these rows."""
         return Points(self.inputs[rows], self.target[rows])
+
+    def in_order(self, order: Tensor, batch_size: int) -> Iterator[Points]:
+        """The points in this order, `batch_size` at a time."""
+        return map(self.take, order.split(batch_size))
 
 
 def draw_points(count: int, generator: torch.Generator, outside: float = 0.0) -> Points:

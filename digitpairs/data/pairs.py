@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from digitpairs.data.sources import Digits, to_unit_images
@@ -37,14 +38,23 @@ class PairSet(NamedTuple):
         images, classes = torch.cat([each.images for each in sets]), torch.cat([each.classes for each in sets])
         return cls(images, classes, torch.stack([each.index + start for each, start in zip(sets, starts)]))
 
-    def take(self, rows: Tensor | slice) -> Pairs:
-        """The pairs in these rows, in this order; of an array, rows (members, B), or a slice for all."""
-        if isinstance(rows, slice):
-            index = self.index[..., rows, :]
-        else:
-            index = self.index.take_along_dim(rows[..., None], -2)  # (..., B, 2)
+    def take(self, rows: slice | Tensor) -> Pairs:
+        """The pairs in these rows; of an array, in these rows of every member."""
+        (pairs,) = self._pairs(self.index[..., rows, :], None)
+        return pairs
+
+    def in_order(self, order: Tensor, batch_size: int) -> Iterator[Pairs]:
+        """The pairs in this order, (..., rows), `batch_size` at a time; of an array each member's in its own order."""
+        return self._pairs(self.index.take_along_dim(order[..., None], -2), batch_size)
+
+    def _pairs(self, index: Tensor, batch_size: int | None) -> Iterator[Pairs]:
+        """The pairs of images that `index` (..., n, 2) names, all at once or in batches."""
         digits = self.classes[index]
-        return Pairs(self.images[index], digits, less_or_equal(digits))
+        target = less_or_equal(digits)
+        axis, flat = index.dim() - 2, self.images.flatten(1)
+        for part, *others in zip(*(each.split(batch_size or max(1, index.shape[axis]), axis) for each in (index, digits, target))):
+            images = F.embedding(part, flat)  # a look-up of whole rows, in a quarter of the time that `flat[part]` takes
+            yield Pairs(images.unflatten(-1, self.images.shape[1:]), *others)
 
     def select(self, rows: Tensor | slice) -> PairSet:
         """The set of these pairs alone."""

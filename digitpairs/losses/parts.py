@@ -38,5 +38,9 @@ def digit_losses(logits: Tensor, digits: Tensor) -> Tensor:
 
 
 def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
-    """Of each row: logits (..., classes), classes (...) -> (...)."""
-    return F.cross_entropy(logits.flatten(0, -2), classes.flatten(), reduction="none").view(classes.shape)
+    """Of each row: logits (..., classes), classes (...) -> (...).
+
+    With the classes on the second axis, where torch's softmax works on many rows at once.
+    """
+    rows = logits.flatten(0, -2).T[None]  # (1, classes, rows)
+    return F.cross_entropy(rows, classes.flatten()[None], reduction="none").view(classes.shape)

@@ -28,6 +28,9 @@ ACTIVATIONS = {
 # A max-pool commutes with an activation that never falls. Pooling first, the activation has a quarter of the work.
 NOT_MONOTONE = {"gelu"}
 
+# Where a grouped convolution takes longer than its groups one by one.
+LOOPING_DEVICES = ("cpu",)
+
 
 def activation_layer(name: str) -> nn.Module:
     """The activation of that name (a key of ACTIVATIONS), or InvalidValue."""
@@ -49,7 +52,7 @@ class Conv2d(nn.Conv2d):
     def forward(self, inputs: Tensor) -> Tensor:
         if self.weight.dim() == 4:
             return super().forward(inputs)
-        if inputs.device.type == "cpu":  # where a grouped convolution takes longer than its groups one by one
+        if inputs.device.type in LOOPING_DEVICES:
             each = zip(inputs, self.weight, self.bias)
             return torch.stack([F.conv2d(rows, weight, bias, padding=self.padding) for rows, weight, bias in each])
         members, weight, bias = len(self.weight), self.weight.flatten(0, 1), self.bias.flatten()

@@ -4,12 +4,13 @@ from digitpairs.training.early_stopping import EarlyStopping
 from digitpairs.training.optimizers import SGD, Adam, AdamW
 from digitpairs.training.pair_comparison import Diverged, PairComparison, build
 from digitpairs.training.pair_comparison_array import PairComparisonArray
-from digitpairs.training.schedulers import Cosine, Exponential, OneCycle, StepDecay, WarmRestarts
+from digitpairs.training.schedulers import Constant, Cosine, Exponential, OneCycle, StepDecay, WarmRestarts
 
 __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "Constant",
     "Cosine",
     "Diverged",
     "EarlyStopping",

@@ -6,7 +6,7 @@ run by itself (its weights of the loss, its history, its end) is kept by its `Pa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +15,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from digitpairs.checks import InvalidValue
-from digitpairs.data.batches import Chunk
+from digitpairs.data.batches import Epoch
 from digitpairs.losses import Weighting, loss_parts
 from digitpairs.networks import Prediction
 from digitpairs.networks.layers import draw_masks, dropout_layers
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class ComparisonModule(LightningModule):
     """Trains and measures the runs of `members`, which share one `network` and one `aux` (stacked, if they are several).
 
-    Optimisation is manual, since what Lightning sees as a batch may be a `Chunk` of many mini-batches.
+    Optimisation is manual, since what Lightning sees as a batch may be an `Epoch` of many mini-batches.
     """
 
     members: Sequence[PairComparison]
@@ -61,20 +61,20 @@ class ComparisonModule(LightningModule):
             member.start_epoch(self.current_epoch, rate)
 
     def training_step(self, batch: Any, batch_index: int) -> None:
-        """Train on each mini-batch of a chunk, or on an ordinary batch.
+        """Train on each mini-batch of an epoch, or on an ordinary batch.
 
         Lightning's wrapper of the optimiser counts the steps and its `manual_backward` calls hooks, which together take
-        a tenth of a small network's step: one step a chunk goes through the wrapper, so that `trainer.global_step` counts
-        chunks.
+        a tenth of a small network's step: one step an epoch goes through the wrapper, so that `trainer.global_step` counts
+        epochs.
         """
         optimizer = self.optimizers()
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         streams = [member.dropout_stream for member in self.members]
-        for number, (images, digits, target) in enumerate(self._normalised_minibatches(batch)):
+        for number, (images, digits, target) in enumerate(batch.minibatches() if isinstance(batch, Epoch) else [batch]):
             draw_masks(self._dropouts, target.shape[-1], streams)
             for member in self._stepping:
                 member.aux.start_step(member.aux_stream)
-            prediction = self.network(images)
+            prediction = self(images)
             parts = loss_parts(prediction, digits, target)
             loss = self.aux(parts)
             for parameter in parameters:
@@ -134,18 +134,9 @@ class ComparisonModule(LightningModule):
         """The fit's length; InvalidValue when it has none."""
         if (self.trainer.max_epochs or 0) < 1:
             raise InvalidValue("max_epochs", self.trainer.max_epochs, "at least 1: learning-rate schedules are laid out in epochs")
-        chunks = self.trainer.estimated_stepping_batches // self.trainer.max_epochs  # this sets the loaders up, too
-        return Timing(self.trainer.max_epochs, getattr(self.trainer.train_dataloader, "steps_per_epoch", chunks))
+        batches = self.trainer.estimated_stepping_batches // self.trainer.max_epochs  # this sets the loaders up, too
+        return Timing(self.trainer.max_epochs, getattr(self.trainer.train_dataloader, "steps_per_epoch", batches))
 
     def _normalised(self, images: Tensor) -> Tensor:
         shape = (*self.mean.shape, 1, 1, 1, 1)
         return (images - self.mean.view(shape)) / self.std.view(shape)
-
-    def _normalised_minibatches(self, batch: Any) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Of a chunk that nothing is done to, all at once; augmentation sees pixels, whose background is 0."""
-        if isinstance(batch, Chunk) and batch.transform is None:
-            pairs = batch.batch._replace(images=self._normalised(batch.batch.images))
-            yield from batch._replace(batch=pairs).minibatches()
-        else:
-            for images, *others in batch.minibatches() if isinstance(batch, Chunk) else [batch]:
-                yield self._normalised(images), *others

@@ -12,7 +12,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from digitpairs.checks import InvalidValue, choice, positive
+from digitpairs.checks import choice, positive
 from digitpairs.data.sources import SIDE
 from digitpairs.losses import PARTS, LambdaWeighting, Weighting, check_fits
 from digitpairs.networks import create
@@ -118,6 +118,11 @@ class PairComparison(ComparisonModule):
         self.failure, self.ended = None, False
         self.early_stopping.start()
 
+    def set_mean_and_std(self, mean: float, std: float) -> None:
+        """What the images are normalised with."""
+        self.mean.fill_(mean)
+        self.std.fill_(std)
+
     def start_epoch(self, epoch: int, rate: float) -> None:
         if self.ended:
             return
@@ -166,9 +171,7 @@ class PairComparison(ComparisonModule):
         super().on_fit_start()
         datamodule = self.trainer.datamodule
         if hasattr(datamodule, "mean_and_std"):
-            mean, std = datamodule.mean_and_std
-            self.mean.fill_(mean)
-            self.std.fill_(std)
+            self.set_mean_and_std(*datamodule.mean_and_std)
 
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()

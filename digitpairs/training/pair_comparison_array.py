@@ -60,12 +60,9 @@ class PairComparisonArray(ComparisonModule):
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        share(self.network, [member.network for member in self.members])
-        share(self.aux, [member.aux for member in self.members])
-        for row, (member, data) in enumerate(zip(self.members, self.trainer.datamodule.members)):
-            self.mean[row], self.std[row] = mean, std = data.mean_and_std
-            member.mean.fill_(mean)
-            member.std.fill_(std)
+        share(self, self.members)
+        for member, data in zip(self.members, self.trainer.datamodule.members):
+            member.set_mean_and_std(*data.mean_and_std)
         self._rates = rates_by_epoch(self.members, self._timing())
 
     def on_train_epoch_end(self) -> None:
@@ -83,8 +80,7 @@ class PairComparisonArray(ComparisonModule):
 
     def release(self) -> None:
         """Gives the members values of their own, on the CPU: the array is not needed any more."""
-        release(self.network, [member.network for member in self.members])
-        release(self.aux, [member.aux for member in self.members])
+        release(self, self.members)
 
     def _start_rates(self) -> Sequence[float]:
         rates = next(self._rates)
