@@ -57,8 +57,8 @@ def test_the_same_seed_draws_the_same_pairs_and_another_does_not(mnist_like, glo
     def drawn(**settings):
         module = PairDataModule("mnist", mnist_like, pairs=20, test_pairs=10, **settings)
         module.setup()
-        order = next(iter(module.train_dataloader())).batch
-        return module.train_set.images, module.test_set.images, order.images
+        (epoch,) = module.train_dataloader()
+        return module.train_set.images, module.test_set.images, next(epoch.minibatches()).images
 
     same = [torch.equal(a, b) for a, b in zip(drawn(seed=3), drawn(seed=3))]
     other = [torch.equal(a, b) for a, b in zip(drawn(seed=3), drawn(seed=4))]
