@@ -1,7 +1,7 @@
 """The command line around Hydra: arguments mended before Hydra sees them, errors in one message, exit statuses.
 
-Exit status 0: all runs finished; 1: a run failed; 2: something that was asked for cannot be had. Free of torch until
-training starts.
+Exit status 0: all runs finished; 1: a run failed; 2: something that was asked for cannot be had; 130: interrupted. Free of
+torch until training starts.
 """
 
 from __future__ import annotations
@@ -44,11 +44,10 @@ def main() -> None:
 def _run_once(config: DictConfig) -> None:
     """What Hydra calls without -m; with -m it calls the launcher in hydra_plugins."""
     with explained_errors():
-        from digitpairs.sweeps import Asked, run_sweep
+        from digitpairs.sweeps import compose_one, run_sweep
 
         hydra_config = HydraConfig.get()
-        asked = Asked(config, list(hydra_config.overrides.task), hydra_config.runtime.choices.model)
-        sys.exit(run_sweep([asked]))
+        sys.exit(run_sweep([compose_one(config, list(hydra_config.overrides.task), hydra_config.runtime.choices.model)]))
 
 
 def mend_arguments(arguments: list[str]) -> list[str]:
@@ -117,6 +116,8 @@ def explained_errors() -> Iterator[None]:
             raise
         print(f"error: {explain(error)}", file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:  # a sweep has said how far it came
+        raise SystemExit(130) from None
     except (PermissionError, NotADirectoryError, FileExistsError) as error:  # a run's own are told as its failure
         if _WANTS_TRACEBACKS:
             raise

@@ -216,7 +216,7 @@ def test_a_members_data_are_bit_equal_to_its_own(data, global_generator_untouche
 
 def test_members_of_unequal_size_are_refused(data):
     array = PairDataModuleArray([pairs_of(0, data), pairs_of(1, data, pairs=40)])
-    with pytest.raises(ValueError, match="batch size, training, validation, test pairs"):
+    with pytest.raises(ValueError, match="training, held-out, test pairs, batch size"):
         array.setup()
 
 

@@ -7,7 +7,7 @@ import math
 import shlex
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,14 +34,17 @@ class Row(NamedTuple):
     seconds: float  # of all its runs together
 
 
-def read_rows(sweep: Path) -> list[Row]:
-    """A row for each configuration and source, the best mean first. Results of different sources are never averaged."""
+def read_rows(runs: Iterable[Path]) -> list[Row]:
+    """A row for each configuration and source, the best mean first, from the runs' folders. Results of different sources are
+    never averaged."""
     results, failures = defaultdict(list), defaultdict(int)
-    for path in sorted(sweep.glob("*/seed=*/result.json")):
-        result = json.loads(path.read_text(encoding="utf-8"))
-        results[path.parent.parent.name, result["source"]].append(result)
-    for path in sweep.glob("*/seed=*/failure.json"):
-        failures[path.parent.parent.name] += 1
+    for folder in runs:
+        configuration = folder.parent.name
+        if (folder / "result.json").exists():
+            result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+            results[configuration, result["source"]].append(result)
+        elif (folder / "failure.json").exists():
+            failures[configuration] += 1
     rows = [_row(*key, values, failures.pop(key[0], 0)) for key, values in results.items()]
     rows += [_row(configuration, "", [], count) for configuration, count in failures.items()]
     return sorted(rows, key=lambda row: (math.isnan(row.mean), row.mean, row.configuration))
@@ -60,9 +63,9 @@ def mean_std_half_width(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, std, float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * std / math.sqrt(len(values))
 
 
-def print_table(sweep: Path, console: Console) -> None:
-    """A table for each source of digits, and where the files are."""
-    rows = read_rows(sweep)
+def print_table(sweep: Path, runs: Iterable[Path], console: Console) -> None:
+    """A table for each source of digits, out of the runs' folders, and where the sweep's files are."""
+    rows = read_rows(runs)
     for source in dict.fromkeys(row.source for row in rows):
         console.print(_table(source, [row for row in rows if row.source == source]))
     console.print(f"Results: {sweep}", soft_wrap=True, highlight=False)

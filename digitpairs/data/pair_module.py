@@ -88,6 +88,12 @@ class PairDataModule(LightningDataModule):
                 "test_pairs", self.test_pairs, f"at most {available}, since {source.name} has {len(source.test)} distinct test images"
             )
 
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Numbers of training, held-out and test pairs, and pairs a mini-batch. Reads the digits."""
+        test_pairs = self.test_pairs or min(COURSE_TEST_PAIRS, len(self._source().test) // 2)
+        return self.pairs - len(self.held_out), len(self.held_out), test_pairs, self.batch_size
+
     def setup(self, stage: str | None = None) -> None:
         """Draw the pairs; the same ones each time, whatever the stage."""
         if self.train_set is not None:
@@ -101,8 +107,7 @@ class PairDataModule(LightningDataModule):
                 stacklevel=2,
             )
         self.train_set, self.validation_set = draw_split(source.train, self.pairs, self.held_out, stream(self.seed, "data"))
-        test_pairs = self.test_pairs or min(COURSE_TEST_PAIRS, len(source.test) // 2)
-        self.test_set = draw_pairs(source.test, test_pairs, stream(self.seed, "test"))
+        self.test_set = draw_pairs(source.test, self.sizes[2], stream(self.seed, "test"))
 
     @property
     def source(self) -> str:

@@ -31,9 +31,9 @@ class PairDataModuleArray(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         for member in self.members:
             member.setup(stage)
-        sizes = {(member.batch_size, *(len(each.index) for each in _sets(member))) for member in self.members}
+        sizes = {member.sizes for member in self.members}
         if len(sizes) > 1:
-            raise ValueError(f"members of one array differ in (batch size, training, validation, test pairs): {sorted(sizes)}")
+            raise ValueError(f"members of one array differ in (training, held-out, test pairs, batch size): {sorted(sizes)}")
 
     def train_dataloader(self) -> TrainLoader:
         orders = [stream(member.order_seed, "order") for member in self.members]
@@ -53,10 +53,6 @@ class PairDataModuleArray(LightningDataModule):
     def _evaluation(self, sets: Sequence[PairSet]) -> EvaluationLoader:
         stacked = PairSet.stack(sets)
         return EvaluationLoader(stacked, stacked.index.shape[1], len(sets))
-
-
-def _sets(member: PairDataModule) -> tuple[PairSet, PairSet, PairSet]:
-    return member.train_set, member.validation_set, member.test_set
 
 
 def _each_by_its_own(changes: Sequence[Callable[[Pairs], Pairs] | None]) -> Callable[[Pairs], Pairs]:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,17 @@ CONFIG, METRICS, CHECKPOINT, RESULT, FAILURE = "config.yaml", "metrics.csv", "ch
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # in C, where PyYAML was built with it
 
 
-def write_whole(path: Path, content: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """The content at the path, on disk, or (after a crash at any moment) what was there before."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
@@ -47,8 +50,9 @@ def write_metrics(folder: Path, history: Sequence[dict[str, float]]) -> None:
     write_whole(folder / METRICS, text.getvalue())
 
 
-def finished_runs(sweep: Path) -> Iterator[Path]:
-    """The folders below the sweep's that hold a result or a failure."""
-    for folder in sorted(sweep.glob("*/seed=*")):
-        if (folder / RESULT).exists() or (folder / FAILURE).exists():
-            yield folder
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The file's content, or None if there is no such file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None

@@ -1,147 +1,171 @@
-"""One run: from its config to its files."""
+"""From jobs to their files: one run alone, or several as one array."""
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-import logging
-import os
+import functools
+import io
 import platform
+import shutil
+import sys
 import time
-import warnings
-from collections.abc import Iterator, Mapping
-from typing import Any
+import traceback
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import pytorch_lightning as pl
 import torch
-from hydra.errors import InstantiationException
-from pytorch_lightning.loggers import TensorBoardLogger
-from tensorboard.compat.proto.summary_pb2 import Summary
-from torch import nn
 
 import digitpairs
-from digitpairs.checks import InvalidValue, boolean, choice, did_you_mean, integer
-from digitpairs.data import PairDataModule
-from digitpairs.streams import check_seed
+from digitpairs.data import PairDataModule, PairDataModuleArray
 from digitpairs.sweeps import files
+from digitpairs.sweeps.check import PARTS
+from digitpairs.sweeps.events import EventsLogger
 from digitpairs.sweeps.jobs import Job, fingerprint
-from digitpairs.training import PairComparison, build
+from digitpairs.sweeps.trainer import clipping, make_trainer, quick_cuda_check, quiet_lightning
+from digitpairs.training import Diverged, PairComparison, PairComparisonArray, build
 
-_NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
-PARTS = ("model", "aux", "optimizer", "scheduler")  # in the order of PairComparison's arguments
-SECTIONS = ("data", *PARTS, "trainer", "seed", "seeds", "output")
-# Lightning counts chunks of mini-batches here (see digitpairs/data/batches.py), or does not support them at all.
-REFUSED = (
-    "max_steps", "min_steps", "limit_train_batches", "overfit_batches", "fast_dev_run", "val_check_interval",
-    "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches",
-)  # fmt: skip
-FIXED = dict(
-    devices=1,
-    enable_progress_bar=False,
-    enable_model_summary=False,
-    enable_checkpointing=False,
-    num_sanity_val_steps=0,
-    log_every_n_steps=1,
-)
-ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
-PRECISIONS = ("32-true", "64-true", "bf16-mixed")
+STREAMS_OF_TRAINING = ("weights", "dropout", "aux")
 
 
-def check(config: dict[str, Any]) -> None:
-    """InvalidValue or DataError for a config that cannot be run; the digits are read, nothing is written."""
-    for key in config:
-        if key not in SECTIONS:
-            raise InvalidValue(key, config[key], f"one of the keys {', '.join(SECTIONS)}{did_you_mean(key, SECTIONS)}")
-    check_trainer(config["trainer"])
-    for purpose, seed in config["seeds"].items():
-        check_seed(f"seeds.{purpose}", seed)
-    with _naming("data"):
-        datamodule: PairDataModule = build(config["data"])
-        datamodule.prepare_data()
-    parts = []
-    with torch.device("meta"):  # shapes without values
-        for section in PARTS:
-            with _naming(section):
-                parts.append(build(config[section]))
-        model = PairComparison(*parts)
-    lone = (datamodule.pairs - len(datamodule.held_out)) % datamodule.batch_size == 1 or datamodule.batch_size == 1
-    if lone and any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules()):
-        raise InvalidValue("data.batch_size", datamodule.batch_size, "one that leaves no mini-batch of a single pair, for batch norm")
+class Listener(Protocol):
+    """Who wants to hear how the jobs get on; a job is named by its place among those that were given."""
+
+    def epoch(self, place: int, row: dict[str, float]) -> None: ...
+
+    def ended(self, place: int, failure: str | None) -> None: ...
+
+    def note(self, text: str) -> None: ...
 
 
-def run(job: Job) -> dict[str, Any]:
-    """Train and test the job's network; writes its config, TensorBoard events, metrics and checkpoint, and returns its result."""
+def run_jobs(jobs: Sequence[Job], listener: Listener) -> None:
+    """Train and test the jobs' networks, as one array when they are several, and write each job's files.
+
+    A run that diverges or fails leaves `failure.json` with the reason. Where an array as a whole fails, its runs are done
+    one by one, which shows whose fault it was.
+    """
     started = time.perf_counter()
-    files.write_config(job.folder, job.config)
-    datamodule: PairDataModule = build(job.config["data"])
-    seeds = {f"{purpose}_seed": job.config["seeds"][purpose] for purpose in ("weights", "dropout", "aux")}
-    model = PairComparison(*(job.config[section] for section in PARTS), seed=job.seed, **seeds)
-    logger = EventsLogger(job.folder, name="", version="", default_hp_metric=False)
+    try:
+        members = _trained(jobs, listener)
+    except Exception as fault:  # a run's fault is its own: it is told here, kept in its folder, and counted
+        reason = f"{type(fault).__name__}: {fault}"
+        if len(jobs) == 1:
+            listener.note(traceback.format_exc().rstrip())
+            listener.ended(0, fail(jobs[0], reason))
+            return
+        listener.note(f"an array of {len(jobs)} runs failed and is done one by one ({reason})")
+        for place, job in enumerate(jobs):
+            run_jobs([job], _At(place, listener))
+        return
+    share = (time.perf_counter() - started) / len(jobs)
+    for place, (job, (member, datamodule)) in enumerate(zip(jobs, members)):
+        listener.ended(place, _write(job, member, datamodule, share, len(jobs)))
+
+
+class _At:
+    """A listener of one job of several."""
+
+    def __init__(self, place: int, listener: Listener) -> None:
+        self.place, self.listener = place, listener
+
+    def epoch(self, _: int, row: dict[str, float]) -> None:
+        self.listener.epoch(self.place, row)
+
+    def ended(self, _: int, failure: str | None) -> None:
+        self.listener.ended(self.place, failure)
+
+    def note(self, text: str) -> None:
+        self.listener.note(text)
+
+
+def _trained(jobs: Sequence[Job], listener: Listener) -> list[tuple[PairComparison, PairDataModule]]:
+    """The jobs' modules and data modules after training and test, whether they diverged or not."""
+    for job in jobs:
+        shutil.rmtree(job.folder, ignore_errors=True)  # what was cut short left no result; its events would stay
+        job.folder.mkdir(parents=True)
+        files.write_config(job.folder, job.config)
+    datamodules: list[PairDataModule] = [build(job.config["data"]) for job in jobs]
+    members = [make_module(job) for job in jobs]
+    loggers = [EventsLogger(job.folder, functools.partial(listener.epoch, place)) for place, job in enumerate(jobs)]
+    if len(jobs) == 1:
+        _fit_and_test(jobs[0], members[0], datamodules[0], loggers[0])
+    else:
+        array = PairComparisonArray(members, loggers)
+        _fit_and_test(jobs[0], array, PairDataModuleArray(datamodules), False)
+        array.release()
+    return list(zip(members, datamodules))
+
+
+def make_module(job: Job) -> PairComparison:
+    """The job's module with its initial weights."""
+    seeds = {f"{purpose}_seed": job.config["seeds"][purpose] for purpose in STREAMS_OF_TRAINING}
+    settings = dict(early_stopping=job.config["early_stopping"], **clipping(job.config["trainer"]))
+    return PairComparison(*(job.config[section] for section in PARTS), **settings, seed=job.seed, **seeds)
+
+
+def _fit_and_test(job: Job, module: pl.LightningModule, datamodule: pl.LightningDataModule, logger: EventsLogger | bool) -> None:
     trainer = make_trainer(job.config["trainer"], logger)
     try:
-        with _quiet_lightning(), _quick_cuda_check():
-            trainer.fit(model, datamodule)
-            trainer.test(model, datamodule, verbose=False)
-    finally:
-        files.write_metrics(job.folder, model.history)
-        logger.experiment.close()
-    trainer.save_checkpoint(job.folder / files.CHECKPOINT, weights_only=False)
+        with quiet_lightning(), quick_cuda_check():
+            trainer.fit(module, datamodule)
+            trainer.test(module, datamodule, verbose=False)
+    except Diverged:
+        pass  # the run says so itself, as each run of an array does
+    except SystemExit as leave:
+        if isinstance(leave.__context__, KeyboardInterrupt):  # Lightning makes it an exit of its own
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _write(job: Job, member: PairComparison, datamodule: PairDataModule, seconds: float, array_size: int) -> str | None:
+    """Write what a run leaves; returns why it failed, if it did."""
+    try:
+        files.write_metrics(job.folder, member.history)
+        if member.failure is not None:
+            return fail(job, str(member.failure), epoch=member.failure.epoch)
+        files.write_whole(job.folder / files.CHECKPOINT, checkpoint(member))
+        files.write_json(job.folder / files.RESULT, result_of(job, member, datamodule, seconds, array_size))
+    except OSError as fault:
+        return fail(job, f"{type(fault).__name__}: {fault}")
+    return None
+
+
+def result_of(job: Job, member: PairComparison, datamodule: PairDataModule, seconds: float, array_size: int) -> dict[str, Any]:
+    """What the tables are computed from."""
+    final = member.final_row()
     return {
         "seed": job.seed,
         "fingerprint": fingerprint(job.config),
         "source": datamodule.source,
-        "pairs": len(datamodule.train_set.index),
-        "test_pairs": len(datamodule.test_set.index),
-        "epochs": trainer.current_epoch,
-        "parameters": sum(parameter.numel() for parameter in model.network.parameters()),
-        **model.test_metrics,
-        **{name: value for name, value in model.history[-1].items() if name.startswith(("train/", "validation/"))},
-        "seconds": time.perf_counter() - started,
+        "pairs": datamodule.sizes[0],
+        "test_pairs": datamodule.sizes[2],
+        "epochs": len(member.history),
+        "best_epoch": int(final["epoch"]),
+        "parameters": sum(parameter.numel() for parameter in member.network.parameters()),
+        **member.test_metrics,
+        **{name: value for name, value in final.items() if name.startswith(("train/", "validation/"))},
+        "seconds": seconds,
+        "array_size": array_size,
+        "threads": torch.get_num_threads(),
         "versions": versions(),
     }
 
 
-class EventsLogger(TensorBoardLogger):
-    """TensorBoard events alone, in one file for training and test: the config has a file of its own, and the writer is
-    closed by who made it. An epoch's scalars are one event, where a `SummaryWriter` writes an event each, at ten times the
-    cost."""
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
-        self.experiment.file_writer.add_summary(Summary(value=values), step)
-
-    def save(self) -> None:
-        pass
-
-    def finalize(self, status: str) -> None:
-        self.experiment.flush()
-
-
-def make_trainer(settings: dict[str, Any], logger: TensorBoardLogger | bool = False) -> pl.Trainer:
-    """Lightning's trainer for one device, without what a run of seconds does not need."""
-    with _quiet_lightning():
-        trainer = pl.Trainer(**settings, **FIXED, logger=logger)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid of deterministic mode, a tenth slower
-    return trainer
+def checkpoint(member: PairComparison) -> bytes:
+    """What `PairComparison.load_from_checkpoint` reads: weights and settings, in Lightning's format."""
+    content = {
+        "epoch": len(member.history),
+        "global_step": len(member.history),  # as Lightning counts here, see ComparisonModule.training_step
+        "pytorch-lightning_version": pl.__version__,
+        "state_dict": member.state_dict(),
+        member.CHECKPOINT_HYPER_PARAMS_NAME: "kwargs",
+        member.CHECKPOINT_HYPER_PARAMS_KEY: dict(member.hparams),
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
 
 
-def check_trainer(settings: dict[str, Any]) -> None:
-    """InvalidValue for settings that Lightning's Trainer would not take, or that do not fit this training."""
-    accepted = [key for key in inspect.signature(pl.Trainer).parameters if key not in (*REFUSED, *FIXED)]
-    for key, value in settings.items():
-        if key not in accepted:
-            near = did_you_mean(key, accepted)
-            raise InvalidValue(f"trainer.{key}", value, f"an argument of Lightning's Trainer that makes sense here, such as max_epochs{near}")
-    integer("trainer.max_epochs", settings["max_epochs"], at_least=1)
-    choice("trainer.accelerator", settings["accelerator"], ACCELERATORS)
-    choice("trainer.precision", settings["precision"], PRECISIONS)
-    boolean("trainer.deterministic", settings["deterministic"])
-    try:
-        make_trainer(settings)
-    except (ValueError, TypeError, RuntimeError, pl.utilities.exceptions.MisconfigurationException) as fault:
-        raise InvalidValue("trainer", "...", f"what Lightning's Trainer takes, which says: {fault}") from fault
-
-
+@functools.cache
 def versions() -> dict[str, str]:
     """Of everything that decides the numbers."""
     return {
@@ -153,42 +177,12 @@ def versions() -> dict[str, str]:
     }
 
 
-@contextlib.contextmanager
-def _naming(section: str) -> Iterator[None]:
-    """Errors of a part, with the key that the user wrote: `c` within aux is `aux.c`."""
+def fail(job: Job, reason: str, **details: Any) -> str:
+    """Write why the run failed, where that can be written; returns the reason."""
+    content = {"seed": job.seed, "fingerprint": fingerprint(job.config), "reason": reason, **details}
     try:
-        yield
-    except InvalidValue as fault:
-        raise fault.within(section) from None
-    except InstantiationException as fault:
-        cause = fault.__cause__
-        if isinstance(cause, InvalidValue):
-            raise cause.within(section) from None
-        raise InvalidValue(section, "...", f"what its _target_ takes, which says: {cause}") from fault
-
-
-@contextlib.contextmanager
-def _quick_cuda_check() -> Iterator[None]:
-    """torch's Adam asks at each step whether there is a GPU. Lightning, when it is imported, makes torch ask NVML, which
-    takes 40 microseconds where there is none: a twentieth of a small network's step."""
-    before = os.environ.get(_NVML_CHECK)
-    os.environ[_NVML_CHECK] = "0"
-    try:
-        yield
-    finally:
-        os.environ.pop(_NVML_CHECK) if before is None else os.environ.update({_NVML_CHECK: before})
-
-
-@contextlib.contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Without Lightning's greetings and its warnings of what is meant so (no validation data); others stay."""
-    logger = logging.getLogger("pytorch_lightning")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")
-            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-            yield
-    finally:
-        logger.setLevel(level)
+        job.folder.mkdir(parents=True, exist_ok=True)
+        files.write_json(job.folder / files.FAILURE, content)
+    except OSError as fault:  # a full disk, perhaps: it is told, and the run stays to be done
+        print(f"{job.folder / files.FAILURE} could not be written ({fault})", file=sys.stderr)
+    return reason

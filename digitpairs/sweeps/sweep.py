@@ -1,67 +1,198 @@
-"""A sweep: all jobs checked, then run one after another, then the table out of their files.
+"""A sweep: all jobs checked, what is finished left alone, the rest carried out by a plan, then the table out of the files.
 
 One run is a sweep of one. A failed run is a row in the table, and the others go on.
 """
 
 from __future__ import annotations
 
-import shutil
-import sys
-import traceback
-from collections.abc import Sequence
+import contextlib
+import functools
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from digitpairs.analysis.table import print_table
 from digitpairs.checks import InvalidValue
 from digitpairs.sweeps import files
-from digitpairs.sweeps.jobs import Asked, Job, plan_jobs
-from digitpairs.sweeps.run import check, run
-from digitpairs.training import Diverged
+from digitpairs.sweeps.check import Checker
+from digitpairs.sweeps.compose import Asked
+from digitpairs.sweeps.jobs import Job, fingerprint, plan_jobs
+from digitpairs.sweeps.plan import Plan, Settings, make_plan, settings_of
+from digitpairs.sweeps.progress import SweepProgress
+from digitpairs.sweeps.run import fail, run_jobs
+from digitpairs.sweeps.workers import in_processes
+
+LOCK, HOLDER = ".lock", ".holder.json"
+TELL_SECONDS = 0.1  # between a worker's words on its epochs
 
 
 def run_sweep(asked_for: Sequence[Asked]) -> int:
-    """Run Hydra's configs. Returns the exit status: 0, or 1 if a run failed.
+    """Run what was asked for and is not finished. Returns the exit status: 0, or 1 if a run failed.
 
-    Raises InvalidValue or DataError, with nothing written, when any of the jobs cannot be run.
+    Raises InvalidValue or DataError, with nothing trained, when any of the jobs cannot be run; and KeyboardInterrupt, after
+    saying what is finished.
     """
-    jobs = plan_jobs(asked_for)
-    for job in jobs:
-        check(job.config)
-    sweep = jobs[0].folder.parent.parent
-    held = sum(1 for _ in files.finished_runs(sweep))
-    if held:
-        raise InvalidValue(
-            "output",
-            str(sweep.parent),
-            f"a folder without results of this very sweep (of whatever seeds), and {sweep} holds {held}: remove or rename "
-            "that one, or name another with output=FOLDER",
-        )
-    failures = sum(not _run_to_files(job, f"{number}/{len(jobs)}") for number, job in enumerate(jobs, 1))
-    print_table(sweep, Console())
+    settings = _settings(asked_for)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # until the processes are forked, see workers.py
+    try:
+        jobs = plan_jobs(asked_for)
+        checker = Checker()
+        keys = [checker.check(job.config) for job in jobs]
+        sweep, console = jobs[0].folder.parent.parent, Console()
+        with held(sweep):
+            todo = [place for place, job in enumerate(jobs) if not is_finished(job)]
+            if todo:
+                plan = make_plan([jobs[place] for place in todo], [keys[place] for place in todo], settings, threads)
+                _say_what_is_done(len(jobs), len(todo), plan, console)
+                if not plan.processes:
+                    torch.set_num_threads(threads)
+                failures = carry_out([jobs[place] for place in todo], plan, console)
+            else:
+                console.print(f"{len(jobs)} runs, all finished before", highlight=False)
+                failures = 0
+    finally:
+        torch.set_num_threads(threads)
+    print_table(sweep, [job.folder for job in jobs], console)
     return 1 if failures else 0
 
 
-def _run_to_files(job: Job, place: str) -> bool:
-    """Run the job and write its result or its failure; returns whether it finished."""
-    shutil.rmtree(job.folder, ignore_errors=True)  # a run that was cut short left no result; its events would stay
-    job.folder.mkdir(parents=True)
-    label = f"[{place}] {job.configuration} seed={job.seed}"
-    try:
-        result = run(job)
-    except Diverged as fault:
-        return _fail(job, label, str(fault), epoch=fault.epoch)
-    except Exception as fault:  # one run's fault is its own: it is told here, kept in its folder, and counted
-        traceback.print_exc()
-        return _fail(job, label, f"{type(fault).__name__}: {fault}")
-    files.write_json(job.folder / files.RESULT, result)
-    error, seconds = result["test/comparison_error"], result["seconds"]
-    print(f"{label}: test comparison error {error:.2f} %, {seconds:.1f} s", flush=True)
+def is_finished(job: Job) -> bool:
+    """Whether the job's folder holds its result. InvalidValue when it holds that of another config."""
+    result = files.read_json(job.folder / files.RESULT)
+    if result is None:
+        return False
+    if result["fingerprint"] != fingerprint(job.config):
+        raise InvalidValue("output", job.config["output"], f"a folder without results of other configs, and {job.folder} holds one: rename it")
     return True
 
 
-def _fail(job: Job, label: str, reason: str, **details: Any) -> bool:
-    files.write_json(job.folder / files.FAILURE, {"seed": job.seed, "reason": reason, **details})
-    print(f"{label}: FAILED, {reason}", file=sys.stderr)
-    return False
+@contextlib.contextmanager
+def held(sweep: Path) -> Iterator[None]:
+    """Holds the sweep's folder; InvalidValue if another command does. The system lets go when this process ends, however."""
+    sweep.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(sweep / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        holder = files.read_json(sweep / HOLDER) or {}
+        who = f"process {holder.get('process', '?')} on {holder.get('host', '?')} since {holder.get('since', '?')}"
+        raise InvalidValue("output", str(sweep.parent), f"a folder where this very sweep is not running: {who} runs it in {sweep}") from None
+    try:
+        files.write_json(sweep / HOLDER, dict(process=os.getpid(), host=socket.gethostname(), since=time.strftime("%Y-%m-%d %H:%M:%S")))
+        yield
+    finally:
+        (sweep / HOLDER).unlink(missing_ok=True)
+        lock.release()
+
+
+def carry_out(jobs: Sequence[Job], plan: Plan, console: Console) -> int:
+    """Do the jobs as planned; returns how many failed."""
+    labels = [f"{job.configuration} seed={job.seed}" for job in jobs]
+    epochs = [job.config["trainer"]["max_epochs"] for job in jobs]
+    with SweepProgress(labels, epochs, console, Console(stderr=True)) as progress:
+        try:
+            (_in_processes if plan.processes else _here)(jobs, plan, progress)
+        except KeyboardInterrupt:
+            finished = sum((job.folder / files.RESULT).exists() for job in jobs)
+            progress.note(f"interrupted: {finished} of {len(jobs)} runs finished; the same command goes on with the rest")
+            raise
+        return progress.failures
+
+
+def _here(jobs: Sequence[Job], plan: Plan, progress: SweepProgress) -> None:
+    for piece in plan.pieces:
+        run_jobs([jobs[place] for place in piece], _Places(piece, progress))
+
+
+def _in_processes(jobs: Sequence[Job], plan: Plan, progress: SweepProgress) -> None:
+    """Each piece in a worker. Where one dies, its runs are done one by one, and one that dies alone has failed."""
+    pieces = plan.pieces
+    while pieces:
+        again: list[list[int]] = []
+        works = [functools.partial(_work, [jobs[place] for place in piece]) for piece in pieces]
+        for said in in_processes(works, min(plan.processes, len(pieces)), plan.threads, tick=1.0):
+            if said is None:
+                progress.show()
+                continue
+            piece = pieces[said.work]
+            if said.kind == "note":
+                progress.note(said.value)
+            elif said.kind == "said":
+                for name, *arguments in said.value:
+                    getattr(_Places(piece, progress), name)(*arguments)
+            elif said.kind in ("died", "raised"):
+                left = [place for place in piece if place not in progress.ended_places]
+                if len(piece) > 1:
+                    progress.note(f"an array of {len(piece)} runs failed and is done one by one ({said.value})")
+                    again += [[place] for place in left]
+                else:
+                    for place in left:
+                        progress.ended(place, fail(jobs[place], said.value))
+        pieces = again
+
+
+def _work(jobs: Sequence[Job], say: Callable[[Any], None]) -> None:
+    teller = _Teller(say)
+    run_jobs(jobs, teller)
+    teller.flush()
+
+
+class _Places:
+    """Listens to a piece's runs, and knows their places among all jobs."""
+
+    def __init__(self, piece: Sequence[int], progress: SweepProgress) -> None:
+        self._piece, self._progress = piece, progress
+
+    def epoch(self, place: int, row: dict[str, float]) -> None:
+        self._progress.epoch(self._piece[place], row)
+
+    def ended(self, place: int, failure: str | None) -> None:
+        self._progress.ended(self._piece[place], failure)
+
+    def note(self, text: str) -> None:
+        self._progress.note(text)
+
+
+class _Teller:
+    """Listens in a worker, and tells the parent now and then: of each run the last epoch, and every end and note."""
+
+    def __init__(self, say: Callable[[Any], None]) -> None:
+        self._say, self._told = say, time.monotonic()
+        self._epochs: dict[int, dict[str, float]] = {}
+        self._rest: list[tuple[Any, ...]] = []
+
+    def epoch(self, place: int, row: dict[str, float]) -> None:
+        self._epochs[place] = row
+        if time.monotonic() - self._told > TELL_SECONDS:
+            self.flush()
+
+    def ended(self, place: int, failure: str | None) -> None:
+        self._rest.append(("ended", place, failure))
+
+    def note(self, text: str) -> None:
+        self._rest.append(("note", text))
+
+    def flush(self) -> None:
+        """Tell what has come together."""
+        self._say([*(("epoch", place, row) for place, row in self._epochs.items()), *self._rest])
+        self._epochs, self._rest, self._told = {}, [], time.monotonic()
+
+
+def _settings(asked_for: Sequence[Asked]) -> Settings:
+    sections = [asked.config.get("sweep") or {} for asked in asked_for]
+    if any(section != sections[0] for section in sections):
+        raise InvalidValue("sweep", "...", "one way to run the whole sweep")
+    return settings_of(sections[0])
+
+
+def _say_what_is_done(runs: int, todo: int, plan: Plan, console: Console) -> None:
+    before = f", {runs - todo} finished before, {todo} to do" if todo < runs else ""
+    console.print(f"{runs} run{'s' * (runs > 1)}{before}: {plan}", soft_wrap=True, highlight=False)

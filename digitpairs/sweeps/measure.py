@@ -1,0 +1,143 @@
+"""How fast this machine trains a run alone, and arrays of several sizes: a few steps of each, on blank images.
+
+The figures are kept in the user's cache folder ($XDG_CACHE_HOME, else ~/.cache), one entry a kind of run, machine and version
+of torch; deleting the file has them measured again.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import time
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+
+from digitpairs.data import PairDataModule, PairDataModuleArray, PairSet
+from digitpairs.sweeps import files
+from digitpairs.sweeps.jobs import Job, digest
+from digitpairs.sweeps.run import make_module, versions
+from digitpairs.sweeps.trainer import make_trainer, quick_cuda_check, quiet_lightning
+from digitpairs.training import PairComparisonArray, build
+
+SIZES = {"cpu": (1, 4, 8, 16, 32), "cuda": (1, 16, 64, 256, 1024)}
+ENOUGH_SECONDS = 0.05  # of steps, for each size
+STEPS = 5  # an epoch
+MOST_EPOCHS = 20
+WORTH = 0.97  # an array, or a larger one, has to be faster by this factor to be chosen
+SHARE_OF_MEMORY = 0.5
+
+
+class Figure(NamedTuple):
+    """What training takes for each member."""
+
+    seconds: float  # a step
+    bytes: float  # of memory, beside the data
+
+
+def best_size(figures: dict[int, Figure], data_bytes: int, available_bytes: float) -> int:
+    """The size of array, 1 for none, that is fastest and fits into the memory."""
+    best = 1
+    for size in sorted(figures):
+        fits = size * (figures[size].bytes + data_bytes) <= SHARE_OF_MEMORY * available_bytes
+        if fits and figures[size].seconds < WORTH * figures[best].seconds:
+            best = size
+    return best
+
+
+def measure(job: Job, device: str) -> dict[int, Figure]:
+    """Figures by size, larger ones as long as they are worth it. Uses this process's threads."""
+    figures: dict[int, Figure] = {}
+    for size in SIZES[device]:
+        try:
+            figures[size] = _measured(job, size, device)
+        except torch.OutOfMemoryError:
+            break
+        earlier = [figure.seconds for other, figure in figures.items() if other < size]
+        if earlier and figures[size].seconds > WORTH * min(earlier):
+            break
+    return figures
+
+
+def available_bytes(device: str) -> float:
+    """Memory that is free for use; on systems that do not say, as much as there is."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except OSError:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def read_cache(key: Hashable, threads: int) -> dict[int, Figure] | None:
+    """The figures that were measured before, if they were."""
+    entry = (files.read_json(_cache()) or {}).get(_entry(key, threads))
+    return entry and {int(size): Figure(*figure) for size, figure in entry.items()}
+
+
+def write_cache(key: Hashable, threads: int, figures: dict[int, Figure]) -> None:
+    """Keep the figures for the next time."""
+    path = _cache()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_json(path, (files.read_json(path) or {}) | {_entry(key, threads): {str(size): list(figure) for size, figure in figures.items()}})
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "digitpairs" / "step_times.json"
+
+
+def _entry(key: Hashable, threads: int) -> str:
+    return digest([repr(key), threads, platform.node(), os.cpu_count(), versions()])
+
+
+def _measured(job: Job, size: int, device: str) -> Figure:
+    before = _peak_memory(device)
+    watch, job = _Watch(), job._replace(config={**job.config, "early_stopping": None})
+    trainer = make_trainer({**job.config["trainer"], "max_epochs": MOST_EPOCHS})
+    trainer.callbacks.append(watch)
+    modules, datamodules = [make_module(job) for _ in range(size)], [_blank(job) for _ in range(size)]
+    with quiet_lightning(), quick_cuda_check():
+        if size == 1:
+            trainer.fit(modules[0], datamodules[0])
+        else:
+            trainer.fit(PairComparisonArray(modules), PairDataModuleArray(datamodules))
+    return Figure(min(watch.seconds[1:]) / STEPS / size, max(0.0, _peak_memory(device) - before) / size)
+
+
+class _Watch(pl.Callback):
+    """Times each epoch, and ends the fit when that is enough."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: Any) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
+        if module.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.seconds.append(time.perf_counter() - self.started)
+        trainer.should_stop = sum(self.seconds[1:]) > ENOUGH_SECONDS
+
+
+def _blank(job: Job) -> PairDataModule:
+    """A data module like the job's, of a few mini-batches of noise."""
+    batch_size = job.config["data"]["batch_size"]
+    pairs = STEPS * batch_size
+    module: PairDataModule = build({**job.config["data"], "pairs": max(2, pairs), "validation": 0.0, "folds": None, "fold": 0, "test_pairs": 1})
+    generator = torch.Generator().manual_seed(0)
+    images, classes = torch.rand(2 * pairs, 14, 14, generator=generator), torch.randint(10, (2 * pairs,), generator=generator)
+    module.train_set = PairSet(images, classes, torch.arange(2 * pairs).view(-1, 2))
+    module.validation_set = module.test_set = module.train_set.select(slice(0))
+    return module
+
+
+def _peak_memory(device: str) -> float:
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,120 @@
+"""How a sweep's runs are carried out: which train together as one array, in how many processes of how many threads."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from digitpairs.checks import InvalidValue, choice, did_you_mean, integer
+from digitpairs.data.sources import SIDE
+from digitpairs.sweeps import measure
+from digitpairs.sweeps.jobs import Job
+from digitpairs.sweeps.workers import available_cores, can_fork, in_processes
+
+PLANS = ("auto", "array", "processes", "serial")
+
+
+class Settings(NamedTuple):
+    """The config's section `sweep`."""
+
+    plan: str = "auto"
+    array_size: int | None = None
+    processes: int | None = None
+
+
+class Plan(NamedTuple):
+    """Pieces of work, each the places of the runs that train together."""
+
+    pieces: list[list[int]]
+    processes: int  # 0: all in this process, one after another
+    threads: int  # of each process
+
+    def __str__(self) -> str:
+        arrays, alone = [piece for piece in self.pieces if len(piece) > 1], sum(len(piece) == 1 for piece in self.pieces)
+        sizes = sorted({len(piece) for piece in arrays})
+        parts = [f"{len(arrays)} array{'s' * (len(arrays) > 1)} of {' to '.join(map(str, (sizes[:1] + sizes[1:][-1:])))}"] if arrays else []
+        parts += [f"{alone} alone"] if alone else []
+        where = f"in {self.processes} process{'es' * (self.processes > 1)}" if self.processes else "in this process"
+        return f"{' and '.join(parts)}, {where} of {self.threads} thread{'s' * (self.threads > 1)}"
+
+
+def settings_of(section: Mapping[str, Any]) -> Settings:
+    """The settings, checked."""
+    for key in section:
+        if key not in Settings._fields:
+            raise InvalidValue(f"sweep.{key}", section[key], f"one of {', '.join(Settings._fields)}{did_you_mean(key, Settings._fields)}")
+    settings = Settings(**section)
+    choice("sweep.plan", settings.plan, PLANS)
+    for key in ("array_size", "processes"):
+        if getattr(settings, key) is not None:
+            integer(f"sweep.{key}", getattr(settings, key), at_least=1)
+    return settings
+
+
+def make_plan(jobs: Sequence[Job], keys: Sequence[Hashable | None], settings: Settings, threads: int) -> Plan:
+    """The plan for the jobs; `keys` say which can train together (see `Checker.check`), `threads` is this process's own number.
+
+    What is fastest is measured, unless the settings say it. Raises InvalidValue for sweep.plan=array where it cannot be.
+    """
+    device, cores = _device(jobs), len(available_cores())
+    processes = min(len(jobs), settings.processes or (cores if device == "cpu" else 1))
+    if settings.plan == "serial" or not can_fork() or (settings.plan == "auto" and len(jobs) == 1):
+        return Plan([[place] for place in range(len(jobs))], 0, threads)
+    each = max(1, cores // processes)
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for place, key in enumerate(keys):
+        if key is None and settings.plan == "array":
+            raise InvalidValue("sweep.plan", "array", "auto or processes, since a network or scheme of other layers trains only by itself")
+        groups[key if key is not None else ("alone", place)].append(place)
+    pieces = []
+    for key, places in groups.items():
+        most = -(-len(places) // processes)
+        size = 1 if settings.plan == "processes" or most == 1 else settings.array_size
+        if size is None:
+            size = _best_size(jobs[places[0]], key, each, device, processes, settings.plan == "array")
+        pieces += cut(places, min(size, most) if settings.array_size is None else size, processes)
+    return Plan(pieces, min(processes, len(pieces)), each)
+
+
+def cut(places: Sequence[int], size: int, processes: int) -> list[list[int]]:
+    """Pieces of nearly equal length, at most `size` long, as many in each of the processes if there are enough."""
+    count = -(-len(places) // size)
+    if size > 1:
+        count = min(len(places), -(-count // processes) * processes)
+    bounds = [len(places) * i // count for i in range(count + 1)]
+    return [list(places[start:stop]) for start, stop in zip(bounds, bounds[1:])]
+
+
+def _best_size(job: Job, key: Hashable, threads: int, device: str, processes: int, must: bool) -> int:
+    figures = measure.read_cache(key, threads)
+    if figures is None:
+        figures = _in_a_process(lambda: measure.measure(job, device), threads)
+        measure.write_cache(key, threads, figures)
+    if must:
+        figures = {size: figure for size, figure in figures.items() if size > 1} | {1: measure.Figure(float("inf"), 0.0)}
+    return measure.best_size(figures, _data_bytes(job), measure.available_bytes(device) / processes)
+
+
+def _in_a_process(work: Callable[[], Any], threads: int) -> Any:
+    """What the work returns, done in a process of its own."""
+    for said in in_processes([lambda say: work()], 1, threads):
+        if said.kind == "returned":
+            return said.value
+        if said.kind in ("raised", "died"):
+            raise RuntimeError(f"measuring the speed of training failed: {said.value}")
+    raise RuntimeError("measuring the speed of training ended without an answer")
+
+
+def _device(jobs: Sequence[Job]) -> str:
+    """Where the runs train, found out without starting a GPU in this process."""
+    asked = {job.config["trainer"]["accelerator"] for job in jobs}
+    return "cuda" if asked & {"gpu", "cuda", "auto"} and torch.cuda.is_available() else "cpu"
+
+
+def _data_bytes(job: Job) -> int:
+    """A run's pairs as float32 images."""
+    data = job.config["data"]
+    return (data["pairs"] + (data["test_pairs"] or 1000)) * 2 * SIDE * SIDE * 4

@@ -1,0 +1,91 @@
+"""Lightning's trainer as the runs here use it."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers.logger import Logger
+
+from digitpairs.checks import InvalidValue, boolean, choice, did_you_mean, integer
+
+_NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
+# Lightning counts epochs as batches here (see digitpairs/data/batches.py), or has no such thing under manual optimisation.
+REFUSED = (
+    "max_steps", "min_steps", "limit_train_batches", "overfit_batches", "fast_dev_run", "val_check_interval", "accumulate_grad_batches",
+)  # fmt: skip
+CLIPPING = ("gradient_clip_val", "gradient_clip_algorithm")  # done by each run for itself
+FIXED = dict(
+    devices=1,
+    enable_progress_bar=False,
+    enable_model_summary=False,
+    enable_checkpointing=False,
+    num_sanity_val_steps=0,
+    log_every_n_steps=1,
+)
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+PRECISIONS = ("32-true", "64-true", "bf16-mixed")
+
+
+def clipping(section: Mapping[str, Any]) -> dict[str, Any]:
+    """What the config's section `trainer` says of gradient clipping, as arguments of `PairComparison`."""
+    return {key: section[key] for key in CLIPPING if key in section}
+
+
+def make_trainer(section: Mapping[str, Any], logger: Logger | bool = False) -> pl.Trainer:
+    """Lightning's trainer for one device, without what a run of seconds does not need."""
+    with quiet_lightning():
+        trainer = pl.Trainer(**{key: value for key, value in section.items() if key not in CLIPPING}, **FIXED, logger=logger)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid of deterministic mode, a tenth slower
+    return trainer
+
+
+def check_trainer(section: Mapping[str, Any]) -> None:
+    """InvalidValue for settings that Lightning's Trainer would not take, or that do not fit this training."""
+    accepted = [key for key in inspect.signature(pl.Trainer).parameters if key not in (*REFUSED, *FIXED, "logger")]
+    for key, value in section.items():
+        if key not in accepted:
+            near = did_you_mean(key, accepted)
+            raise InvalidValue(f"trainer.{key}", value, f"an argument of Lightning's Trainer that makes sense here, such as max_epochs{near}")
+    integer("trainer.max_epochs", section["max_epochs"], at_least=1)
+    choice("trainer.accelerator", section["accelerator"], ACCELERATORS)
+    choice("trainer.precision", section["precision"], PRECISIONS)
+    boolean("trainer.deterministic", section["deterministic"])
+    try:
+        make_trainer(section)
+    except (ValueError, TypeError, RuntimeError, pl.utilities.exceptions.MisconfigurationException) as fault:
+        raise InvalidValue("trainer", "...", f"what Lightning's Trainer takes, which says: {fault}") from fault
+
+
+@contextlib.contextmanager
+def quick_cuda_check() -> Iterator[None]:
+    """torch's Adam asks at each step whether there is a GPU. Lightning, when it is imported, makes torch ask NVML, which
+    takes 40 microseconds where there is none: a twentieth of a small network's step."""
+    before = os.environ.get(_NVML_CHECK)
+    os.environ[_NVML_CHECK] = "0"
+    try:
+        yield
+    finally:
+        os.environ.pop(_NVML_CHECK) if before is None else os.environ.update({_NVML_CHECK: before})
+
+
+@contextlib.contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Without Lightning's greetings and its warnings of what is meant so (no validation data); others stay."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            yield
+    finally:
+        logger.setLevel(level)
