@@ -34,7 +34,7 @@ def test_sources_are_never_averaged_and_rows_are_ordered(tmp_path):
     failed = tmp_path / "b-12345678" / "seed=4"
     failed.mkdir()
     (failed / "failure.json").write_text("{}")
-    rows = {(row.configuration, row.source): row for row in read_rows(tmp_path)}
+    rows = {(row.configuration, row.source): row for row in read_rows(tmp_path.glob("*/seed=*"))}
     assert [key[0][0] for key in rows] == ["b", "a", "a"]
     assert rows["a-12345678", "mnist"][2:5] == (3, 4.0, 1.0)
     assert (rows["a-12345678", "mnist"].best, rows["a-12345678", "mnist"].worst) == ((3.0, 0), (5.0, 1))
@@ -47,7 +47,7 @@ def test_rows_whose_names_are_cut_alike_show_their_digests(tmp_path):
         folder.mkdir(parents=True)
         (folder / "result.json").write_text('{"seed": 0, "source": "mnist", "test/comparison_error": 1.0, "seconds": 1.0}')
     console = Console(width=120, record=True, file=io.StringIO())
-    print_table(tmp_path, console)
+    print_table(tmp_path, tmp_path.glob("*/seed=*"), console)
     assert "name-11111111" in console.export_text()
 
 
@@ -56,7 +56,7 @@ def test_every_number_is_shown_on_a_narrow_terminal(tmp_path, width):
     for seed in range(3):
         write(tmp_path, "siamese_cnn,optimizer.lr=0.00001,model.body.dropout=0.25", seed, 10.25 + seed)
     console = Console(width=width, record=True, file=io.StringIO())
-    print_table(tmp_path, console)
+    print_table(tmp_path, tmp_path.glob("*/seed=*"), console)
     text = console.export_text()
     for number in ("11.25", "1.00", "± 2.48", "10.25 (0)", "12.25 (2)", "data: mnist", "6 s"):
         assert number in text

@@ -227,14 +227,13 @@ def test_events_and_metrics_hold_the_history(data, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     from digitpairs.sweeps import files
-    from digitpairs.sweeps.run import EventsLogger
+    from digitpairs.sweeps.events import EventsLogger
 
-    logger = EventsLogger(tmp_path, name="", version="")
+    logger = EventsLogger(tmp_path)
     model = PairComparison(NETWORK)
     trainer = trainer_for(3, logger=logger, log_every_n_steps=1)
     trainer.fit(model, module_of(data, validation=0.2))
     trainer.test(model, module_of(data), verbose=False)
-    logger.experiment.close()
     files.write_metrics(tmp_path, model.history)
     events = EventAccumulator(str(tmp_path)).Reload()
     with (tmp_path / files.METRICS).open() as file:

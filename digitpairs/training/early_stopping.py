@@ -9,13 +9,14 @@ from typing import Any
 
 from torch import nn
 
-from digitpairs.checks import InvalidValue, choice, integer, number
+from digitpairs.checks import InvalidValue, choice, did_you_mean, integer, number
 
 MONITORED = tuple(
     f"{split}/{name}"
     for split in ("validation", "train")
     for name in ("comparison_error", "comparison_loss", "loss", "digit_error", "digit1_loss", "digit2_loss")
 )
+_SETTINGS = ("patience", "monitor", "min_delta")
 
 
 class EarlyStopping:
@@ -62,4 +63,9 @@ class EarlyStopping:
 
 def early_stopping(settings: EarlyStopping | Mapping[str, Any] | None) -> EarlyStopping:
     """Early stopping itself, or from its settings; None is none."""
-    return settings if isinstance(settings, EarlyStopping) else EarlyStopping(**(settings or {}))
+    if isinstance(settings, EarlyStopping):
+        return settings
+    for key in settings or {}:
+        if key not in _SETTINGS:
+            raise InvalidValue(key, settings[key], f"one of {', '.join(_SETTINGS)}{did_you_mean(key, _SETTINGS)}")
+    return EarlyStopping(**(settings or {}))

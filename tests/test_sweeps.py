@@ -1,0 +1,418 @@
+"""How sweeps are composed, planned, carried out, resumed and held: by the real command, in this process and in others."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from digitpairs.cli import CONF
+from digitpairs.sweeps.check import Checker
+from digitpairs.sweeps.compose import compose_sweep
+from digitpairs.sweeps.jobs import plan_jobs
+from digitpairs.sweeps.measure import Figure, best_size
+from digitpairs.sweeps.plan import Plan, cut
+from digitpairs.sweeps.progress import SweepProgress
+from digitpairs.sweeps.workers import available_cores, in_processes
+from digitpairs.training import PairComparison
+from tests.conftest import ROOT
+
+SMALL = ["data=digits", "model=siamese_mlp", "model.body.hidden=[16]", "data.pairs=60", "data.test_pairs=40", "trainer.max_epochs=2"]
+
+
+def composed(*sweep: list[str]):
+    loader = ConfigLoaderImpl(create_config_search_path(str(CONF)))
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        master = compose("config", return_hydra_config=True)
+        with OmegaConf_writable(master):
+            master.hydra.job.config_name = "config"
+        return compose_sweep(loader, master, sweep)
+
+
+class OmegaConf_writable:
+    def __init__(self, config):
+        self.config = config
+
+    def __enter__(self):
+        OmegaConf.set_readonly(self.config, False)
+        OmegaConf.set_struct(self.config, False)
+
+    def __exit__(self, *_):
+        pass
+
+
+SWEEP = [
+    ["seed=0", "aux.lambda=0.5"],
+    ["seed=1", "aux.lambda=0.5"],
+    ["seed=1", "aux.lambda={schedule:linear,start:0,end:1,epochs:2}"],
+    ["seed=2", "aux.lambda=0.7"],
+    ["seed=3", "model=mlp", "data.seed=7"],
+    ["seed=4", "model=mlp", "data.seed=7"],
+    ["seed=5", "data.root=null"],
+    ["seed=6", "data.root=a b"],
+    ["seed=6", "data.augmentation.shift=1", "optimizer=sgd"],
+    ["seed=7", "data.augmentation.shift=2", "optimizer=sgd"],
+    ["seed=0", "aux.lambda=1"],
+]
+
+
+def test_configs_composed_once_are_those_that_hydra_composes():
+    ours = composed(*SWEEP)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for overrides, asked in zip(SWEEP, ours):
+            assert asked.config == OmegaConf.to_container(compose("config", overrides=overrides), resolve=True)
+            assert asked.overrides == overrides and asked.model == ("mlp" if "model=mlp" in overrides else "siamese_cnn")
+    assert ours[0].pattern == ours[1].pattern != ours[3].pattern
+    assert ours[4].pattern["seed"] == ours[4].pattern["seeds"]["order"] == "*" and ours[4].pattern["data"]["seed"] == 7
+
+
+def test_composition_is_once_a_combination_of_choices(monkeypatch):
+    calls = []
+    original = ConfigLoaderImpl.load_sweep_config
+    monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", lambda self, *arguments, **named: calls.append(1) or original(self, *arguments, **named))
+    composed(*([f"seed={seed}", f"optimizer.lr={rate}", f"model={model}"] for seed in range(20) for rate in (0.1, 0.2) for model in ("mlp", "cnn")))
+    assert len(calls) == 2
+
+
+def keys(*sweep: list[str]) -> list:
+    checker = Checker()
+    return [checker.check(job.config) for job in plan_jobs(composed(*(["data=digits", *overrides] for overrides in sweep)))]
+
+
+def test_numbers_stack_and_kinds_do_not():
+    free = ["optimizer.lr=0.1", "optimizer.weight_decay=0.1", "optimizer.betas=[0.8,0.9]", "aux.lambda=0.3", "seed=3", "data.seed=4",
+            "scheduler=step", "trainer.gradient_clip_val=1", "data.augmentation.shift=1", "early_stopping.patience=2 early_stopping.monitor=train/loss"]  # fmt: skip
+    assert len(set(keys(["seed=9"], *(each.split() for each in free)))) == 1
+    kinds = ["model=mlp", "aux=gamma", "optimizer=adamw", "data.batch_size=50", "data.pairs=500", "trainer.max_epochs=3", "data.validation=0.1"]
+    assert len(set(keys([], *([each] for each in kinds)))) == 1 + len(kinds)
+    folds = keys(*(["data.folds=5", f"data.fold={fold}"] for fold in range(5)))
+    assert len(set(folds)) == 1 and None not in folds
+
+
+@pytest.mark.parametrize(
+    "count, size, processes, lengths",
+    [(10, 8, 2, [5, 5]), (10, 1, 2, [1] * 10), (100, 16, 2, [12, 13] * 4), (3, 2, 2, [1, 2]), (1, 8, 2, [1]), (7, 100, 1, [7])],
+)
+def test_pieces_are_even_and_bounded(count, size, processes, lengths):
+    pieces = cut(range(count), size, processes)
+    assert sorted(map(len, pieces)) == sorted(lengths) and [place for piece in pieces for place in piece] == list(range(count))
+
+
+def test_the_fastest_size_that_fits_is_chosen():
+    figures = {1: Figure(1.0, 100), 4: Figure(0.5, 100), 8: Figure(0.4, 100), 16: Figure(0.39, 100)}
+    assert best_size(figures, 0, 1e9) == 8  # the last two hundredths are not worth it
+    assert best_size(figures, 900, 2 * 5000) == 4
+    assert best_size({1: Figure(1.0, 1), 4: Figure(1.1, 1)}, 0, 1e9) == 1
+    assert best_size(figures, 900, 10) == 1
+
+
+def test_a_plan_in_words():
+    assert str(Plan([[0, 1, 2], [3, 4], [5]], 2, 1)) == "2 arrays of 2 to 3 and 1 alone, in 2 processes of 1 thread"
+    assert str(Plan([[0]], 0, 2)) == "1 alone, in this process of 2 threads"
+
+
+# Workers
+
+
+def test_work_is_done_in_other_processes_and_what_is_said_comes_back():
+    def work(number):
+        def call(say):
+            say(number)
+            return number**2, os.getpid(), torch.get_num_threads()
+
+        return call
+
+    heard = list(in_processes([work(i) for i in range(5)], 2, 1))
+    assert sorted(each.value for each in heard if each.kind == "said") == list(range(5))
+    answers = {each.work: each.value for each in heard if each.kind == "returned"}
+    assert [answers[i][0] for i in range(5)] == [0, 1, 4, 9, 16]
+    pids = {pid for _, pid, _ in answers.values()}
+    assert len(pids) <= 2 and os.getpid() not in pids and {threads for *_, threads in answers.values()} == {1}
+
+
+def test_a_worker_that_dies_or_raises_takes_only_its_own_work():
+    def work(number):
+        def call(say):
+            if number == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if number == 2:
+                raise ValueError("no")
+            return number
+
+        return call
+
+    heard = {each.work: each for each in in_processes([work(i) for i in range(5)], 2, 1)}
+    assert [heard[i].value for i in (0, 3, 4)] == [0, 3, 4]
+    assert heard[1].kind == "died" and heard[1].value == "its process was ended by SIGKILL"
+    assert heard[2].kind == "raised" and "ValueError: no" in heard[2].value
+
+
+def test_leaving_early_ends_the_workers():
+    def work(say):
+        say(os.getpid())
+        time.sleep(60)
+
+    workers = in_processes([work] * 2, 2, 1)
+    pids = [next(workers).value, next(workers).value]
+    workers.close()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_tick_comes_when_nobody_says_anything():
+    workers = in_processes([lambda say: time.sleep(60)], 1, 1, tick=0.05)
+    assert next(workers) is None
+    workers.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no processes")
+def test_workers_are_pinned_when_they_fill_the_machine():
+    cores = available_cores()
+    heard = list(in_processes([lambda say: time.sleep(0.2) or available_cores()] * len(cores), len(cores), 1))
+    assert sorted(each.value for each in heard) == [[core] for core in cores]
+    if len(cores) > 1:
+        (alone,) = in_processes([lambda say: available_cores()], 1, 1)
+        assert alone.value == cores
+
+
+# Whole sweeps
+
+
+def files_of(folder: Path) -> dict[str, Path]:
+    return {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")}
+
+
+def results(folder: Path) -> dict[tuple[str, int], dict]:
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*/*/*/result.json"))]
+    return {(result["fingerprint"], result["seed"]): result for result in found}
+
+
+def assert_same_results(one: Path, other: Path, rel: float = 1e-4) -> None:
+    ours, theirs = results(one), results(other)
+    assert set(ours) == set(theirs) and ours
+    for key, result in ours.items():
+        for name, value in result.items():
+            if name not in ("seconds", "array_size", "threads"):
+                assert value == (pytest.approx(theirs[key][name], rel=rel) if isinstance(value, float) else theirs[key][name]), name
+
+
+def test_every_plan_leaves_the_same_files_and_the_same_numbers(command, tmp_path):
+    sweep = [*SMALL, "model.body.dropout=0.2", "model.batch_norm=true", "optimizer=sgd", "data.validation=0.2", "-m", "optimizer.lr=0.01,0.02", "seed=0..2"]
+    sizes = {}
+    for plan in ("array", "processes", "serial", "auto"):
+        status, out, err = command(*sweep, f"sweep.plan={plan}", output=tmp_path / plan)
+        assert status == 0 and err == "", err
+        sizes[plan] = {result["array_size"] for result in results(tmp_path / plan).values()}
+    assert sizes["array"] == {3} and sizes["processes"] == sizes["serial"] == {1}
+    assert "6 runs: 6 alone, in this process" not in out
+    for plan in ("processes", "serial", "auto"):
+        assert_same_results(tmp_path / "array", tmp_path / plan)
+        names = [{re.sub(r"tfevents\..*", "tfevents", name) for name in files_of(tmp_path / each) if ".hydra" not in name} for each in ("array", plan)]
+        assert names[0] == names[1]
+    for path in (tmp_path / "array").glob("*/*/*/checkpoint.ckpt"):
+        ours = PairComparison.load_from_checkpoint(path, weights_only=True)
+        theirs = PairComparison.load_from_checkpoint(tmp_path / "serial" / path.relative_to(tmp_path / "array"), weights_only=True)
+        for name, value in ours.state_dict().items():
+            torch.testing.assert_close(value, theirs.state_dict()[name], rtol=1e-3, atol=1e-5)
+        assert path.stat().st_size < 200_000  # a member's own values, not the array's
+
+
+def test_the_same_command_does_only_what_is_not_finished(command, tmp_path):
+    assert command(*SMALL, "-m", "seed=0..2")[0] == 0
+    before = {name: path.stat().st_mtime_ns for name, path in files_of(tmp_path / "outputs").items() if "seed=" in name}
+    (half,) = (tmp_path / "outputs").glob("*/*/seed=1")
+    (half / "result.json").unlink()
+    (half / "junk").write_text("of a run that was cut short")
+    status, out, err = command(*SMALL, "-m", "seed=0..4")
+    assert status == 0 and out.startswith("5 runs, 2 finished before, 3 to do: ") and err == ""
+    after = {name: path.stat().st_mtime_ns for name, path in files_of(tmp_path / "outputs").items() if "seed=" in name}
+    assert all(after[name] == before[name] for name in before if "seed=1" not in name)
+    assert not (half / "junk").exists() and len(list(half.glob("events*"))) == 1
+    assert len(results(tmp_path / "outputs")) == 5
+    status, out, _ = command(*SMALL, "-m", "seed=0..1", "sweep.plan=serial")
+    assert status == 0 and out.startswith("2 runs, all finished before") and "siamese_mlp   2" in out.replace("  siamese_mlp", "siamese_mlp", 1)
+
+
+def test_a_failed_run_is_done_again(command, tmp_path):
+    assert command(*SMALL, "seed=3")[0] == 0
+    (run,) = (tmp_path / "outputs").glob("*/*/seed=3")
+    (run / "result.json").rename(run / "failure.json")
+    status, out, _ = command(*SMALL, "seed=3")
+    assert status == 0 and out.startswith("1 run: 1 alone") and not (run / "failure.json").exists()
+
+
+def test_a_result_of_another_config_is_never_overwritten(command, tmp_path):
+    assert command(*SMALL, "seed=3")[0] == 0
+    (path,) = (tmp_path / "outputs").glob("*/*/seed=3/result.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"fingerprint": "00000000"}))
+    before = path.read_text()
+    status, _, err = command(*SMALL, "seed=3")
+    assert status == 2 and str(path.parent) in err and err.count("\n") == 1 and path.read_text() == before
+
+
+def launch(*arguments: str) -> subprocess.Popen:
+    """train.py in a process of its own, one that can be killed with all its workers left to themselves."""
+    command = [sys.executable, str(ROOT / "train.py"), *arguments]
+    environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}  # set by tests in this process
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes)
+
+
+def wait_for(condition, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.02)
+
+
+LONG = [*SMALL[:-1], "trainer.max_epochs=100000", "-m", "seed=0..3", "sweep.plan=processes"]
+
+
+def running(output: Path) -> bool:
+    return len(list(output.glob("*/*/*/events*"))) == len(available_cores())
+
+
+def test_a_second_launch_is_told_who_holds_the_sweep(tmp_path):
+    first = launch(*LONG, f"output={tmp_path}")
+    try:
+        wait_for(lambda: running(tmp_path))
+        second = launch(*LONG, f"output={tmp_path}")
+        _, err = second.communicate(timeout=60)
+        assert second.returncode == 2 and f"process {first.pid} on " in err and err.count("\n") == 1, err
+    finally:
+        first.kill()
+        first.communicate()
+
+
+def test_ctrl_c_ends_a_sweep_and_says_how_far_it_came(tmp_path):
+    process = launch(*LONG, f"output={tmp_path}")
+    wait_for(lambda: running(tmp_path))
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all of the foreground
+    started = time.monotonic()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130 and time.monotonic() - started < 10
+    assert err == "interrupted: 0 of 4 runs finished; the same command goes on with the rest\n"
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def test_ctrl_c_in_a_run_of_this_process(tmp_path):
+    process = launch(*SMALL[:-1], "trainer.max_epochs=100000", f"output={tmp_path}")
+    wait_for(lambda: list(tmp_path.glob("*/*/*/events*")))
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130 and "interrupted: 0 of 1 runs finished" in err
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    process = launch(*LONG, f"output={tmp_path}")
+    wait_for(lambda: running(tmp_path))
+    process.kill()
+    process.communicate()
+
+    def gone() -> bool:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    wait_for(gone, 10)
+
+
+def test_a_write_that_fails_half_way_is_a_failed_run_that_can_be_done_again(command, tmp_path):
+    """As on a full disk: no file of more than 60 kB can be written, which stops a checkpoint in its middle."""
+    arguments = [*SMALL, "model.body.dropout=0.1", "model.comparison_hidden=[500]", "-m", "seed=0..1", f"output={tmp_path / 'outputs'}"]
+    limit = "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, -1))"
+    code = f"{limit}; sys.argv = ['train.py', *{arguments}]; runpy.run_path('train.py', run_name='__main__')"
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert answer.returncode == 1 and answer.stderr.count("FAILED, OSError") == 2, answer.stderr
+    left = files_of(tmp_path / "outputs")
+    assert not [name for name in left if name.endswith(("result.json", ".ckpt"))] and sum(name.endswith("failure.json") for name in left) == 2
+    status, out, err = command(*arguments[:-1])
+    assert status == 0 and len(results(tmp_path / "outputs")) == 2, err
+
+
+KILLED = [*SMALL[:-1], "trainer.max_epochs=6", "model.body.dropout=0.1", "-m", "optimizer.lr=0.01,0.02", "seed=0..5", "sweep.array_size=2"]
+
+
+@pytest.mark.long
+def test_a_sweep_killed_at_random_twenty_times_ends_with_the_files_of_one_never_killed(tmp_path):
+    """kill -9 of the command alone, or of it and its workers together."""
+    moment = random.Random(0)
+    whole = launch(*KILLED, f"output={tmp_path / 'whole'}")
+    started = time.monotonic()
+    assert whole.wait() == 0
+    duration, kills = time.monotonic() - started, 0
+    while kills < 20:
+        process = launch(*KILLED, f"output={tmp_path / 'killed'}")
+        wait_for(lambda: process.poll() is not None or list((tmp_path / "killed").glob("*/.holder.json")))
+        time.sleep(moment.uniform(0, 0.3 * duration))
+        if process.poll() is None:
+            (os.killpg if kills % 2 else os.kill)(process.pid, signal.SIGKILL)
+            kills += 1
+        process.communicate()
+        for path in (tmp_path / "killed").glob("*/*/*/result.json"):
+            json.loads(path.read_text())  # whole, whenever it is there
+        if len(results(tmp_path / "killed")) == 12:
+            shutil.rmtree(tmp_path / "killed")  # it finished in spite of all: once more, for all twenty
+    last = launch(*KILLED, f"output={tmp_path / 'killed'}")
+    out, err = last.communicate()
+    assert last.returncode == 0, err
+    assert_same_results(tmp_path / "whole", tmp_path / "killed")
+    ours, theirs = (files_of(tmp_path / name) for name in ("whole", "killed"))
+    assert {re.sub(r"tfevents\..*", "", name) for name in ours} == {re.sub(r"tfevents\..*", "", name) for name in theirs}
+    for name in ours:
+        if name.endswith("config.yaml"):
+            one, other = (yaml.safe_load(files[name].read_text()) for files in (ours, theirs))
+            assert {**one, "output": ""} == {**other, "output": ""}
+
+
+# Progress
+
+
+def progress_of(terminal: bool) -> tuple[SweepProgress, Console, Console]:
+    consoles = [Console(record=True, file=open(os.devnull, "w"), force_terminal=terminal, width=120) for _ in range(2)]
+    return SweepProgress(["a seed=0", "a seed=1"], [10, 10], *consoles), *consoles
+
+
+def test_progress_on_a_terminal_is_one_line_that_changes():
+    progress, console, _ = progress_of(terminal=True)
+    with progress:
+        progress.epoch(0, {"epoch": 4, "train/comparison_error": 10.0})
+        progress.epoch(1, {"epoch": 4, "train/comparison_error": 20.0})
+        progress.ended(0, None)
+        assert progress._display.finished is False and progress._display.tasks[0].completed == 15
+        state = progress._display.tasks[0].fields
+    assert state["runs"] == "1/2 runs" and state["state"].startswith("15/20 epochs, train error 15.00 ± 7.07 %, ")
+    assert state["state"].endswith(" s left")
+
+
+def test_progress_elsewhere_is_quiet_but_for_failures(monkeypatch):
+    progress, console, errors = progress_of(terminal=False)
+    with progress:
+        for epoch in range(10):
+            progress.epoch(0, {"epoch": epoch, "train/comparison_error": 10.0})
+        progress.ended(0, "the loss became nan in epoch 3")
+        progress.note("warning: small")
+        progress.note("warning: small")
+        monkeypatch.setattr("digitpairs.sweeps.progress.QUIET_SECONDS", -1)
+        progress.epoch(1, {"epoch": 0, "train/comparison_error": 30.0})
+    assert console.export_text().startswith("1/2 runs, 11/20 epochs, train error 20.00 ± 14.14 %, ")
+    assert errors.export_text() == "a seed=0: FAILED, the loss became nan in epoch 3\nwarning: small\n" and progress.failures == 1
