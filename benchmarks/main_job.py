@@ -1,16 +1,18 @@
 """The main job against what a user would otherwise run, in turn, in one process; prints ratios with their spread.
 
-    python benchmarks/main_job.py --rounds 7 --seeds 2
+    python benchmarks/main_job.py --rounds 5
 
-Timed from the composed jobs to the last result on disk, imports and the reading of MNIST excluded on all sides; each
-contender with torch's default number of threads. One round runs all contenders one after another, and a ratio is formed
-within its round, since the machine's speed drifts.
+Timed from the composed jobs to the last result on disk, imports and the reading of MNIST excluded on all sides; the loops with
+torch's default number of threads. One round runs all contenders one after another, and a ratio is formed within its round,
+since the machine's speed drifts. The loops take the same time for every seed, so that a few of them stand for all; this
+project trains all seeds of the round at once.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import logging
 import os
 import platform
@@ -21,6 +23,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -29,28 +32,33 @@ from contenders import CONF, plain_loop, stock_lightning  # noqa: E402
 from hydra import compose, initialize_config_dir  # noqa: E402
 
 from digitpairs.data import sources  # noqa: E402
-from digitpairs.sweeps import files  # noqa: E402
-from digitpairs.sweeps.jobs import Asked, plan_jobs  # noqa: E402
-from digitpairs.sweeps.run import run  # noqa: E402
-
-CASES = {"siamese_mlp": 50, "siamese_cnn": 100}  # batch sizes
+from digitpairs.sweeps import compose_one, run_sweep  # noqa: E402
 
 
-def this_project(source, name: str, batch_size: int, epochs: int, seeds: range, folder: Path) -> Callable[[], None]:
-    """The project's runs one after another, metrics, events, checkpoints and results included; composed beforehand."""
+class Case(NamedTuple):
+    """What is trained."""
+
+    model: str
+    batch_size: int
+
+
+CASES = [Case("siamese_mlp", 50), Case("siamese_mlp", 5), Case("siamese_cnn", 100)]
+
+
+def this_project(source, case: Case, epochs: int, seeds: range, folder: Path) -> Callable[[], None]:
+    """The project's sweep, with its checks, plan, metrics, events, checkpoints, results and table; composed beforehand."""
     composed = []
     with initialize_config_dir(CONF, version_base="1.3"):
         for seed in seeds:
             overrides = [
-                f"model={name}", f"data.batch_size={batch_size}", f"trainer.max_epochs={epochs}", "trainer.accelerator=cpu",
+                f"model={case.model}", f"data.batch_size={case.batch_size}", f"trainer.max_epochs={epochs}", "trainer.accelerator=cpu",
                 f"data.source={source.name}", f"output={folder}", f"seed={seed}",
             ]  # fmt: skip
-            composed.append(Asked(compose("config", overrides=overrides), overrides, name))
+            composed.append(compose_one(compose("config", overrides=overrides), overrides, case.model))
 
     def execute() -> None:
-        for job in plan_jobs(composed):
-            job.folder.mkdir(parents=True)
-            files.write_json(job.folder / files.RESULT, run(job))
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert run_sweep(composed) == 0
 
     return execute
 
@@ -67,50 +75,60 @@ def without_lightnings_cuda_check():
             os.environ[key] = before
 
 
-def measure(task: Callable[[], None]) -> float:
+def measure(task: Callable[[], None], seeds: int) -> float:
+    """Seconds a seed."""
     start = time.perf_counter()
     task()
-    return time.perf_counter() - start
+    return (time.perf_counter() - start) / seeds
 
 
-def one_round(source, name: str, batch_size: int, epochs: int, seeds: range, stock: bool) -> dict[str, float]:
-    """Seconds of each contender."""
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = (source, name, batch_size, epochs, seeds)
+def one_round(source, case: Case, options: argparse.Namespace) -> dict[str, float]:
+    """Seconds a seed of each contender."""
+    seconds = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        loop = (source, case.model, case.batch_size, options.epochs)
         with without_lightnings_cuda_check():
-            seconds = {"plain": measure(lambda: plain_loop(*arguments, Path(folder) / "plain"))}
-        seconds["this project"] = measure(this_project(*arguments, Path(folder) / "ours"))
-        if stock:
-            seconds["stock Lightning"] = measure(lambda: stock_lightning(*arguments, Path(folder) / "stock"))
+            few = range(min(options.loop_seeds, options.seeds))
+            seconds["plain loop"] = measure(lambda: plain_loop(*loop, few, folder / "plain"), len(few))
+        for count in [options.seeds, *([options.many] if options.many else [])]:
+            ours = this_project(source, case, options.epochs, range(count), folder / f"ours{count}")
+            seconds[f"this project, {count} seeds"] = measure(ours, count)
+        if not options.no_stock:
+            seconds["stock Lightning"] = measure(lambda: stock_lightning(*loop, range(1), folder / "stock"), 1)
     return seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=10, help="of this project's sweep")
+    parser.add_argument("--loop-seeds", type=int, default=2, help="of the plain loop; stock Lightning has one")
+    parser.add_argument("--many", type=int, help="a second sweep of so many seeds")
     parser.add_argument("--epochs", type=int, default=25)
-    parser.add_argument("--model", choices=CASES, action="append")
+    parser.add_argument("--case", help="one case alone, such as siamese_mlp:50")
     parser.add_argument("--no-stock", action="store_true", help="leave stock Lightning out, which takes the longest")
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # the contenders' are not the matter here
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     source = sources.load(sources.resolve("auto"))
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, {source.name}")
-    for name in options.model or CASES:
-        one_round(source, name, CASES[name], 1, range(1), not options.no_stock)  # warm-up
-        rounds = [
-            one_round(source, name, CASES[name], options.epochs, range(options.seeds), not options.no_stock)
-            for _ in range(options.rounds)
-        ]
-        print(f"\n{name}, batch {CASES[name]}, {options.epochs} epochs, {options.seeds} seeds a round, {options.rounds} rounds")
-        for contender in rounds[0]:
-            seconds = [each[contender] / options.seeds for each in rounds]
-            ratios = sorted(each[contender] / each["plain"] for each in rounds)
-            print(
-                f"  {contender:16} {statistics.median(seconds):6.3f} s a seed; to the plain loop: "
-                f"median {statistics.median(ratios):5.2f} (from {ratios[0]:.2f} to {ratios[-1]:.2f})"
-            )
+    threads = torch.get_num_threads()
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {threads} threads, torch {torch.__version__}, {source.name}")
+    for case in CASES:
+        if options.case in (None, f"{case.model}:{case.batch_size}"):
+            one_round(source, case, argparse.Namespace(**{**vars(options), "epochs": 1, "seeds": max(2, options.seeds), "many": None}))  # warm-up
+            report(case, options, [one_round(source, case, options) for _ in range(options.rounds)])
+
+
+def report(case: Case, options: argparse.Namespace, rounds: list[dict[str, float]]) -> None:
+    print(f"\n{case.model}, batch {case.batch_size}, {options.epochs} epochs, {options.rounds} rounds; times as fast as ...")
+    for contender in rounds[0]:
+        line = f"  {contender:26} {statistics.median(each[contender] for each in rounds):7.3f} s a seed"
+        for other in rounds[0]:
+            if other != contender and contender.startswith("this"):
+                ratios = sorted(each[other] / each[contender] for each in rounds)
+                line += f"; {other}: {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

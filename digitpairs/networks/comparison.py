@@ -52,12 +52,12 @@ class JointNetwork(nn.Module):
     ) -> None:
         super().__init__()
         batch_norm = boolean("batch_norm", batch_norm)
-        choice("digit_head", digit_head, ["joint", "none"])
+        self.has_digits = choice("digit_head", digit_head, ["joint", "none"]) != "none"
         self.body, features = _build(body, 2, 1, activation, batch_norm)
         self.digit_part = digit_part(digit_head, features, digit_hidden, activation, batch_norm)
         self.comparison_part = ComparisonPart(
             features,
-            self.digit_part is not None,
+            self.has_digits,
             sees=comparison_input,
             hidden=comparison_hidden,
             outputs=comparison_outputs,
@@ -95,6 +95,7 @@ class SiameseNetwork(nn.Module):
         super().__init__()
         self.sharing, batch_norm = boolean("sharing", sharing), boolean("batch_norm", batch_norm)
         self.digit_head = choice("digit_head", digit_head, ["per_image", "joint", "none"])
+        self.has_digits = digit_head != "none"
         rows_per_pair, copies = (2, 1) if sharing else (1, 2)
         bodies, features = zip(*(_build(body, 1, rows_per_pair, activation, batch_norm) for _ in range(copies)))
         self.bodies = nn.ModuleList(bodies)
@@ -105,7 +106,7 @@ class SiameseNetwork(nn.Module):
             self.digit_part = digit_part(digit_head, 2 * features[0], digit_hidden, activation, batch_norm)
         self.comparison_part = ComparisonPart(
             2 * features[0],
-            digit_head != "none",
+            self.has_digits,
             sees=comparison_input,
             hidden=comparison_hidden,
             outputs=comparison_outputs,

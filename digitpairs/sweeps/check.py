@@ -12,7 +12,6 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
 import torch
-from hydra.errors import InstantiationException
 from torch import nn
 
 from digitpairs.checks import InvalidValue, did_you_mean
@@ -109,8 +108,3 @@ def _naming(section: str) -> Iterator[None]:
         yield
     except InvalidValue as fault:
         raise (fault if fault.key in PARTS else fault.within(section)) from None
-    except InstantiationException as fault:
-        cause = fault.__cause__
-        if isinstance(cause, InvalidValue):
-            raise cause.within(section) from None
-        raise InvalidValue(section, "...", f"what its _target_ takes, which says: {cause}") from fault

@@ -30,12 +30,13 @@ class Asked(NamedTuple):
 def compose_sweep(loader: ConfigLoader, master: DictConfig, sweep: Sequence[Sequence[str]]) -> list[Asked]:
     """The jobs of a sweep, given their overrides. Raises Hydra's and OmegaConf's errors for what cannot be composed."""
     parse = functools.lru_cache(None)(OverridesParser.create(config_loader=loader).parse_override)
+    is_group = functools.lru_cache(None)(lambda key: bool(loader.get_group_options(key)))
     bases: dict[tuple, _Base] = {}
     jobs = []
     for overrides in sweep:
         values, choices = [], []
         for override in map(parse, overrides):
-            (values if _is_plain(override, loader) else choices).append(override)
+            (values if _is_plain(override) and not is_group(override.key_or_group) else choices).append(override)
         key = (*(each.input_line for each in choices), None, *(each.key_or_group for each in values))
         if key not in bases:
             bases[key] = _Base(loader.load_sweep_config(master, list(overrides)))
@@ -75,7 +76,7 @@ class _Base:
         return self.patterns[key]
 
 
-def _is_plain(override: Override, loader: ConfigLoader) -> bool:
-    """Whether it sets a number, a word or nothing where there is a value already: not a choice of a group, nor a new key."""
+def _is_plain(override: Override) -> bool:
+    """Whether it sets a number, a word or nothing, and no new key."""
     changes = not (override.is_add() or override.is_force_add() or override.is_delete() or override.package)
-    return changes and isinstance(override.value(), _PLAIN) and not loader.get_group_options(override.key_or_group)
+    return changes and isinstance(override.value(), _PLAIN)

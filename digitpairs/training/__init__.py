@@ -1,8 +1,9 @@
 """Training under Lightning: the modules of one run and of an array of runs, optimisers and learning-rate schedules."""
 
+from digitpairs.training.build import build
 from digitpairs.training.early_stopping import EarlyStopping
 from digitpairs.training.optimizers import SGD, Adam, AdamW
-from digitpairs.training.pair_comparison import Diverged, PairComparison, build
+from digitpairs.training.pair_comparison import Diverged, PairComparison
 from digitpairs.training.pair_comparison_array import PairComparisonArray
 from digitpairs.training.schedulers import Constant, Cosine, Exponential, OneCycle, StepDecay, WarmRestarts
 

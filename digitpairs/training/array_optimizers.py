@@ -2,7 +2,8 @@
 
 torch's optimisers take one learning rate for a whole tensor. Here every setting is a column (members, 1) beside the
 members' values, which lie in one matrix (members, values): a step is a few operations on it, however many members and
-layers there are. The arithmetic is that of `torch.optim`, as the tests show member by member.
+layers there are. On CPUs Adam goes row by row instead, since torch has a kernel that does all of its arithmetic in one pass,
+where the operations on the matrix take eight. The arithmetic is that of `torch.optim`, as the tests show member by member.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
+from torch.optim.adamw import adamw
 
 from digitpairs.training.optimizers import SGD, Adam, AdamW
 
@@ -64,9 +67,13 @@ class ArrayOptimizer(torch.optim.Optimizer):
         """The learning rates of the epoch's steps, (steps, members), float64."""
         self.rates = iter(self._on_device(rates))
 
-    @torch.no_grad()
     def step(self, closure: Callable | None = None) -> None:
         """One step of all members, with the gradients that stand in the parameters' `grad`."""
+        self.advance()
+
+    @torch.no_grad()
+    def advance(self) -> None:
+        """What `step` does, without the hooks that torch puts around that."""
         torch.cat([parameter.grad.flatten(1) for parameter in self.parameters], 1, out=self.gradient)
         if self.clip is not None:
             self._clip()
@@ -123,8 +130,13 @@ class ArraySGD(ArrayOptimizer):
         self.move(direction, -rate)
 
 
+ROW_BY_ROW_DEVICES = ("cpu",)
+
+
 class ArrayAdam(ArrayOptimizer):
     """`torch.optim.Adam` for each member."""
+
+    row_update = staticmethod(adam)  # torch's function for some tensors of equal settings
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -133,16 +145,48 @@ class ArrayAdam(ArrayOptimizer):
         self.new1, self.new2 = (self.column("betas", lambda betas, i=i: 1 - betas[i]) for i in (0, 1))
         self.betas = torch.tensor([each["betas"] for each in self.settings], dtype=torch.float64)  # (members, 2)
         self.steps = 0
+        self.by_row = self.values.device.type in ROW_BY_ROW_DEVICES
+        if self.by_row:
+            self.rows = [self._row(member) for member in range(self.members)]
 
     def start_epoch(self, rates: Tensor) -> None:
         """The rates, and what corrects the moments' bias in each of the steps."""
+        if self.by_row:
+            self.rates = iter(rates.tolist())
+            return
         steps = torch.arange(self.steps + 1, self.steps + 1 + len(rates), dtype=torch.float64)[:, None, None]
         correction1, correction2 = (1 - self.betas**steps).unbind(-1)  # (steps, members) each
         self.corrections = iter(zip(self._on_device(1 / correction1), self._on_device(correction2.rsqrt())))
         self.steps += len(rates)
         super().start_epoch(rates)
 
-    def update(self, rate: Tensor) -> None:
+    def update(self, rate: Tensor | Sequence[float]) -> None:
+        if self.by_row:
+            self._update_rows(rate)
+        else:
+            self._update_matrix(rate)
+
+    def _row(self, member: int) -> list[tuple[list[list[Tensor]], Settings]]:
+        """Of a member: the tensors and settings of torch's function, for the weights and for what does not decay."""
+        ends = [(0, self.decayed), (self.decayed, self.values.shape[1])]
+        setting = self.settings[member]
+        shared = dict(beta1=setting["betas"][0], beta2=setting["betas"][1], eps=setting["eps"], amsgrad=False, maximize=False, fused=True)
+        return [
+            (
+                [[each[member, start:stop]] for each in (self.values, self.gradient, self.first, self.second)] + [[], [torch.zeros(())]],
+                shared | {"weight_decay": decay},
+            )
+            for (start, stop), decay in zip(ends, (setting["weight_decay"], 0.0))
+            if start < stop
+        ]
+
+    def _update_rows(self, rates: Sequence[float]) -> None:
+        still = [False] * self.members if self.still is None else self.still[:, 0].tolist()
+        for parts, rate, stands in zip(self.rows, rates, still):
+            for tensors, setting in () if stands else parts:
+                self.row_update(*tensors, lr=rate, **setting)
+
+    def _update_matrix(self, rate: Tensor) -> None:
         self.decay(rate)
         correction1, correction2 = next(self.corrections)
         self.first.lerp_(self.gradient, self.new1)
@@ -158,6 +202,8 @@ class ArrayAdam(ArrayOptimizer):
 
 class ArrayAdamW(ArrayAdam):
     """`torch.optim.AdamW` for each member."""
+
+    row_update = staticmethod(adamw)
 
     def decay(self, rate: Tensor) -> None:
         if self.has_decay:

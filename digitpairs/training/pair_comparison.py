@@ -17,6 +17,7 @@ from digitpairs.data.sources import SIDE
 from digitpairs.losses import PARTS, LambdaWeighting, Weighting, check_fits
 from digitpairs.networks import create
 from digitpairs.streams import check_seed, stream
+from digitpairs.training.build import build
 from digitpairs.training.early_stopping import EarlyStopping, early_stopping as early_stopping_of
 from digitpairs.training.metrics import says_less_or_equal
 from digitpairs.training.module import ComparisonModule
@@ -225,17 +226,10 @@ class PairComparison(ComparisonModule):
             raise self.failure
 
 
-def build(part: Any) -> Any:
-    """An object from its config (a mapping with `_target_`); anything else as it is."""
-    if not isinstance(part, Mapping):
-        return part
-    from hydra.utils import instantiate  # a notebook that brings its own objects needs no Hydra
-
-    return instantiate(part, _convert_="all")
-
-
 def _has_digits(network: nn.Module) -> bool:
-    """Whether the network names digits: asked of a copy of it, on one blank pair of its device and type."""
+    """Whether the network names digits; one that does not say so is asked, a copy of it, on one blank pair."""
+    if hasattr(network, "has_digits"):
+        return network.has_digits
     like = next(network.parameters(), torch.empty(0))
     with torch.no_grad():
         prediction = copy.deepcopy(network).eval()(like.new_zeros(1, 2, SIDE, SIDE))

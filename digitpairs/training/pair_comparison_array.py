@@ -88,7 +88,7 @@ class PairComparisonArray(ComparisonModule):
         return rates[0].tolist()
 
     def _end_step(self, optimizer: torch.optim.Optimizer) -> None:
-        optimizer.step()
+        optimizer.advance() if isinstance(optimizer, ArrayOptimizer) else optimizer.step()
 
 
 def stacking_key(member: PairComparison) -> tuple | None:
