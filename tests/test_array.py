@@ -177,8 +177,8 @@ def test_a_member_that_stands_still_keeps_its_values_whatever_its_gradient(kind,
     recipes = [OPTIMIZERS[kind](1) for _ in range(3)]
     parameter = nn.Parameter(torch.ones(3, 5))
     array = ARRAY_OPTIMIZERS[type(recipes[0])]([parameter], [], [each.settings for each in recipes], [math.inf] * 3)
-    array.start_epoch(torch.full((1, 3), 0.1, dtype=torch.float64))
     array.stop([False, True, False])
+    array.start_epoch(torch.full((1, 3), 0.1, dtype=torch.float64))
     parameter.grad = torch.ones(3, 5)
     parameter.grad[1] = math.nan
     array.step()

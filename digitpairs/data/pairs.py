@@ -62,8 +62,10 @@ class PairSet(NamedTuple):
 
     def mean_and_std(self) -> tuple[float, float]:
         """Mean and standard deviation of all pixels of the images that occur in a pair."""
-        pixels = self.images[self.index.unique()]
-        return pixels.mean().item(), pixels.std().item()
+        shown = torch.zeros(len(self.images), dtype=torch.bool).index_fill_(0, self.index.flatten(), True)
+        pixels = self.images if shown.all() else self.images[shown]
+        std, mean = torch.std_mean(pixels)
+        return mean.item(), std.item()
 
 
 def less_or_equal(digits: Tensor) -> Tensor:
@@ -84,7 +86,7 @@ def draw_pairs(digits: Digits, count: int, generator: torch.Generator) -> PairSe
     while drawn < count:
         passes.append(_two_by_two(torch.randperm(len(chosen), generator=generator)))
         drawn += len(passes[-1])
-    images, classes = digits.images[chosen], digits.classes[chosen]
+    images, classes = digits.images.index_select(0, chosen), digits.classes[chosen]
     return PairSet(to_unit_images(images), classes, torch.cat(passes)[:count])
 
 

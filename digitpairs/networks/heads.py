@@ -16,8 +16,7 @@ CLASSES = 10
 # What the comparison part is given. "onehot" is the noise removal of the coukos report; no gradient passes through it.
 COMPARISON_INPUTS = {
     "logits": lambda digits: digits,
-    # On the first axis, since torch's softmax of ten values at a time takes several times as long on the last.
-    "probabilities": lambda digits: digits.movedim(-1, 0).softmax(0).movedim(0, -1),
+    "probabilities": lambda digits: posteriors(digits),
     "onehot": lambda digits: F.one_hot(digits.argmax(-1), CLASSES).to(digits.dtype),
 }
 
@@ -66,9 +65,15 @@ class ComparisonPart(nn.Module):
         return self.layers(features)
 
 
+def posteriors(digits: Tensor) -> Tensor:
+    """Digit logits (..., 10) -> the softmax, computed on the first axis: on the last, of ten values at a time, torch's takes
+    several times as long."""
+    return digits.movedim(-1, 0).softmax(0).movedim(0, -1)
+
+
 def posterior_probability(digits: Tensor) -> Tensor:
     """Digit logits (..., 2, 10) -> P(first <= second), (...): the sum of p_i q_j over i <= j of the two posteriors."""
-    first, second = digits.softmax(-1).unbind(-2)
+    first, second = posteriors(digits).unbind(-2)
     return (first.cumsum(-1) * second).sum(-1)
 
 

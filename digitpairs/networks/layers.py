@@ -38,12 +38,16 @@ def activation_layer(name: str) -> nn.Module:
 
 
 class Linear(nn.Linear):
-    """torch's; of an array, a product for each member: (members, rows, in) -> (members, rows, out)."""
+    """torch's; of an array, a product for each member: (members, rows, in) -> (members, rows, out).
+
+    The product is formed as weight times inputs, transposed, so that its gradient lies in memory as the weight does, and
+    autograd does not copy it.
+    """
 
     def forward(self, inputs: Tensor) -> Tensor:
         if self.weight.dim() == 2:
             return super().forward(inputs)
-        return torch.baddbmm(self.bias[:, None], inputs, self.weight.mT)
+        return torch.baddbmm(self.bias[:, :, None], self.weight, inputs.mT).mT
 
 
 class Conv2d(nn.Conv2d):

@@ -7,6 +7,7 @@ here. When it ends, however it ends, its workers end with it.
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -56,6 +57,7 @@ def in_processes(works: Sequence[Work], processes: int, threads: int, tick: floa
     pins = [cores[i * threads : (i + 1) * threads] for i in range(processes)] if processes * threads == len(cores) else [None] * processes
     left, workers = deque(range(len(works))), []
     lifeline, held_open = os.pipe()
+    gc.freeze()  # or a worker's garbage collector would go through, and so copy, all that this process has made
     try:
         for pin in pins[: len(works)]:
             workers.append(_Worker(works, pin, threads, (lifeline, held_open), workers))
@@ -72,6 +74,7 @@ def in_processes(works: Sequence[Work], processes: int, threads: int, tick: floa
                         workers[place] = worker = _Worker(works, worker.pin, threads, (lifeline, held_open), workers)
                     worker.start(left.popleft())
     finally:
+        gc.unfreeze()
         for worker in workers:
             worker.end()
         os.close(lifeline)

@@ -60,7 +60,7 @@ class ArrayOptimizer(torch.optim.Optimizer):
         return self._column([of(each[name]) for each in self.settings])
 
     def stop(self, ended: Sequence[bool]) -> None:
-        """The members that move no more."""
+        """The members that move no more, from the next epoch on."""
         self.still = torch.tensor(ended, device=self.values.device)[:, None] if any(ended) else None
 
     def start_epoch(self, rates: Tensor) -> None:
@@ -152,7 +152,7 @@ class ArrayAdam(ArrayOptimizer):
     def start_epoch(self, rates: Tensor) -> None:
         """The rates, and what corrects the moments' bias in each of the steps."""
         if self.by_row:
-            self.rates = iter(rates.tolist())
+            self.rates, self.groups = iter(rates.tolist()), self._alike(rates)
             return
         steps = torch.arange(self.steps + 1, self.steps + 1 + len(rates), dtype=torch.float64)[:, None, None]
         correction1, correction2 = (1 - self.betas**steps).unbind(-1)  # (steps, members) each
@@ -166,25 +166,30 @@ class ArrayAdam(ArrayOptimizer):
         else:
             self._update_matrix(rate)
 
-    def _row(self, member: int) -> list[tuple[list[list[Tensor]], Settings]]:
-        """Of a member: the tensors and settings of torch's function, for the weights and for what does not decay."""
-        ends = [(0, self.decayed), (self.decayed, self.values.shape[1])]
-        setting = self.settings[member]
-        shared = dict(beta1=setting["betas"][0], beta2=setting["betas"][1], eps=setting["eps"], amsgrad=False, maximize=False, fused=True)
-        return [
-            (
-                [[each[member, start:stop]] for each in (self.values, self.gradient, self.first, self.second)] + [[], [torch.zeros(())]],
-                shared | {"weight_decay": decay},
-            )
-            for (start, stop), decay in zip(ends, (setting["weight_decay"], 0.0))
-            if start < stop
-        ]
+    def _row(self, member: int) -> list[tuple[float, list[Tensor]]]:
+        """Of a member: weight decay and values, gradient, moments, step, of its weights and of what does not decay."""
+        ends = [(self.settings[member]["weight_decay"], 0, self.decayed), (0.0, self.decayed, self.values.shape[1])]
+        matrices = (self.values, self.gradient, self.first, self.second)
+        return [(decay, [*(each[member, start:stop] for each in matrices), torch.zeros(())]) for decay, start, stop in ends if start < stop]
+
+    def _alike(self, rates: Tensor) -> list[tuple[int, float, Settings, list[list[Tensor]]]]:
+        """Rows whose rates and settings are the same throughout the epoch: torch's function takes them together."""
+        alike: dict[tuple, tuple[int, float, Settings, list[list[Tensor]]]] = {}
+        for member, (parts, setting) in enumerate(zip(self.rows, self.settings)):
+            if self.still is None or not self.still[member]:
+                for decay, tensors in parts:
+                    key = (decay, setting["betas"], setting["eps"], *rates[:, member].tolist())
+                    alike.setdefault(key, (member, decay, setting, []))[-1].append(tensors)
+        return list(alike.values())
 
     def _update_rows(self, rates: Sequence[float]) -> None:
-        still = [False] * self.members if self.still is None else self.still[:, 0].tolist()
-        for parts, rate, stands in zip(self.rows, rates, still):
-            for tensors, setting in () if stands else parts:
-                self.row_update(*tensors, lr=rate, **setting)
+        for member, decay, setting, rows in self.groups:
+            values, gradients, firsts, seconds, steps = map(list, zip(*rows))
+            beta1, beta2 = setting["betas"]
+            self.row_update(
+                values, gradients, firsts, seconds, [], steps, lr=rates[member], weight_decay=decay, beta1=beta1, beta2=beta2,
+                eps=setting["eps"], amsgrad=False, maximize=False, fused=True,
+            )  # fmt: skip
 
     def _update_matrix(self, rate: Tensor) -> None:
         self.decay(rate)
