@@ -1,15 +1,15 @@
 """SGD, Adam and AdamW for an array of networks: each member with settings, rates and clipping of its own.
 
-torch's optimisers take one learning rate for a whole tensor. Here every setting is a column (members, 1) beside the
-members' values, which lie in one matrix (members, values): a step is a few operations on it, however many members and
-layers there are. On CPUs Adam goes row by row instead, since torch has a kernel that does all of its arithmetic in one pass,
-where the operations on the matrix take eight. The arithmetic is that of `torch.optim`, as the tests show member by member.
+torch's optimisers take one learning rate for a whole tensor. Here every setting is a column, one number a member, against
+parameters (members, ...): a step is a few operations on each, however many members there are. On CPUs Adam hands the members
+whose settings are the same to torch's own function instead, whose kernel does all of its arithmetic in one pass over the
+memory. The arithmetic is that of `torch.optim` in either case, as the tests show member by member.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,14 @@ from torch.optim.adamw import adamw
 from digitpairs.training.optimizers import SGD, Adam, AdamW
 
 Settings = dict[str, Any]
+ONE_PASS_DEVICES = ("cpu",)
 
 
 class ArrayOptimizer(torch.optim.Optimizer):
-    """Base: the matrix of all values, the members' settings as columns, clipping, and who still moves.
+    """Base: the members' settings as columns, clipping, and who still moves.
 
     Args:
-        weights: the networks' parameters, stacked, (members, ...) each; their storage becomes the matrix.
+        weights: the networks' parameters, stacked, (members, ...) each.
         learned: parameters of the losses' weights, likewise; no weight decay falls on them.
         settings: each member's, those of the optimiser's recipe.
         clip_values: bound of each member's gradient, infinite for none.
@@ -41,31 +42,22 @@ class ArrayOptimizer(torch.optim.Optimizer):
         clip_algorithm: str = "norm",
     ) -> None:
         super().__init__([*weights, *learned], defaults={})
-        self.parameters = [*weights, *learned]
-        self.members = len(settings)
-        self.values = torch.cat([parameter.detach().flatten(1) for parameter in self.parameters], 1)  # (members, values)
-        for parameter, part in zip(self.parameters, self._parts(self.values)):
-            parameter.data = part.view(parameter.shape)
-        self.gradient, self.scratch = torch.empty_like(self.values), torch.empty_like(self.values)
-        self.decayed = sum(parameter[0].numel() for parameter in weights)  # the columns that weight decay falls on
+        self.parameters: list[nn.Parameter] = [*weights, *learned]
+        self.decaying = [True] * len(weights) + [False] * len(learned)
         self.settings = settings
-        self.weight_decay = self.column("weight_decay")
         self.has_decay = any(each["weight_decay"] for each in settings)
-        self.clip = self._column(clip_values) if min(clip_values) < float("inf") else None
+        self.weight_decay = self.column([each["weight_decay"] for each in settings])
+        self.clip = self.column(clip_values) if min(clip_values) < float("inf") else None
         self.clip_algorithm = clip_algorithm
-        self.still: Tensor | None = None  # (members, 1), true where nothing moves any more; None while all do
-
-    def column(self, name: str, of: Callable[[Any], float] = float) -> Tensor:
-        """The members' settings of that name, (members, 1)."""
-        return self._column([of(each[name]) for each in self.settings])
+        self.still: Tensor | None = None  # (members,), true where nothing moves any more; None while all do
 
     def stop(self, ended: Sequence[bool]) -> None:
         """The members that move no more, from the next epoch on."""
-        self.still = torch.tensor(ended, device=self.values.device)[:, None] if any(ended) else None
+        self.still = torch.tensor(ended, device=self.parameters[0].device) if any(ended) else None
 
     def start_epoch(self, rates: Tensor) -> None:
         """The learning rates of the epoch's steps, (steps, members), float64."""
-        self.rates = iter(self._on_device(rates))
+        self.rates = iter(self.column(rates))
 
     def step(self, closure: Callable | None = None) -> None:
         """One step of all members, with the gradients that stand in the parameters' `grad`."""
@@ -74,43 +66,45 @@ class ArrayOptimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def advance(self) -> None:
         """What `step` does, without the hooks that torch puts around that."""
-        torch.cat([parameter.grad.flatten(1) for parameter in self.parameters], 1, out=self.gradient)
         if self.clip is not None:
             self._clip()
         self.update(next(self.rates))
 
     def update(self, rate: Tensor) -> None:
-        """The optimiser's own arithmetic, with `rate` (members, 1)."""
+        """The optimiser's own arithmetic, with each member's `rate` (members,)."""
         raise NotImplementedError
 
-    def move(self, direction: Tensor, size: Tensor) -> None:
-        """values += size * direction, but for the members that stand still; whatever their direction, NaN included."""
-        change = torch.mul(direction, size, out=self.scratch)
+    def move(self, parameter: nn.Parameter, change: Tensor) -> None:
+        """Adds the change (which may be overwritten), but where members stand still; whatever it is there, NaN included."""
         if self.still is not None:
-            change.masked_fill_(self.still, 0.0)
-        self.values.add_(change)
+            change.masked_fill_(beside(self.still, change), 0.0)
+        parameter.add_(change)
 
-    def add_decay_to_gradient(self) -> None:
+    def column(self, numbers: Sequence[float] | Tensor) -> Tensor:
+        """Numbers in the parameters' type, on their device."""
+        return torch.as_tensor(numbers, dtype=torch.float64).to(self.parameters[0])
+
+    def add_decay_to_gradient(self, parameter: nn.Parameter, decays: bool) -> None:
         """The gradient of an L2 penalty."""
-        if self.has_decay:
-            self.gradient[:, : self.decayed].addcmul_(self.values[:, : self.decayed], self.weight_decay)
+        if self.has_decay and decays:
+            parameter.grad.addcmul_(parameter, beside(self.weight_decay, parameter))
 
     def _clip(self) -> None:
+        gradients = [parameter.grad for parameter in self.parameters]
         if self.clip_algorithm == "value":
-            torch.clamp(self.gradient, -self.clip, self.clip, out=self.gradient)
+            for each in gradients:
+                bound = beside(self.clip, each)
+                torch.clamp(each, -bound, bound, out=each)
         else:
-            norm = self.gradient.norm(dim=1, keepdim=True)
-            self.gradient.mul_((self.clip / (norm + 1e-6)).clamp_max(1))  # as torch.nn.utils.clip_grad_norm_
+            norm = torch.stack([each.flatten(1).norm(dim=1) for each in gradients]).norm(dim=0)
+            share = (self.clip / (norm + 1e-6)).clamp_max(1)  # as torch.nn.utils.clip_grad_norm_
+            for each in gradients:
+                each.mul_(beside(share, each))
 
-    def _parts(self, values: Tensor) -> Sequence[Tensor]:
-        return values.split([parameter[0].numel() for parameter in self.parameters], 1)
 
-    def _column(self, numbers: Sequence[float]) -> Tensor:
-        return self._on_device(torch.tensor(numbers, dtype=torch.float64))
-
-    def _on_device(self, numbers: Tensor) -> Tensor:
-        """Float64 (..., members) as columns (..., members, 1) of the values' type."""
-        return numbers[..., None].to(self.values)
+def beside(column: Tensor, tensor: Tensor) -> Tensor:
+    """One number a member, (members,), in the shape that goes with (members, ...)."""
+    return column.view(-1, *[1] * (tensor.dim() - 1))
 
 
 class ArraySGD(ArrayOptimizer):
@@ -118,104 +112,120 @@ class ArraySGD(ArrayOptimizer):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.momentum, self.nesterov = self.column("momentum"), self.settings[0]["nesterov"]
-        self.buffer = torch.zeros_like(self.values) if any(each["momentum"] for each in self.settings) else None
+        self.nesterov = self.settings[0]["nesterov"]
+        self.momentum = self.column([each["momentum"] for each in self.settings])
+        has_momentum = any(each["momentum"] for each in self.settings)
+        self.buffers = [torch.zeros_like(each) if has_momentum else None for each in self.parameters]
 
     def update(self, rate: Tensor) -> None:
-        self.add_decay_to_gradient()
-        direction = self.gradient
-        if self.buffer is not None:
-            self.buffer.mul_(self.momentum).add_(self.gradient)
-            direction = self.gradient.addcmul_(self.buffer, self.momentum) if self.nesterov else self.buffer
-        self.move(direction, -rate)
-
-
-ROW_BY_ROW_DEVICES = ("cpu",)
+        for parameter, decays, buffer in zip(self.parameters, self.decaying, self.buffers):
+            self.add_decay_to_gradient(parameter, decays)
+            direction = parameter.grad
+            if buffer is not None:
+                momentum = beside(self.momentum, buffer)
+                buffer.mul_(momentum).add_(direction)
+                direction = direction.addcmul_(buffer, momentum) if self.nesterov else buffer
+            self.move(parameter, direction * -beside(rate, direction))
 
 
 class ArrayAdam(ArrayOptimizer):
     """`torch.optim.Adam` for each member."""
 
-    row_update = staticmethod(adam)  # torch's function for some tensors of equal settings
+    one_pass = staticmethod(adam)  # torch's function for some tensors of equal settings
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.first, self.second = torch.zeros_like(self.values), torch.zeros_like(self.values)  # the moments
-        self.eps = self.column("eps")
-        self.new1, self.new2 = (self.column("betas", lambda betas, i=i: 1 - betas[i]) for i in (0, 1))
+        self.moments = [(torch.zeros_like(each), torch.zeros_like(each)) for each in self.parameters]
+        self.eps = self.column([each["eps"] for each in self.settings])
         self.betas = torch.tensor([each["betas"] for each in self.settings], dtype=torch.float64)  # (members, 2)
+        self.new1, self.new2 = self.column(1 - self.betas).unbind(1)
         self.steps = 0
-        self.by_row = self.values.device.type in ROW_BY_ROW_DEVICES
-        if self.by_row:
-            self.rows = [self._row(member) for member in range(self.members)]
+        self.in_one_pass = self.parameters[0].device.type in ONE_PASS_DEVICES
 
     def start_epoch(self, rates: Tensor) -> None:
-        """The rates, and what corrects the moments' bias in each of the steps."""
-        if self.by_row:
-            self.rates, self.groups = iter(rates.tolist()), self._alike(rates)
-            return
-        steps = torch.arange(self.steps + 1, self.steps + 1 + len(rates), dtype=torch.float64)[:, None, None]
-        correction1, correction2 = (1 - self.betas**steps).unbind(-1)  # (steps, members) each
-        self.corrections = iter(zip(self._on_device(1 / correction1), self._on_device(correction2.rsqrt())))
+        """The rates, and what goes with them through the epoch."""
+        if self.in_one_pass:
+            self.passes = self._passes(rates.cpu())
+            self.rates = iter(rates.tolist())
+        else:
+            steps = torch.arange(self.steps + 1, self.steps + 1 + len(rates), dtype=torch.float64)[:, None, None]
+            correction1, correction2 = (1 - self.betas**steps).unbind(-1)  # of the moments' bias, (steps, members) each
+            self.corrections = iter(zip(self.column(1 / correction1), self.column(correction2.rsqrt())))
+            super().start_epoch(rates)
         self.steps += len(rates)
-        super().start_epoch(rates)
 
     def update(self, rate: Tensor | Sequence[float]) -> None:
-        if self.by_row:
-            self._update_rows(rate)
-        else:
-            self._update_matrix(rate)
+        if self.in_one_pass:
+            self._update_in_one_pass(rate)
+            return
+        correction1, correction2 = next(self.corrections)
+        for parameter, decays, (first, second) in zip(self.parameters, self.decaying, self.moments):
+            gradient, size = parameter.grad, beside(-rate * correction1, parameter)
+            self.decay(parameter, decays, rate)
+            first.lerp_(gradient, beside(self.new1, first))
+            second.lerp_(gradient * gradient, beside(self.new2, second))
+            root = second.sqrt().mul_(beside(correction2, second)).add_(beside(self.eps, second))
+            self.move(parameter, torch.div(first, root, out=root).mul_(size))
 
-    def _row(self, member: int) -> list[tuple[float, list[Tensor]]]:
-        """Of a member: weight decay and values, gradient, moments, step, of its weights and of what does not decay."""
-        ends = [(self.settings[member]["weight_decay"], 0, self.decayed), (0.0, self.decayed, self.values.shape[1])]
-        matrices = (self.values, self.gradient, self.first, self.second)
-        return [(decay, [*(each[member, start:stop] for each in matrices), torch.zeros(())]) for decay, start, stop in ends if start < stop]
+    def decay(self, parameter: nn.Parameter, decays: bool, rate: Tensor) -> None:
+        """Weight decay, before the gradient is used."""
+        self.add_decay_to_gradient(parameter, decays)
 
-    def _alike(self, rates: Tensor) -> list[tuple[int, float, Settings, list[list[Tensor]]]]:
-        """Rows whose rates and settings are the same throughout the epoch: torch's function takes them together."""
-        alike: dict[tuple, tuple[int, float, Settings, list[list[Tensor]]]] = {}
-        for member, (parts, setting) in enumerate(zip(self.rows, self.settings)):
+    def _alike(self, rates: Tensor) -> list[list[int]]:
+        """The members that move, those together whose settings, and rates in this epoch, are the same."""
+        alike: dict[tuple, list[int]] = {}
+        for member, setting in enumerate(self.settings):
             if self.still is None or not self.still[member]:
-                for decay, tensors in parts:
-                    key = (decay, setting["betas"], setting["eps"], *rates[:, member].tolist())
-                    alike.setdefault(key, (member, decay, setting, []))[-1].append(tensors)
+                key = (setting["betas"], setting["eps"], setting["weight_decay"], *rates[:, member].tolist())
+                alike.setdefault(key, []).append(member)
         return list(alike.values())
 
-    def _update_rows(self, rates: Sequence[float]) -> None:
-        for member, decay, setting, rows in self.groups:
-            values, gradients, firsts, seconds, steps = map(list, zip(*rows))
-            beta1, beta2 = setting["betas"]
-            self.row_update(
-                values, gradients, firsts, seconds, [], steps, lr=rates[member], weight_decay=decay, beta1=beta1, beta2=beta2,
-                eps=setting["eps"], amsgrad=False, maximize=False, fused=True,
+    def _passes(self, rates: Tensor) -> list[_Pass]:
+        """One for each group of members that are alike, and within it for what decays and what does not."""
+        passes = []
+        for group in self._alike(rates):
+            setting, rows = self.settings[group[0]], [...] if len(group) == len(self.settings) else group
+            for decays in sorted(set(self.decaying)):
+                mine = [(parameter, *moments) for parameter, moments, each in zip(self.parameters, self.moments, self.decaying) if each == decays]
+                tensors = [[each[place][row] for each in mine for row in rows] for place in range(3)]
+                steps = [torch.tensor(float(self.steps)) for _ in tensors[0]]  # which torch's function counts on
+                shared = dict(beta1=setting["betas"][0], beta2=setting["betas"][1], eps=setting["eps"], weight_decay=setting["weight_decay"] * decays)
+                passes.append(_Pass(group[0], [each[0] for each in mine], rows, *tensors, steps, shared))
+        return passes
+
+    def _update_in_one_pass(self, rates: Sequence[float]) -> None:
+        for each in self.passes:
+            gradients = [parameter.grad[row] for parameter in each.parameters for row in each.rows]
+            self.one_pass(
+                each.values, gradients, each.firsts, each.seconds, [], each.steps, lr=rates[each.member], **each.settings,
+                amsgrad=False, maximize=False, fused=True,
             )  # fmt: skip
 
-    def _update_matrix(self, rate: Tensor) -> None:
-        self.decay(rate)
-        correction1, correction2 = next(self.corrections)
-        self.first.lerp_(self.gradient, self.new1)
-        self.second.lerp_(torch.mul(self.gradient, self.gradient, out=self.scratch), self.new2)
-        torch.rsqrt(self.second, out=self.scratch)  # infinite where nothing has moved yet, and its inverse 0, as it should be;
-        torch.div(correction2, self.scratch, out=self.scratch).add_(self.eps)  # torch.sqrt takes several times as long on CPUs
-        self.move(torch.div(self.first, self.scratch, out=self.scratch), -rate * correction1)
 
-    def decay(self, rate: Tensor) -> None:
-        """Weight decay, before the gradient is used."""
-        self.add_decay_to_gradient()
+class _Pass(NamedTuple):
+    """What one call of torch's function takes."""
+
+    member: int  # one of those whose rate it is
+    parameters: list[nn.Parameter]
+    rows: list  # of them: the members, or `...` for all
+    values: list[Tensor]
+    firsts: list[Tensor]
+    seconds: list[Tensor]
+    steps: list[Tensor]
+    settings: Settings
 
 
 class ArrayAdamW(ArrayAdam):
     """`torch.optim.AdamW` for each member."""
 
-    row_update = staticmethod(adamw)
+    one_pass = staticmethod(adamw)
 
-    def decay(self, rate: Tensor) -> None:
-        if self.has_decay:
+    def decay(self, parameter: nn.Parameter, decays: bool, rate: Tensor) -> None:
+        if self.has_decay and decays:
             shrink = 1 - rate * self.weight_decay
             if self.still is not None:
-                shrink = torch.where(self.still, 1.0, shrink)
-            self.values[:, : self.decayed].mul_(shrink)
+                shrink = shrink.masked_fill(self.still, 1.0)
+            parameter.mul_(beside(shrink, parameter))
 
 
 ARRAY_OPTIMIZERS: dict[type, type[ArrayOptimizer]] = {SGD: ArraySGD, Adam: ArrayAdam, AdamW: ArrayAdamW}

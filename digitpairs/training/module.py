@@ -139,4 +139,4 @@ class ComparisonModule(LightningModule):
 
     def _normalised(self, images: Tensor) -> Tensor:
         shape = (*self.mean.shape, 1, 1, 1, 1)
-        return (images - self.mean.view(shape)) / self.std.view(shape)
+        return (images - self.mean.view(shape)).div_(self.std.view(shape))
