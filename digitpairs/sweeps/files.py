@@ -31,8 +31,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
-    """The resolved config as yaml."""
-    write_whole(folder / CONFIG, yaml.dump(config, Dumper=_DUMPER, sort_keys=False))
+    """The resolved config as yaml, for a reader: nothing depends on its being on disk before the result is."""
+    (folder / CONFIG).write_text(yaml.dump(config, Dumper=_DUMPER, sort_keys=False), encoding="utf-8")
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

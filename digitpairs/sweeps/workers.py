@@ -76,6 +76,8 @@ def in_processes(works: Sequence[Work], processes: int, threads: int, tick: floa
     finally:
         gc.unfreeze()
         for worker in workers:
+            worker.process.kill()
+        for worker in workers:  # they give their memory back side by side, which takes a while
             worker.end()
         os.close(lifeline)
         os.close(held_open)
@@ -114,7 +116,6 @@ class _Worker:
             self.work = None
 
     def end(self) -> None:
-        self.process.kill()
         self.process.join()
         self.connection.close()
 
