@@ -10,11 +10,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "DiskDataModule": "digitpairs.data",
     "PairDataModule": "digitpairs.data",
+    "PairDataModuleArray": "digitpairs.data",
     "CNNBody": "digitpairs.networks",
     "JointNetwork": "digitpairs.networks",
     "MLPBody": "digitpairs.networks",
     "SiameseNetwork": "digitpairs.networks",
     "PairComparison": "digitpairs.training",
+    "PairComparisonArray": "digitpairs.training",
 }
 __all__ = ["__version__", *_HOMES]
 

@@ -218,6 +218,18 @@ def test_a_members_data_are_bit_equal_to_its_own(data, global_generator_untouche
             assert all(torch.equal(x[i], y) for batch, one in zip(loader, expected) for x, y in zip(batch, one))
 
 
+def test_folds_over_images_that_are_paired_again(data):
+    """60 pairs of each fold's share of 160 images, which is not the same number in every fold."""
+    settings = [dict(pairs=101, folds=3, fold=fold) for fold in range(3)]
+    assert len({pairs_of(0, data, **{**each, "validation": 0.0}).sizes for each in settings[1:]}) == 1
+    members, alone = ([run_of(i, optimizer="sgd") for i in range(2)] for _ in range(2))
+    with pytest.warns(Warning, match="paired more than once"):
+        fit_array(members, [pairs_of(i, data, **{**settings[1 + i], "validation": 0.0}) for i in range(2)])
+        for i, run in enumerate(alone):
+            fit(run, pairs_of(i, data, **{**settings[1 + i], "validation": 0.0}))
+            assert_same_run(members[i], run, RUN)
+
+
 def test_members_of_unequal_size_are_refused(data):
     array = PairDataModuleArray([pairs_of(0, data), pairs_of(1, data, pairs=40)])
     with pytest.raises(ValueError, match="training, held-out, test pairs, batch size"):

@@ -416,3 +416,26 @@ def test_progress_elsewhere_is_quiet_but_for_failures(monkeypatch):
         progress.epoch(1, {"epoch": 0, "train/comparison_error": 30.0})
     assert console.export_text().startswith("1/2 runs, 11/20 epochs, train error 20.00 ± 14.14 %, ")
     assert errors.export_text() == "a seed=0: FAILED, the loss became nan in epoch 3\nwarning: small\n" and progress.failures == 1
+
+
+# Measuring
+
+
+def test_measured_speeds_are_kept_and_a_damaged_file_is_measured_anew(command, tmp_path, monkeypatch, recwarn):
+    from digitpairs.sweeps import measure
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    measured = []
+    original = measure.write_cache
+    monkeypatch.setattr(measure, "write_cache", lambda *arguments: measured.append(1) or original(*arguments))
+    sweep = [*SMALL, "-m", "seed=0..3"]
+    path = tmp_path / "cache" / "digitpairs" / "step_times.json"
+    for number in range(2):
+        assert command(*sweep, output=tmp_path / f"{number}")[0] == 0
+    assert len(measured) == 1 and all(figure[0] > 0 for entry in json.loads(path.read_text()).values() for figure in entry.values())
+    path.write_text("{")
+    assert command(*sweep, output=tmp_path / "third")[0] == 0 and len(measured) == 2 and json.loads(path.read_text())
+    path.unlink()
+    path.mkdir()  # as where nothing can be written
+    with pytest.warns(Warning, match="cannot be kept"):
+        assert command(*sweep, output=tmp_path / "fourth")[0] == 0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from digitpairs.data.sources import Digits, to_unit_images
 
@@ -24,7 +24,7 @@ class Pairs(NamedTuple):
 class PairSet(NamedTuple):
     """n pairs over m images: each image is stored once, however many pairs show it.
 
-    Of an array: the images of all members one after another, and the members' axis before the index.
+    Of an array: the images of all members one after another, as many of each, and the members' axis before the index.
     """
 
     images: Tensor  # (m, 14, 14), float32 in [0, 1]
@@ -34,9 +34,10 @@ class PairSet(NamedTuple):
     @classmethod
     def stack(cls, sets: Sequence[PairSet]) -> PairSet:
         """One set for an array whose members have these, of as many pairs each."""
-        starts = [0, *itertools.accumulate(len(each.images) for each in sets)]
-        images, classes = torch.cat([each.images for each in sets]), torch.cat([each.classes for each in sets])
-        return cls(images, classes, torch.stack([each.index + start for each, start in zip(sets, starts)]))
+        images = pad_sequence([each.images for each in sets], batch_first=True)  # (members, most images, 14, 14)
+        classes = pad_sequence([each.classes for each in sets], batch_first=True)
+        index = torch.stack([each.index + member * images.shape[1] for member, each in enumerate(sets)])
+        return cls(images.flatten(0, 1), classes.flatten(), index)
 
     def take(self, rows: slice | Tensor) -> Pairs:
         """The pairs in these rows; of an array, in these rows of every member."""

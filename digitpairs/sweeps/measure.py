@@ -10,6 +10,7 @@ import os
 import platform
 import resource
 import time
+import warnings
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 import torch
 
+from digitpairs.checks import DigitPairsWarning
 from digitpairs.data import PairDataModule, PairDataModuleArray, PairSet
 from digitpairs.sweeps import files
 from digitpairs.sweeps.jobs import Job, digest
@@ -76,15 +78,26 @@ def available_bytes(device: str) -> float:
 
 def read_cache(key: Hashable, threads: int) -> dict[int, Figure] | None:
     """The figures that were measured before, if they were."""
-    entry = (files.read_json(_cache()) or {}).get(_entry(key, threads))
+    entry = _read().get(_entry(key, threads))
     return entry and {int(size): Figure(*figure) for size, figure in entry.items()}
 
 
 def write_cache(key: Hashable, threads: int, figures: dict[int, Figure]) -> None:
-    """Keep the figures for the next time."""
-    path = _cache()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_json(path, (files.read_json(path) or {}) | {_entry(key, threads): {str(size): list(figure) for size, figure in figures.items()}})
+    """Keep the figures for the next time; where they cannot be kept, that is said."""
+    path, entry = _cache(), {str(size): list(figure) for size, figure in figures.items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(path, _read() | {_entry(key, threads): entry})
+    except OSError as fault:
+        warnings.warn(f"what was measured of this machine's speed cannot be kept ({fault})", DigitPairsWarning, stacklevel=2)
+
+
+def _read() -> dict[str, Any]:
+    """What is kept; nothing where that is damaged, for it can be measured again."""
+    try:
+        return files.read_json(_cache()) or {}
+    except (OSError, ValueError):
+        return {}
 
 
 def _cache() -> Path:

@@ -95,7 +95,9 @@ def _best_size(job: Job, key: Hashable, threads: int, device: str, processes: in
         measure.write_cache(key, threads, figures)
     if must:
         figures = {size: figure for size, figure in figures.items() if size > 1} | {1: measure.Figure(float("inf"), 0.0)}
-    return measure.best_size(figures, _data_bytes(job), measure.available_bytes(device) / processes)
+    # A GPU is asked in a process of its own: once it has been started here, no forked process could use it.
+    available = measure.available_bytes(device) if device == "cpu" else _in_a_process(lambda: measure.available_bytes(device), threads)
+    return measure.best_size(figures, _data_bytes(job), available / processes)
 
 
 def _in_a_process(work: Callable[[], Any], threads: int) -> Any:
@@ -115,6 +117,6 @@ def _device(jobs: Sequence[Job]) -> str:
 
 
 def _data_bytes(job: Job) -> int:
-    """A run's pairs as float32 images."""
+    """A run's pairs as float32 images: its own, the array's, and these normalised."""
     data = job.config["data"]
-    return (data["pairs"] + (data["test_pairs"] or 1000)) * 2 * SIDE * SIDE * 4
+    return 3 * (data["pairs"] + (data["test_pairs"] or 1000)) * 2 * SIDE * SIDE * 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -52,7 +51,8 @@ class EarlyStopping:
             raise InvalidValue("early_stopping.monitor", self.monitor, f"a metric that this run has: {there}")
         if self.best_epoch is None or row[self.monitor] < self._best - self.min_delta:
             self.best_epoch, self._best = int(row["epoch"]), row[self.monitor]
-            self._state = copy.deepcopy(network.state_dict())
+            # Clones: a deep copy of a row would copy the whole array that the row is part of.
+            self._state = {name: value.clone() for name, value in network.state_dict().items()}
         return row["epoch"] - self.best_epoch >= self.patience
 
     def restore(self, network: nn.Module) -> None:

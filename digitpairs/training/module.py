@@ -6,7 +6,7 @@ run by itself (its weights of the loss, its history, its end) is kept by its `Pa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from digitpairs.checks import InvalidValue
 from digitpairs.data.batches import Epoch
+from digitpairs.data.pairs import PairSet
 from digitpairs.losses import Weighting, loss_parts
 from digitpairs.networks import Prediction
 from digitpairs.networks.layers import draw_masks, dropout_layers
@@ -51,6 +52,7 @@ class ComparisonModule(LightningModule):
     def on_fit_start(self) -> None:
         if self.trainer.precision == "16-mixed":
             raise InvalidValue("precision", "16-mixed", "a precision whose gradients need no scaling, such as bf16-mixed")
+        self._last_set: tuple[Tensor | None, Tensor | None] = (None, None)  # images, and the same normalised
         for member in self.members:
             member.start()
         self._stepping = [member for member in self.members if type(member.aux).start_step is not Weighting.start_step]
@@ -70,11 +72,11 @@ class ComparisonModule(LightningModule):
         optimizer = self.optimizers()
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         streams = [member.dropout_stream for member in self.members]
-        for number, (images, digits, target) in enumerate(batch.minibatches() if isinstance(batch, Epoch) else [batch]):
+        for number, (images, digits, target) in enumerate(self._normalised_minibatches(batch)):
             draw_masks(self._dropouts, target.shape[-1], streams)
             for member in self._stepping:
                 member.aux.start_step(member.aux_stream)
-            prediction = self(images)
+            prediction = self.network(images)
             parts = loss_parts(prediction, digits, target)
             loss = self.aux(parts)
             for parameter in parameters:
@@ -95,6 +97,7 @@ class ComparisonModule(LightningModule):
             self.trainer.should_stop = True
 
     def on_fit_end(self) -> None:
+        self._last_set = (None, None)
         for member in self.members:
             member.early_stopping.restore(member.network)
 
@@ -136,6 +139,23 @@ class ComparisonModule(LightningModule):
             raise InvalidValue("max_epochs", self.trainer.max_epochs, "at least 1: learning-rate schedules are laid out in epochs")
         batches = self.trainer.estimated_stepping_batches // self.trainer.max_epochs  # this sets the loaders up, too
         return Timing(self.trainer.max_epochs, getattr(self.trainer.train_dataloader, "steps_per_epoch", batches))
+
+    def _normalised_minibatches(self, batch: Any) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """The mini-batches of an epoch, or an ordinary batch. Where nothing changes the pixels, all images of the set are
+        normalised once, and kept."""
+        if isinstance(batch, Epoch) and batch.transform is None:
+            yield from batch._replace(rows=self._normalised_set(batch.rows)).minibatches()
+        else:
+            for images, *others in batch.minibatches() if isinstance(batch, Epoch) else [batch]:
+                yield self._normalised(images), *others
+
+    def _normalised_set(self, pairs: PairSet) -> PairSet:
+        given, normalised = self._last_set
+        if given is not pairs.images:
+            images = pairs.images.view(*self.mean.shape, -1, 1, *pairs.images.shape[1:])  # an array's members have as many each
+            normalised = self._normalised(images).view_as(pairs.images)
+            self._last_set = (pairs.images, normalised)
+        return pairs._replace(images=normalised)
 
     def _normalised(self, images: Tensor) -> Tensor:
         shape = (*self.mean.shape, 1, 1, 1, 1)
