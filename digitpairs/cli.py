@@ -118,8 +118,8 @@ def explained_errors() -> Iterator[None]:
         raise SystemExit(2) from None
     except KeyboardInterrupt:  # a sweep has said how far it came
         raise SystemExit(130) from None
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:  # a run's own are told as its failure
-        if _WANTS_TRACEBACKS:
+    except OSError as error:  # a run's own are told as its failure
+        if _WANTS_TRACEBACKS or error.filename is None:
             raise
         place = f"{error.filename} cannot be used ({error.strerror})"
         print(f"error: {place}: results go to output=FOLDER, digits come from data.root", file=sys.stderr)

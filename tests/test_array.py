@@ -12,9 +12,9 @@ from digitpairs.checks import InvalidValue
 from digitpairs.data import PairDataModule, PairDataModuleArray
 from digitpairs.losses import LambdaWeighting
 from digitpairs.networks import MLPBody, SiameseNetwork, is_stackable, stack
-from digitpairs.networks.layers import Conv2d, draw_masks, dropout_layers
+from digitpairs.networks.layers import BatchNorm1d, Conv2d, Linear, draw_masks, dropout_layers
 from digitpairs.streams import stream
-from digitpairs.training import SGD, Adam, AdamW, Constant, Cosine, OneCycle, PairComparison, PairComparisonArray, StepDecay
+from digitpairs.training import SGD, Adam, AdamW, Constant, Cosine, EarlyStopping, OneCycle, PairComparison, PairComparisonArray, StepDecay
 from digitpairs.training.array_optimizers import ARRAY_OPTIMIZERS
 from digitpairs.training.pair_comparison_array import rates_by_epoch, stacking_key
 from digitpairs.training.schedulers import Timing
@@ -129,6 +129,11 @@ def test_a_grouped_convolution_is_the_members_own(monkeypatch):
     monkeypatch.setattr("digitpairs.networks.layers.LOOPING_DEVICES", ())
     torch.testing.assert_close(stacked(images), one_by_one)
     torch.testing.assert_close(one_by_one[2], nn.functional.conv2d(images[2], layers[2].weight, layers[2].bias, padding=1))
+
+
+@pytest.mark.parametrize("layer", [Conv2d(1, 2, 3, stride=2), Conv2d(1, 2, 3, bias=False), Linear(3, 2, bias=False), BatchNorm1d(2, affine=False)])
+def test_layers_with_settings_that_an_array_leaves_out_are_not_stacked(layer):
+    assert not is_stackable(nn.Sequential(layer))
 
 
 def test_networks_of_other_layers_are_not_stacked():
@@ -326,6 +331,8 @@ def test_what_can_be_stacked_and_what_cannot():
 
     assert key() == key(optimizer=Adam(0.2, weight_decay=1), seed=4, scheduler=OneCycle(), gradient_clip_val=1.0)
     assert len({key(), key(network=network(body="cnn")), key(optimizer=AdamW(0.1)), key(aux=AUX["dwa"](0)), key(network=network(batch_norm=True))}) == 5
+    seen = [network(comparison_input=sees) for sees in ("logits", "probabilities", "onehot")]  # of one shape, and not the same
+    assert len({key(network=each) for each in [*seen, network(digit_head="per_image"), network(activation="tanh")]}) == 5
     own = SiameseNetwork(lambda *_: (nn.Sequential(nn.Flatten(), nn.Linear(196, 4)), 4))
     assert stacking_key(PairComparison(own)) is None
     with pytest.raises(InvalidValue, match="members"):
@@ -334,7 +341,24 @@ def test_what_can_be_stacked_and_what_cannot():
         PairComparisonArray([run_of(0), run_of(1, structure=network(body="cnn"))])
 
 
-def test_a_body_of_the_notebook_trains_alone(data):
+def test_a_second_fit_begins_anew(data):
     run = PairComparison(SiameseNetwork(MLPBody([8])), optimizer=Adam(0.01))
-    fit(run, pairs_of(0, data))
-    assert run.history[-1]["train/loss"] < run.history[0]["train/loss"]
+    for _ in range(2):
+        fit(run, pairs_of(0, data))
+        assert [row["epoch"] for row in run.history] == [0, 1, 2]
+
+
+def test_early_stopping_gets_over_a_first_value_that_is_no_number():
+    stopping, model = EarlyStopping(patience=2, monitor="train/loss"), nn.Linear(1, 1)
+    ends = [stopping.ends({"epoch": epoch, "train/loss": loss}, model) for epoch, loss in enumerate([math.nan, 3.0, 2.0, 2.5, 2.5])]
+    assert ends == [False, False, False, False, True] and stopping.best_epoch == 2
+
+
+def test_a_schedule_may_have_any_settings(data):
+    class Steps(StepDecay):
+        def __init__(self, milestones):
+            super().__init__(1, 0.5)
+            self.milestones = milestones
+
+    runs = [PairComparison(network(), optimizer=SGD(0.1), scheduler=Steps([1, 2])) for _ in range(2)]
+    assert torch.cat(list(rates_by_epoch(runs, Timing(2, 1)))).tolist() == [[0.1, 0.1], [0.05, 0.05]]

@@ -208,6 +208,8 @@ def test_an_exception_in_one_run_is_one_failed_row(command, tmp_path, monkeypatc
         ("early_stopping.patience=3", "early_stopping.monitor=validation/comparison_error is not accepted: a monitor of the training pairs"),
         ("early_stopping.monitor=test/loss", "early_stopping.monitor=test/loss is not accepted: one of validation/"),
         ("+early_stopping.wait=3", "early_stopping.wait=3 is not accepted: one of patience, monitor, min_delta"),
+        ("data.validation=0.2 early_stopping.patience=3 +trainer.check_val_every_n_epoch=2", "trainer.check_val_every_n_epoch=2 is not accepted: 1"),
+        ("+trainer.limit_test_batches=0", "trainer.limit_test_batches=0 is not accepted"),
         ("sweep.plan=fast", "sweep.plan=fast is not accepted: one of auto, array, processes, serial"),
         ("sweep.array_size=0", "sweep.array_size=0 is not accepted: a whole number of at least 1"),
         ("sweep.processes=two", "sweep.processes=two is not accepted"),

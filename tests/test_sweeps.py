@@ -105,7 +105,10 @@ def test_numbers_stack_and_kinds_do_not():
 
 @pytest.mark.parametrize(
     "count, size, processes, lengths",
-    [(10, 8, 2, [5, 5]), (10, 1, 2, [1] * 10), (100, 16, 2, [12, 13] * 4), (3, 2, 2, [1, 2]), (1, 8, 2, [1]), (7, 100, 1, [7])],
+    [
+        (10, 8, 2, [5, 5]), (10, 1, 2, [1] * 10), (100, 16, 2, [12, 13] * 4), (3, 2, 2, [1, 2]), (1, 8, 2, [1]), (7, 100, 1, [7]),
+        (2, 2, 2, [2]), (3, 3, 2, [3]), (4, 4, 2, [2, 2]),
+    ],
 )
 def test_pieces_are_even_and_bounded(count, size, processes, lengths):
     pieces = cut(range(count), size, processes)
@@ -382,6 +385,28 @@ def test_a_sweep_killed_at_random_twenty_times_ends_with_the_files_of_one_never_
         if name.endswith("config.yaml"):
             one, other = (yaml.safe_load(files[name].read_text()) for files in (ours, theirs))
             assert {**one, "output": ""} == {**other, "output": ""}
+
+
+def test_what_shapes_do_not_show_still_counts(command, tmp_path):
+    """Two heads with as many inputs are two kinds of network, in an array of all that is alike."""
+    sweep = [*SMALL, "-m", "model.comparison_input=probabilities,logits", "seed=0,1"]
+    assert command(*sweep, "sweep.plan=array", "sweep.processes=1", output=tmp_path / "array")[0] == 0
+    assert command(*sweep, "sweep.plan=serial", output=tmp_path / "serial")[0] == 0
+    assert_same_results(tmp_path / "array", tmp_path / "serial")
+    assert {result["array_size"] for result in results(tmp_path / "array").values()} == {2}
+
+
+def test_a_sweep_whose_first_run_diverges_is_measured_and_goes_on(command, tmp_path):
+    status, _, err = command(*SMALL, "optimizer=sgd", "scheduler=none", "-m", "optimizer.lr=1e20,0.01", "seed=0..2")
+    assert status == 1 and err.count("FAILED, the loss became") == 3 and len(results(tmp_path / "outputs")) == 3
+
+
+def test_a_measurement_that_fails_leaves_the_runs_to_themselves(command, tmp_path, monkeypatch):
+    monkeypatch.setattr("digitpairs.sweeps.measure.read_cache", lambda *_: None)
+    monkeypatch.setattr("digitpairs.sweeps.measure.measure", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.warns(Warning, match="could not be measured .its process was ended by SIGKILL.; the runs train one by one"):
+        assert command(*SMALL, "-m", "seed=0..3")[0] == 0
+    assert {result["array_size"] for result in results(tmp_path / "outputs").values()} == {1}
 
 
 # Progress

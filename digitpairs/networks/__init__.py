@@ -4,7 +4,7 @@ from digitpairs.networks.cnn import CNNBody
 from digitpairs.networks.comparison import JointNetwork, Prediction, SiameseNetwork
 from digitpairs.networks.initialise import create, initialise
 from digitpairs.networks.mlp import MLPBody
-from digitpairs.networks.stacking import is_stackable, release, share, stack
+from digitpairs.networks.stacking import is_stackable, kind_of, release, share, stack
 
 __all__ = [
     "CNNBody",
@@ -15,6 +15,7 @@ __all__ = [
     "create",
     "initialise",
     "is_stackable",
+    "kind_of",
     "release",
     "share",
     "stack",

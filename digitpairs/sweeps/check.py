@@ -51,7 +51,7 @@ class Checker:
         datamodule = self._once("data", {key: value for key, value in data.items() if key not in seeds}, _prepared_data)
         run = {key: config[key] for key in (*PARTS, "early_stopping")} | {"trainer": clipping(trainer)}
         model, kind = self._once("run", run, self._model_and_kind)
-        _check_together(datamodule, model)
+        _check_together(datamodule, model, trainer)
         rest = {key: value for key, value in trainer.items() if key not in run["trainer"]}
         return None if kind is None else (kind, datamodule.source, datamodule.sizes, json.dumps(rest, sort_keys=True))
 
@@ -89,16 +89,21 @@ def _prepared_data(section: Section) -> PairDataModule:
     return datamodule
 
 
-def _check_together(datamodule: PairDataModule, model: PairComparison) -> None:
-    """What the network and the early stopping ask of the data."""
+def _check_together(datamodule: PairDataModule, model: PairComparison, trainer: Section) -> None:
+    """What the network and the early stopping ask of the data, and of the trainer."""
     train, held_out, _, batch_size = datamodule.sizes
     lone = train % batch_size == 1 or batch_size == 1
     if lone and any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules()):
         raise InvalidValue("data.batch_size", batch_size, "one that leaves no mini-batch of a single pair, for batch norm")
     stopping = model.early_stopping
-    if stopping.patience is not None and stopping.monitor.startswith("validation") and not held_out:
+    if stopping.patience is None or not stopping.monitor.startswith("validation"):
+        return
+    if not held_out:
         needs = "a monitor of the training pairs, such as train/loss, unless data.validation or data.folds holds pairs out"
         raise InvalidValue("early_stopping.monitor", stopping.monitor, needs)
+    for key, usual in (("check_val_every_n_epoch", 1), ("limit_val_batches", 1.0)):
+        if trainer.get(key) not in (None, usual):
+            raise InvalidValue(f"trainer.{key}", trainer[key], f"{usual}, since early stopping looks at all validation pairs after each epoch")
 
 
 @contextlib.contextmanager

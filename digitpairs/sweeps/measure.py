@@ -6,6 +6,7 @@ of torch; deleting the file has them measured again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import resource
@@ -24,7 +25,7 @@ from digitpairs.sweeps import files
 from digitpairs.sweeps.jobs import Job, digest
 from digitpairs.sweeps.run import make_module, versions
 from digitpairs.sweeps.trainer import make_trainer, quick_cuda_check, quiet_lightning
-from digitpairs.training import PairComparisonArray, build
+from digitpairs.training import Diverged, PairComparisonArray, build
 
 SIZES = {"cpu": (1, 4, 8, 16, 32), "cuda": (1, 16, 64, 256, 1024)}
 ENOUGH_SECONDS = 0.05  # of steps, for each size
@@ -38,7 +39,7 @@ class Figure(NamedTuple):
     """What training takes for each member."""
 
     seconds: float  # a step
-    bytes: float  # of memory, beside the data
+    bytes: float  # of memory at the peak, with a few mini-batches of data
 
 
 def best_size(figures: dict[int, Figure], data_bytes: int, available_bytes: float) -> int:
@@ -52,15 +53,25 @@ def best_size(figures: dict[int, Figure], data_bytes: int, available_bytes: floa
 
 
 def measure(job: Job, device: str) -> dict[int, Figure]:
-    """Figures by size, larger ones as long as they are worth it. Uses this process's threads."""
+    """Figures by size, larger ones as long as they are worth it and fit. Uses this process's threads.
+
+    An array that cannot be trained is none to choose: it is told, and the runs train in smaller ones or alone.
+    """
+    before, limit = _peak_memory(device), SHARE_OF_MEMORY * available_bytes(device)
     figures: dict[int, Figure] = {}
     for size in SIZES[device]:
-        try:
-            figures[size] = _measured(job, size, device)
-        except torch.OutOfMemoryError:
+        if figures and size * max(figure.bytes for figure in figures.values()) > limit:
             break
-        earlier = [figure.seconds for other, figure in figures.items() if other < size]
-        if earlier and figures[size].seconds > WORTH * min(earlier):
+        try:
+            seconds = _seconds(job, size)
+        except Exception as fault:
+            if size == 1:
+                raise
+            warnings.warn(f"arrays of {size} cannot be trained here ({type(fault).__name__}: {fault})", DigitPairsWarning, stacklevel=2)
+            break
+        earlier = [figure.seconds for figure in figures.values()]
+        figures[size] = Figure(seconds, max(0.0, _peak_memory(device) - before) / size)
+        if earlier and seconds > WORTH * min(earlier):
             break
     return figures
 
@@ -76,50 +87,52 @@ def available_bytes(device: str) -> float:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def read_cache(key: Hashable, threads: int) -> dict[int, Figure] | None:
+def read_cache(key: Hashable, device: str, threads: int) -> dict[int, Figure] | None:
     """The figures that were measured before, if they were."""
-    entry = _read().get(_entry(key, threads))
+    entry = _read().get(_entry(key, device, threads))
     return entry and {int(size): Figure(*figure) for size, figure in entry.items()}
 
 
-def write_cache(key: Hashable, threads: int, figures: dict[int, Figure]) -> None:
+def write_cache(key: Hashable, device: str, threads: int, figures: dict[int, Figure]) -> None:
     """Keep the figures for the next time; where they cannot be kept, that is said."""
-    path, entry = _cache(), {str(size): list(figure) for size, figure in figures.items()}
+    entry = {str(size): list(figure) for size, figure in figures.items()}
     try:
+        path = _cache()
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(path, _read() | {_entry(key, threads): entry})
-    except OSError as fault:
+        files.write_json(path, _read() | {_entry(key, device, threads): entry})
+    except (OSError, RuntimeError) as fault:  # the latter where there is no home folder
         warnings.warn(f"what was measured of this machine's speed cannot be kept ({fault})", DigitPairsWarning, stacklevel=2)
 
 
 def _read() -> dict[str, Any]:
     """What is kept; nothing where that is damaged, for it can be measured again."""
     try:
-        return files.read_json(_cache()) or {}
-    except (OSError, ValueError):
+        content = files.read_json(_cache())
+    except (OSError, ValueError, RuntimeError):
         return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "digitpairs" / "step_times.json"
 
 
-def _entry(key: Hashable, threads: int) -> str:
-    return digest([repr(key), threads, platform.node(), os.cpu_count(), versions()])
+def _entry(key: Hashable, device: str, threads: int) -> str:
+    return digest([repr(key), device, threads, platform.node(), os.cpu_count(), versions()])
 
 
-def _measured(job: Job, size: int, device: str) -> Figure:
-    before = _peak_memory(device)
+def _seconds(job: Job, size: int) -> float:
+    """Of a step, for each member."""
     watch, job = _Watch(), job._replace(config={**job.config, "early_stopping": None})
     trainer = make_trainer({**job.config["trainer"], "max_epochs": MOST_EPOCHS})
     trainer.callbacks.append(watch)
     modules, datamodules = [make_module(job) for _ in range(size)], [_blank(job) for _ in range(size)]
-    with quiet_lightning(), quick_cuda_check():
+    with quiet_lightning(), quick_cuda_check(), contextlib.suppress(Diverged):  # which takes no longer
         if size == 1:
             trainer.fit(modules[0], datamodules[0])
         else:
             trainer.fit(PairComparisonArray(modules), PairDataModuleArray(datamodules))
-    return Figure(min(watch.seconds[1:]) / STEPS / size, max(0.0, _peak_memory(device) - before) / size)
+    return min(watch.seconds[1:] or watch.seconds) / STEPS / size
 
 
 class _Watch(pl.Callback):

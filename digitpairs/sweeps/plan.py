@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
-from digitpairs.checks import InvalidValue, choice, did_you_mean, integer
+from digitpairs.checks import DigitPairsWarning, InvalidValue, choice, did_you_mean, integer
 from digitpairs.data.sources import SIDE
 from digitpairs.sweeps import measure
 from digitpairs.sweeps.jobs import Job
@@ -61,6 +62,8 @@ def make_plan(jobs: Sequence[Job], keys: Sequence[Hashable | None], settings: Se
     """
     device, cores = _device(jobs), len(available_cores())
     processes = min(len(jobs), settings.processes or (cores if device == "cpu" else 1))
+    if settings.plan in ("array", "processes") and not can_fork():
+        raise InvalidValue("sweep.plan", settings.plan, "auto or serial on this system, which cannot fork")
     if settings.plan == "serial" or not can_fork() or (settings.plan == "auto" and len(jobs) == 1):
         return Plan([[place] for place in range(len(jobs))], 0, threads)
     each = max(1, cores // processes)
@@ -72,6 +75,8 @@ def make_plan(jobs: Sequence[Job], keys: Sequence[Hashable | None], settings: Se
     pieces = []
     for key, places in groups.items():
         most = -(-len(places) // processes)
+        if settings.plan == "array":
+            most = max(most, min(2, len(places)))
         size = 1 if settings.plan == "processes" or most == 1 else settings.array_size
         if size is None:
             size = _best_size(jobs[places[0]], key, each, device, processes, settings.plan == "array")
@@ -80,19 +85,24 @@ def make_plan(jobs: Sequence[Job], keys: Sequence[Hashable | None], settings: Se
 
 
 def cut(places: Sequence[int], size: int, processes: int) -> list[list[int]]:
-    """Pieces of nearly equal length, at most `size` long, as many in each of the processes if there are enough."""
+    """Pieces of nearly equal length, at most `size` long, as many in each of the processes where that leaves arrays."""
     count = -(-len(places) // size)
-    if size > 1:
-        count = min(len(places), -(-count // processes) * processes)
+    even = -(-count // processes) * processes
+    if 2 * even <= len(places):
+        count = even
     bounds = [len(places) * i // count for i in range(count + 1)]
     return [list(places[start:stop]) for start, stop in zip(bounds, bounds[1:])]
 
 
 def _best_size(job: Job, key: Hashable, threads: int, device: str, processes: int, must: bool) -> int:
-    figures = measure.read_cache(key, threads)
+    figures = measure.read_cache(key, device, threads)
     if figures is None:
-        figures = _in_a_process(lambda: measure.measure(job, device), threads)
-        measure.write_cache(key, threads, figures)
+        try:
+            figures = _in_a_process(lambda: measure.measure(job, device), threads)
+        except RuntimeError as fault:  # the runs themselves will show whose fault it is
+            warnings.warn(f"{fault}; the runs train one by one", DigitPairsWarning, stacklevel=2)
+            return 1
+        measure.write_cache(key, device, threads, figures)
     if must:
         figures = {size: figure for size, figure in figures.items() if size > 1} | {1: measure.Figure(float("inf"), 0.0)}
     # A GPU is asked in a process of its own: once it has been started here, no forked process could use it.
@@ -105,9 +115,11 @@ def _in_a_process(work: Callable[[], Any], threads: int) -> Any:
     for said in in_processes([lambda say: work()], 1, threads):
         if said.kind == "returned":
             return said.value
+        if said.kind == "note":
+            warnings.warn(said.value.removeprefix("warning: "), DigitPairsWarning, stacklevel=2)
         if said.kind in ("raised", "died"):
-            raise RuntimeError(f"measuring the speed of training failed: {said.value}")
-    raise RuntimeError("measuring the speed of training ended without an answer")
+            raise RuntimeError(f"the speed of training could not be measured ({said.value.splitlines()[-1]})")
+    raise RuntimeError("the speed of training could not be measured (no answer)")
 
 
 def _device(jobs: Sequence[Job]) -> str:

@@ -40,7 +40,8 @@ class SweepProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._display.stop()
+        if self._console.is_terminal:
+            self._display.stop()
 
     @property
     def ended_places(self) -> set[int]:
@@ -48,7 +49,7 @@ class SweepProgress:
         return self._ended
 
     def epoch(self, place: int, row: Mapping[str, float]) -> None:
-        """A row of a run's metrics; the test's has no epoch."""
+        """A row of a run's metrics: an epoch's, or at last the test's, which is no step forward."""
         if "epoch" in row:
             self._rows[place] = row
             self.show()

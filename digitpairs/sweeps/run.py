@@ -80,7 +80,8 @@ class _At:
 def _trained(jobs: Sequence[Job], listener: Listener) -> list[tuple[PairComparison, PairDataModule]]:
     """The jobs' modules and data modules after training and test, whether they diverged or not."""
     for job in jobs:
-        shutil.rmtree(job.folder, ignore_errors=True)  # what was cut short left no result; its events would stay
+        if job.folder.exists():
+            shutil.rmtree(job.folder)  # what was cut short left no result; its events would stay
         job.folder.mkdir(parents=True)
         files.write_config(job.folder, job.config)
     datamodules: list[PairDataModule] = [build(job.config["data"]) for job in jobs]
@@ -124,7 +125,7 @@ def _write(job: Job, member: PairComparison, datamodule: PairDataModule, seconds
             return fail(job, str(member.failure), epoch=member.failure.epoch)
         files.write_whole(job.folder / files.CHECKPOINT, checkpoint(member))
         files.write_json(job.folder / files.RESULT, result_of(job, member, datamodule, seconds, array_size))
-    except OSError as fault:
+    except Exception as fault:  # as in `run_jobs`; a full disk, most likely
         return fail(job, f"{type(fault).__name__}: {fault}")
     return None
 

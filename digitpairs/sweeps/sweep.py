@@ -56,7 +56,7 @@ def run_sweep(asked_for: Sequence[Asked]) -> int:
                     torch.set_num_threads(threads)
                 failures = carry_out([jobs[place] for place in todo], plan, console)
             else:
-                console.print(f"{len(jobs)} runs, all finished before", highlight=False)
+                console.print(f"{len(jobs)} run{'s' * (len(jobs) > 1)}, all finished before", highlight=False)
                 failures = 0
     finally:
         torch.set_num_threads(threads)
@@ -86,7 +86,9 @@ def held(sweep: Path) -> Iterator[None]:
         who = f"process {holder.get('process', '?')} on {holder.get('host', '?')} since {holder.get('since', '?')}"
         raise InvalidValue("output", str(sweep.parent), f"a folder where this very sweep is not running: {who} runs it in {sweep}") from None
     try:
-        files.write_json(sweep / HOLDER, dict(process=os.getpid(), host=socket.gethostname(), since=time.strftime("%Y-%m-%d %H:%M:%S")))
+        holder = dict(process=os.getpid(), host=socket.gethostname(), since=time.strftime("%Y-%m-%d %H:%M:%S"))
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without the note
+            files.write_json(sweep / HOLDER, holder)
         yield
     finally:
         (sweep / HOLDER).unlink(missing_ok=True)
@@ -129,6 +131,8 @@ def _in_processes(jobs: Sequence[Job], plan: Plan, progress: SweepProgress) -> N
                 for name, *arguments in said.value:
                     getattr(_Places(piece, progress), name)(*arguments)
             elif said.kind in ("died", "raised"):
+                for place in [place for place in piece if place not in progress.ended_places and is_finished(jobs[place])]:
+                    progress.ended(place, None)  # it was written, and then there was no time to say so
                 left = [place for place in piece if place not in progress.ended_places]
                 if len(piece) > 1:
                     progress.note(f"an array of {len(piece)} runs failed and is done one by one ({said.value})")
@@ -176,6 +180,8 @@ class _Teller:
 
     def ended(self, place: int, failure: str | None) -> None:
         self._rest.append(("ended", place, failure))
+        if time.monotonic() - self._told > TELL_SECONDS:
+            self.flush()
 
     def note(self, text: str) -> None:
         self._rest.append(("note", text))

@@ -19,7 +19,8 @@ from digitpairs.checks import InvalidValue, boolean, choice, did_you_mean, integ
 _NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 # Lightning counts epochs as batches here (see digitpairs/data/batches.py), or has no such thing under manual optimisation.
 REFUSED = (
-    "max_steps", "min_steps", "limit_train_batches", "overfit_batches", "fast_dev_run", "val_check_interval", "accumulate_grad_batches",
+    "max_steps", "min_steps", "limit_train_batches", "limit_test_batches", "limit_predict_batches", "overfit_batches", "fast_dev_run",
+    "val_check_interval", "accumulate_grad_batches", "reload_dataloaders_every_n_epochs",
 )  # fmt: skip
 CLIPPING = ("gradient_clip_val", "gradient_clip_algorithm")  # done by each run for itself
 FIXED = dict(

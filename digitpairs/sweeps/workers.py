@@ -122,7 +122,8 @@ class _Worker:
 
 def _how(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
-        return f"its process was ended by {signal.Signals(-exit_code).name}"
+        names = {each.value: each.name for each in signal.Signals}
+        return f"its process was ended by {names.get(-exit_code, f'signal {-exit_code}')}"
     return f"its process ended with status {exit_code}"
 
 

@@ -50,7 +50,7 @@ class EarlyStopping:
             there = ", ".join(name for name in MONITORED if name in row)
             raise InvalidValue("early_stopping.monitor", self.monitor, f"a metric that this run has: {there}")
         if self.best_epoch is None or row[self.monitor] < self._best - self.min_delta:
-            self.best_epoch, self._best = int(row["epoch"]), row[self.monitor]
+            self.best_epoch, self._best = int(row["epoch"]), row[self.monitor] if math.isfinite(row[self.monitor]) else math.inf
             # Clones: a deep copy of a row would copy the whole array that the row is part of.
             self._state = {name: value.clone() for name, value in network.state_dict().items()}
         return row["epoch"] - self.best_epoch >= self.patience

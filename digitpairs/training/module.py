@@ -96,7 +96,7 @@ class ComparisonModule(LightningModule):
         if all(member.ended for member in self.members):
             self.trainer.should_stop = True
 
-    def on_fit_end(self) -> None:
+    def on_train_end(self) -> None:  # not on_fit_end, which comes after the weights have left the device
         self._last_set = (None, None)
         for member in self.members:
             member.early_stopping.restore(member.network)

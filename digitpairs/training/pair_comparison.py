@@ -113,7 +113,8 @@ class PairComparison(ComparisonModule):
     # What a run does for itself, alone or in an array; once it has ended, nothing that an array goes on with.
 
     def start(self) -> None:
-        """Before a fit: the streams from their beginnings."""
+        """Before a fit: the streams from their beginnings, and nothing recorded yet."""
+        self.history, self.test_metrics, self._part_history = [], {}, []
         self.dropout_stream = stream(self.hparams.dropout_seed, "dropout")
         self.aux_stream = stream(self.hparams.aux_seed, "aux")
         self.failure, self.ended = None, False
@@ -138,7 +139,7 @@ class PairComparison(ComparisonModule):
         self._row |= _prefixed(split, metrics)
         if split == "train":
             self._part_history.append(torch.tensor([metrics[f"{part}_loss"] for part in PARTS if f"{part}_loss" in metrics]))
-            self._check(metrics["loss"])
+        self._check(metrics["loss"])
 
     def end_epoch(self) -> None:
         """The row into the history, unless the run had ended before."""
@@ -190,7 +191,9 @@ class PairComparison(ComparisonModule):
     def on_test_epoch_end(self) -> None:
         super().on_test_epoch_end()
         self._raise_failure()
-        self.log_dict(self.test_metrics)  # Lightning rounds what it returns to float32
+        for logger in self.loggers:
+            logger.log_metrics(self.test_metrics, step=self.current_epoch)
+        self.log_dict(self.test_metrics, logger=False)  # Lightning rounds what it returns to float32
 
     def predict_step(self, batch: Any, batch_index: int) -> dict[str, Tensor]:
         """For each pair: whether the first digit is at most the second (B,), and, with digit logits, the digits (B, 2)."""

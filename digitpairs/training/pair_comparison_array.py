@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from digitpairs import losses
 from digitpairs.checks import InvalidValue
 from digitpairs.losses import Weighting
-from digitpairs.networks import is_stackable, release, share, stack
+from digitpairs.networks import is_stackable, kind_of, release, share, stack
 from digitpairs.training.array_optimizers import ARRAY_OPTIMIZERS, ArrayOptimizer
 from digitpairs.training.module import ComparisonModule
 from digitpairs.training.optimizers import SGD
@@ -95,10 +94,8 @@ def stacking_key(member: PairComparison) -> tuple | None:
     """What members of one array have in common: equal keys can be stacked. None for a run that trains only by itself."""
     if not is_stackable(member.network) or type(member.aux) not in _WEIGHTINGS or type(member.optimizer_recipe) not in ARRAY_OPTIMIZERS:
         return None
-    values = itertools.chain(member.network.named_parameters(), member.network.named_buffers())
-    shapes = tuple((name, tuple(value.shape)) for name, value in values)
     nesterov = member.optimizer_recipe.settings.get("nesterov")
-    return str(member.network), shapes, type(member.aux), type(member.optimizer_recipe), nesterov, member.clip_algorithm
+    return kind_of(member.network), type(member.aux), type(member.optimizer_recipe), nesterov, member.clip_algorithm
 
 
 def rates_by_epoch(members: Sequence[PairComparison], timing: Timing) -> Iterator[Tensor]:
@@ -110,7 +107,7 @@ def rates_by_epoch(members: Sequence[PairComparison], timing: Timing) -> Iterato
     keys = []
     for member in members:
         rate, schedule = member.optimizer_recipe.settings["lr"], member.schedule
-        keys.append((rate, type(schedule), *sorted(vars(schedule).items())))
+        keys.append((rate, type(schedule), repr(sorted(vars(schedule).items()))))
         plans.setdefault(keys[-1], _rates_of_one(rate, schedule, timing))
     for _ in range(timing.epochs):
         epoch = {key: next(plan) for key, plan in plans.items()}
