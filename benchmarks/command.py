@@ -129,10 +129,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--hydra-jobs", type=int, default=30)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[10, 100], help="of the sweeps whose memory is measured")
     options = parser.parse_args()
     start(options.rounds)
     overhead(max(1, options.rounds // 2), options.jobs, options.hydra_jobs)
-    for seeds in (10, 100):
+    for seeds in options.seeds:
         memory(seeds)
 
 

@@ -50,7 +50,7 @@ class SweepProgress:
 
     def epoch(self, place: int, row: Mapping[str, float]) -> None:
         """A row of a run's metrics: an epoch's, or at last the test's, which is no step forward."""
-        if "epoch" in row:
+        if "learning_rate" in row:
             self._rows[place] = row
             self.show()
 

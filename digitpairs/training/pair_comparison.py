@@ -191,9 +191,7 @@ class PairComparison(ComparisonModule):
     def on_test_epoch_end(self) -> None:
         super().on_test_epoch_end()
         self._raise_failure()
-        for logger in self.loggers:
-            logger.log_metrics(self.test_metrics, step=self.current_epoch)
-        self.log_dict(self.test_metrics, logger=False)  # Lightning rounds what it returns to float32
+        self.log_dict(self.test_metrics)  # Lightning rounds what it returns to float32
 
     def predict_step(self, batch: Any, batch_index: int) -> dict[str, Tensor]:
         """For each pair: whether the first digit is at most the second (B,), and, with digit logits, the digits (B, 2)."""
