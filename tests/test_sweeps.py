@@ -117,8 +117,8 @@ def test_pieces_are_even_and_bounded(count, size, processes, lengths):
 
 
 def test_the_fastest_size_that_fits_is_chosen():
-    figures = {1: Figure(1.0, 100), 4: Figure(0.5, 100), 8: Figure(0.4, 100), 16: Figure(0.39, 100)}
-    assert best_size(figures, 0, 1e9) == 8  # the last two hundredths are not worth it
+    figures = {1: Figure(1.0, 100), 4: Figure(0.5, 100), 8: Figure(0.4, 100), 16: Figure(0.41, 100), 32: Figure(0.5, 100)}
+    assert best_size(figures, 0, 1e9) == 16  # about as fast as 8, and fewer to start
     assert best_size(figures, 900, 2 * 5000) == 4
     assert best_size({1: Figure(1.0, 1), 4: Figure(1.1, 1)}, 0, 1e9) == 1
     assert best_size(figures, 900, 10) == 1

@@ -31,7 +31,8 @@ SIZES = {"cpu": (1, 4, 8, 16, 32), "cuda": (1, 16, 64, 256, 1024)}
 ENOUGH_SECONDS = 0.05  # of steps, for each size
 STEPS = 5  # an epoch
 MOST_EPOCHS = 20
-WORTH = 0.97  # an array, or a larger one, has to be faster by this factor to be chosen
+WORTH = 0.97  # an array has to be faster than runs alone by this factor to be chosen
+NEARLY = 1.08  # of arrays that are about as fast the largest is chosen: fewer have to be started
 SHARE_OF_MEMORY = 0.5
 
 
@@ -43,13 +44,12 @@ class Figure(NamedTuple):
 
 
 def best_size(figures: dict[int, Figure], data_bytes: int, available_bytes: float) -> int:
-    """The size of array, 1 for none, that is fastest and fits into the memory."""
-    best = 1
-    for size in sorted(figures):
-        fits = size * (figures[size].bytes + data_bytes) <= SHARE_OF_MEMORY * available_bytes
-        if fits and figures[size].seconds < WORTH * figures[best].seconds:
-            best = size
-    return best
+    """The size of array, 1 for none, that is fastest, or nearly so and larger, and fits into the memory."""
+    limit = SHARE_OF_MEMORY * available_bytes
+    seconds = {size: each.seconds for size, each in figures.items() if size > 1 and size * (each.bytes + data_bytes) <= limit}
+    if not seconds or min(seconds.values()) >= WORTH * figures[1].seconds:
+        return 1
+    return max(size for size, each in seconds.items() if each <= NEARLY * min(seconds.values()))
 
 
 def measure(job: Job, device: str) -> dict[int, Figure]:
@@ -71,7 +71,7 @@ def measure(job: Job, device: str) -> dict[int, Figure]:
             break
         earlier = [figure.seconds for figure in figures.values()]
         figures[size] = Figure(seconds, max(0.0, _peak_memory(device) - before) / size)
-        if earlier and seconds > WORTH * min(earlier):
+        if earlier and seconds > NEARLY * min(earlier):
             break
     return figures
 
