@@ -64,7 +64,7 @@ def measure(job: Job, device: str) -> dict[int, Figure]:
             break
         try:
             seconds = _seconds(job, size)
-        except Exception as fault:
+        except Exception as fault:  # memory, or whatever else an array of this size fails of: told, and done without
             if size == 1:
                 raise
             warnings.warn(f"arrays of {size} cannot be trained here ({type(fault).__name__}: {fault})", DigitPairsWarning, stacklevel=2)

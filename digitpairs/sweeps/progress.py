@@ -26,7 +26,7 @@ class SweepProgress:
         self._labels, self._epochs = labels, list(epochs)
         self._console, self._errors = console, errors
         self._rows: dict[int, Mapping[str, float]] = {}
-        self._ended: set[int] = set()
+        self.done: set[int] = set()  # the runs that have ended
         self._notes: set[str] = set()
         self.failures = 0
         self._started = self._last_line = time.monotonic()
@@ -43,11 +43,6 @@ class SweepProgress:
         if self._console.is_terminal:
             self._display.stop()
 
-    @property
-    def ended_places(self) -> set[int]:
-        """The runs that have ended."""
-        return self._ended
-
     def epoch(self, place: int, row: Mapping[str, float]) -> None:
         """A row of a run's metrics: an epoch's, or at last the test's, which is no step forward."""
         if "learning_rate" in row:
@@ -56,7 +51,7 @@ class SweepProgress:
 
     def ended(self, place: int, failure: str | None) -> None:
         """The run's files are written."""
-        self._ended.add(place)
+        self.done.add(place)
         if failure is not None:
             self.failures += 1
             self.note(f"{self._labels[place]}: FAILED, {failure}")
@@ -78,11 +73,11 @@ class SweepProgress:
             self._console.print(f"{self._runs()}, {self._state()}", soft_wrap=True, highlight=False)
 
     def _epochs_done(self) -> int:
-        running = (int(row["epoch"]) + 1 for place, row in self._rows.items() if place not in self._ended)
-        return sum(running) + sum(self._epochs[place] for place in self._ended)
+        running = (int(row["epoch"]) + 1 for place, row in self._rows.items() if place not in self.done)
+        return sum(running) + sum(self._epochs[place] for place in self.done)
 
     def _runs(self) -> str:
-        return f"{len(self._ended)}/{len(self._labels)} runs"
+        return f"{len(self.done)}/{len(self._labels)} runs"
 
     def _state(self) -> str:
         done, total = self._epochs_done(), sum(self._epochs)

@@ -54,27 +54,27 @@ def run_jobs(jobs: Sequence[Job], listener: Listener) -> None:
             return
         listener.note(f"an array of {len(jobs)} runs failed and is done one by one ({reason})")
         for place, job in enumerate(jobs):
-            run_jobs([job], _At(place, listener))
+            run_jobs([job], Places([place], listener))
         return
     share = (time.perf_counter() - started) / len(jobs)
     for place, (job, (member, datamodule)) in enumerate(zip(jobs, members)):
         listener.ended(place, _write(job, member, datamodule, share, len(jobs)))
 
 
-class _At:
-    """A listener of one job of several."""
+class Places:
+    """Listens to some of the jobs, and tells another listener with their places among all of them."""
 
-    def __init__(self, place: int, listener: Listener) -> None:
-        self.place, self.listener = place, listener
+    def __init__(self, places: Sequence[int], listener: Listener) -> None:
+        self._places, self._listener = places, listener
 
-    def epoch(self, _: int, row: dict[str, float]) -> None:
-        self.listener.epoch(self.place, row)
+    def epoch(self, place: int, row: dict[str, float]) -> None:
+        self._listener.epoch(self._places[place], row)
 
-    def ended(self, _: int, failure: str | None) -> None:
-        self.listener.ended(self.place, failure)
+    def ended(self, place: int, failure: str | None) -> None:
+        self._listener.ended(self._places[place], failure)
 
     def note(self, text: str) -> None:
-        self.listener.note(text)
+        self._listener.note(text)
 
 
 def _trained(jobs: Sequence[Job], listener: Listener) -> list[tuple[PairComparison, PairDataModule]]:

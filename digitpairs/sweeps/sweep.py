@@ -26,7 +26,7 @@ from digitpairs.sweeps.compose import Asked
 from digitpairs.sweeps.jobs import Job, fingerprint, plan_jobs
 from digitpairs.sweeps.plan import Plan, Settings, make_plan, settings_of
 from digitpairs.sweeps.progress import SweepProgress
-from digitpairs.sweeps.run import fail, run_jobs
+from digitpairs.sweeps.run import Places, fail, run_jobs
 from digitpairs.sweeps.workers import in_processes
 
 LOCK, HOLDER = ".lock", ".holder.json"
@@ -111,7 +111,7 @@ def carry_out(jobs: Sequence[Job], plan: Plan, console: Console) -> int:
 
 def _here(jobs: Sequence[Job], plan: Plan, progress: SweepProgress) -> None:
     for piece in plan.pieces:
-        run_jobs([jobs[place] for place in piece], _Places(piece, progress))
+        run_jobs([jobs[place] for place in piece], Places(piece, progress))
 
 
 def _in_processes(jobs: Sequence[Job], plan: Plan, progress: SweepProgress) -> None:
@@ -129,11 +129,11 @@ def _in_processes(jobs: Sequence[Job], plan: Plan, progress: SweepProgress) -> N
                 progress.note(said.value)
             elif said.kind == "said":
                 for name, *arguments in said.value:
-                    getattr(_Places(piece, progress), name)(*arguments)
+                    getattr(Places(piece, progress), name)(*arguments)
             elif said.kind in ("died", "raised"):
-                for place in [place for place in piece if place not in progress.ended_places and is_finished(jobs[place])]:
+                for place in [place for place in piece if place not in progress.done and is_finished(jobs[place])]:
                     progress.ended(place, None)  # it was written, and then there was no time to say so
-                left = [place for place in piece if place not in progress.ended_places]
+                left = [place for place in piece if place not in progress.done]
                 if len(piece) > 1:
                     progress.note(f"an array of {len(piece)} runs failed and is done one by one ({said.value})")
                     again += [[place] for place in left]
@@ -147,22 +147,6 @@ def _work(jobs: Sequence[Job], say: Callable[[Any], None]) -> None:
     teller = _Teller(say)
     run_jobs(jobs, teller)
     teller.flush()
-
-
-class _Places:
-    """Listens to a piece's runs, and knows their places among all jobs."""
-
-    def __init__(self, piece: Sequence[int], progress: SweepProgress) -> None:
-        self._piece, self._progress = piece, progress
-
-    def epoch(self, place: int, row: dict[str, float]) -> None:
-        self._progress.epoch(self._piece[place], row)
-
-    def ended(self, place: int, failure: str | None) -> None:
-        self._progress.ended(self._piece[place], failure)
-
-    def note(self, text: str) -> None:
-        self._progress.note(text)
 
 
 class _Teller:
