@@ -13,7 +13,9 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-EVALUATION_ROWS = 10_000  # bounds the memory that an evaluation takes: 16 MB of pairs, and what the network makes of them
+# An evaluation's batches are of so many rows, those of all members together: few enough to stay in the processor's cache, and
+# in memory that is used again and again. But of each member so many at least, as on a GPU with many members.
+EVALUATION_ROWS, EVALUATION_ROWS_OF_ONE = 1_000, 100
 
 Batch = TypeVar("Batch", bound=tuple)
 
@@ -79,7 +81,7 @@ class EvaluationLoader(Generic[Batch]):
     """All rows in their order, in batches as large as memory allows; of `members` at once, when they are an array's."""
 
     def __init__(self, rows: Rows[Batch], count: int, members: int = 1) -> None:
-        self.rows, self.count, self.batch_size = rows, count, max(1, EVALUATION_ROWS // members)
+        self.rows, self.count, self.batch_size = rows, count, max(EVALUATION_ROWS_OF_ONE, EVALUATION_ROWS // members)
 
     def __len__(self) -> int:
         return -(-self.count // self.batch_size)

@@ -17,30 +17,26 @@ def loss_parts(prediction: Prediction, digits: Tensor, target: Tensor) -> Tensor
 
     `digits` (..., B, 2) and `target` (..., B) are int64.
     """
-    comparison = comparison_loss(prediction.comparison, target)[..., None]
-    if prediction.digits is None:
-        return comparison
-    return torch.cat([digit_losses(prediction.digits, digits), comparison], -1)
+    each = comparison_losses(prediction.comparison, target)[..., None]
+    if prediction.digits is not None:
+        each = torch.cat([cross_entropies(prediction.digits, digits, 2), each], -1)
+    return each.mean(-2)
 
 
-def comparison_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy of one logit (..., B, 1), or cross-entropy of two (..., B, 2); mean over the batch (...)."""
+def comparison_losses(logits: Tensor, target: Tensor) -> Tensor:
+    """Of each pair: binary cross-entropy of one logit (..., B, 1), or cross-entropy of two (..., B, 2) -> (..., B)."""
     if logits.shape[-1] == 1:
-        each = F.binary_cross_entropy_with_logits(logits[..., 0], target.to(logits.dtype), reduction="none")
-    else:
-        each = _cross_entropy(logits, target)
-    return each.mean(-1)
+        return F.binary_cross_entropy_with_logits(logits.squeeze(-1), target.to(logits.dtype), reduction="none")
+    return cross_entropies(logits, target, 1)
 
 
-def digit_losses(logits: Tensor, digits: Tensor) -> Tensor:
-    """Cross-entropy of each digit: logits (..., B, 2, 10), classes (..., B, 2) -> mean over the batch (..., 2)."""
-    return _cross_entropy(logits, digits).mean(-2)
+def cross_entropies(logits: Tensor, classes: Tensor, axes: int) -> Tensor:
+    """Of each row: logits (..., classes), classes (...) -> (...); the rows of a network lie along so many last axes.
 
-
-def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
-    """Of each row: logits (..., classes), classes (...) -> (...).
-
-    With the classes on the second axis, where torch's softmax works on many rows at once.
+    With the classes before the rows, where torch's softmax works on many rows at once, and where they lie in an array's
+    memory.
     """
-    rows = logits.flatten(0, -2).T[None]  # (1, classes, rows)
-    return F.cross_entropy(rows, classes.flatten()[None], reduction="none").view(classes.shape)
+    classes_first = logits.movedim(-1, -1 - axes)
+    batches = (-1, *classes_first.shape[-1 - axes :])  # a member each
+    each = F.cross_entropy(classes_first.reshape(batches), classes.reshape(-1, *classes.shape[-axes:]), reduction="none")
+    return each.view(classes.shape)

@@ -122,7 +122,8 @@ class SiameseNetwork(nn.Module):
             digits = self._each(self.digit_parts, features, axis)  # (..., B, 2, 10)
         elif self.digit_head == "joint":
             digits = self.digit_part(features.flatten(-2)).unflatten(-1, (2, CLASSES))
-        return Prediction(self.comparison_part(features.flatten(-2), digits), digits)
+        seen = features.flatten(-2) if self.comparison_part.sees == "features" else None  # not put together for nothing
+        return Prediction(self.comparison_part(seen, digits), digits)
 
     def _each(self, parts: nn.ModuleList, inputs: Tensor, axis: int) -> Tensor:
         """(..., B, 2, inputs) -> (..., B, 2, outputs): the one part on all 2B rows, or each of the two on its own half."""

@@ -56,8 +56,8 @@ class ComparisonPart(nn.Module):
             layers, width = linear_stack(inputs, hidden, key="comparison_hidden", activation=activation, batch_norm=batch_norm)
             self.layers = nn.Sequential(*layers, Linear(width, outputs))
 
-    def forward(self, features: Tensor, digits: Tensor | None) -> Tensor:
-        """(..., B, features) and (..., B, 2, 10) or None -> (..., B, outputs)."""
+    def forward(self, features: Tensor | None, digits: Tensor | None) -> Tensor:
+        """(..., B, features), unless the digits are what it sees, and (..., B, 2, 10) or None -> (..., B, outputs)."""
         if self.sees == "posterior":
             return posterior_logit(digits)[..., None]
         if self.sees != "features":
@@ -66,9 +66,10 @@ class ComparisonPart(nn.Module):
 
 
 def posteriors(digits: Tensor) -> Tensor:
-    """Digit logits (..., 10) -> the softmax, computed on the first axis: on the last, of ten values at a time, torch's takes
-    several times as long."""
-    return digits.movedim(-1, 0).softmax(0).movedim(0, -1)
+    """Digit logits (..., 2, 10) or (..., B, 2, 10) -> the softmax, computed with the classes before the rows: of ten values at
+    a time, torch's takes several times as long."""
+    axis = max(0, digits.dim() - 3)
+    return digits.movedim(-1, axis).softmax(axis).movedim(axis, -1)
 
 
 def posterior_probability(digits: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class Linear(nn.Linear):
     def forward(self, inputs: Tensor) -> Tensor:
         if self.weight.dim() == 2:
             return super().forward(inputs)
-        return torch.baddbmm(self.bias[:, :, None], self.weight, inputs.mT).mT
+        return torch.baddbmm(self.bias.unsqueeze(-1), self.weight, inputs.mT).mT
 
 
 class Conv2d(nn.Conv2d):

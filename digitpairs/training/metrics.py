@@ -36,12 +36,12 @@ class Tally:
 
     def __init__(self) -> None:
         self._seen: list[tuple[Prediction, Tensor, Tensor]] = []
-        self._losses: list[Tensor] = []
+        self._losses: list[tuple[Tensor, Tensor]] = []
 
     def add(self, prediction: Prediction, digits: Tensor, target: Tensor, parts: Tensor, loss: Tensor) -> None:
         """A batch: its prediction, digits (..., B, 2), target (..., B), the loss's parts (..., 3) or (..., 1), and the loss (...)."""
         self._seen.append((Prediction(*(x if x is None else x.detach() for x in prediction)), digits, target))
-        self._losses.append(torch.cat([parts.detach(), loss.detach()[..., None]], -1))
+        self._losses.append((parts.detach(), loss.detach()))
 
     def measure(self) -> list[dict[str, float]]:
         """Losses (nats, over all rows) and error rates (per cent), a dict a member; of one network, a single one."""
@@ -54,7 +54,8 @@ class Tally:
     def _mean_losses(self) -> Tensor:
         """The parts and the loss over all rows so far, each batch weighing as its rows: (..., 4) or (..., 2), float64."""
         rows = torch.tensor([target.shape[-1] for _, _, target in self._seen], dtype=torch.float64)
-        losses = torch.stack(self._losses, -1).to("cpu", torch.float64)  # (..., losses, batches)
+        parts, sums = (torch.stack(each, -1) for each in zip(*self._losses))  # (..., parts, batches) and (..., batches)
+        losses = torch.cat([parts, sums[..., None, :]], -2).to("cpu", torch.float64)
         return (losses * rows).sum(-1) / rows.sum()
 
     def _concatenated(self) -> tuple[Prediction, Tensor, Tensor]:

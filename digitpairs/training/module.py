@@ -81,7 +81,7 @@ class ComparisonModule(LightningModule):
             loss = self.aux(parts)
             for parameter in parameters:
                 parameter.grad = None  # what `zero_grad` does, without its profiler hooks
-            loss.sum().backward()  # an array's members have no value in common: each gets its own gradient
+            loss.backward(torch.ones_like(loss))  # an array's members have no value in common: each gets its own gradient
             self._end_step(optimizer.optimizer if number else optimizer)
             # Autocast keeps the weights that it casts until its context ends, which here outlives their update.
             torch.clear_autocast_cache()
