@@ -1,0 +1,80 @@
+"""A small deep-learning framework of tensor operations alone, to read and to use.
+
+Each layer computes its outputs and, explicitly, its gradients: nothing is recorded, and nothing differentiated, by torch.
+Everything carries a leading axis of replicas, networks of one architecture that train side by side, each with its own
+weights, data and order; a single network is an array of one.
+
+    module         what a layer is: forward, backward, parameters
+    layers, conv   linear, activations, dropout, batch norm; convolution and pooling of images
+    initialisers   initial weights from explicit generators
+    losses         mean squared error, the two cross-entropies
+    optimizers     SGD, Adam, AdamW
+    schedules      the learning rate over time
+    siamese        two images through one network, compared
+    gradcheck      every gradient against central differences
+    trainer        fit, evaluate, predict, save, load
+"""
+
+from framework.conv import Conv2d, Flatten, MaxPool2d
+from framework.data import Data
+from framework.early_stopping import EarlyStopping
+from framework.errors import NotFinite
+from framework.gradcheck import gradcheck
+from framework.initialisers import he, lecun, torch_uniform, xavier
+from framework.layers import GELU, SELU, BatchNorm, Dropout, LeakyReLU, Linear, ReLU, Sigmoid, Tanh
+from framework.listeners import Progress, TensorBoard
+from framework.losses import MSE, BinaryCrossEntropy, CrossEntropy
+from framework.metrics import argmax_error, logit_error, threshold_error
+from framework.module import Module, Parameter, Sequential
+from framework.networks import mlp
+from framework.optimizers import SGD, Adam, AdamW
+from framework.schedules import Constant, Cosine, Exponential, OneCycle, StepDecay, WarmRestarts
+from framework.siamese import PairLoss, Siamese
+from framework.trainer import Trainer
+
+__all__ = [
+    "Adam",
+    "AdamW",
+    "BatchNorm",
+    "BinaryCrossEntropy",
+    "Constant",
+    "Conv2d",
+    "Cosine",
+    "CrossEntropy",
+    "Data",
+    "Dropout",
+    "EarlyStopping",
+    "Exponential",
+    "Flatten",
+    "GELU",
+    "LeakyReLU",
+    "Linear",
+    "MSE",
+    "MaxPool2d",
+    "Module",
+    "NotFinite",
+    "OneCycle",
+    "PairLoss",
+    "Parameter",
+    "Progress",
+    "ReLU",
+    "SELU",
+    "SGD",
+    "Sequential",
+    "Siamese",
+    "Sigmoid",
+    "StepDecay",
+    "Tanh",
+    "TensorBoard",
+    "Trainer",
+    "WarmRestarts",
+    "argmax_error",
+    "gradcheck",
+    "he",
+    "lecun",
+    "logit_error",
+    "mlp",
+    "threshold_error",
+    "torch_uniform",
+    "xavier",
+]

@@ -1,0 +1,50 @@
+"""Early stopping, of each replica by itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+
+class EarlyStopping:
+    """Ends a replica's training when its metric has not improved for `patience` epochs, and goes back to its best weights.
+
+    Args:
+        patience: epochs.
+        monitor: a metric of the history; lower is better.
+        min_delta: what counts as an improvement is a change by more than that.
+    """
+
+    def __init__(self, patience: int, monitor: str = "validation/loss", min_delta: float = 0.0) -> None:
+        if patience < 1:
+            raise ValueError(f"patience is {patience}, accepted is a number of epochs of at least 1")
+        self.patience, self.monitor, self.min_delta = patience, monitor, min_delta
+        self.best: dict[int, float] = {}
+        self.since: dict[int, int] = {}  # epochs without improvement
+        self.weights: dict[int, dict[str, Tensor]] = {}
+
+    def ends(self, replica: int, row: Mapping[str, float], state: Mapping[str, Tensor]) -> bool:
+        """Whether the replica ends with this epoch; remembers its part of the state if it is the best so far."""
+        if self.monitor not in row:
+            raise ValueError(f"early stopping monitors {self.monitor}, accepted is one of {', '.join(row)}")
+        if row[self.monitor] < self.best.get(replica, math.inf) - self.min_delta:
+            self.best[replica], self.since[replica] = row[self.monitor], 0
+            self.weights[replica] = {name: value[replica].clone() for name, value in state.items()}
+        else:
+            self.since[replica] = self.since.get(replica, 0) + 1
+        return self.since[replica] >= self.patience
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Copies each replica's best weights into the state."""
+        for replica, weights in self.weights.items():
+            for name, value in weights.items():
+                state[name][replica].copy_(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "since": self.since, "weights": self.weights}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.best, self.since, self.weights = (dict(state[name]) for name in ("best", "since", "weights"))

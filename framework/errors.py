@@ -1,0 +1,35 @@
+"""Errors that say what arrived and what is accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+
+class NotFinite(ArithmeticError):
+    """A loss became infinite or not a number. `failures`: of each replica that it befell, the epoch and the loss."""
+
+    def __init__(self, failures: Mapping[int, tuple[int, float]]) -> None:
+        self.failures = dict(failures)
+        told = ", ".join(f"of replica {replica} is {loss} in epoch {epoch}" for replica, (epoch, loss) in self.failures.items())
+        super().__init__(f"the loss {told}: a lower learning rate may help")
+
+
+def shape_of(tensor: Tensor) -> str:
+    """Such as "(10, 100, 2) float32"."""
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def refuse(what: str, tensor: Tensor, accepted: str) -> ValueError:
+    """The error for a tensor of another shape or type than is accepted."""
+    return ValueError(f"{what} is {shape_of(tensor)}, accepted is {accepted}")
+
+
+def check_input(owner: object, tensor: Tensor, axes: Sequence[str | int], like: Tensor | None = None) -> None:
+    """ValueError unless the tensor has these axes, each of the given size or, where a name stands, of any; and, with `like`,
+    its type."""
+    fits = tensor.dim() == len(axes) and all(isinstance(axis, str) or axis == size for axis, size in zip(axes, tensor.shape))
+    if not fits or (like is not None and tensor.dtype != like.dtype):
+        kind = "" if like is None else " " + str(like.dtype).removeprefix("torch.")
+        raise refuse(f"the input of {type(owner).__name__}", tensor, f"({', '.join(map(str, axes))}){kind}")

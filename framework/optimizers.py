@@ -1,0 +1,153 @@
+"""Optimisers: how gradients move parameters.
+
+An optimiser lays the values of all its parameters in one vector, and their gradients in another, of which the parameters then
+hold views: a step takes a few operations however many layers, and replicas, there are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from framework.module import Parameter
+
+
+class Optimizer:
+    """Base: the two vectors, and the state. `lr` may be set anew before each step."""
+
+    state_names: tuple[str, ...] = ()  # tensors and numbers that belong to the state
+
+    def __init__(self, parameters: Sequence[Parameter], lr: float, weight_decay: float = 0.0) -> None:
+        self.parameters, self.lr, self.weight_decay = list(parameters), not_negative("lr", lr), not_negative("weight_decay", weight_decay)
+        if not self.parameters:
+            raise ValueError("an optimiser needs at least one parameter, none was given")
+        self.values = _as_views(self.parameters, "data")
+        self.gradients = _as_views(self.parameters, "grad")
+        for parameter in self.parameters:
+            parameter.owner = self
+
+    def zero_grad(self) -> None:
+        """Clears all gradients."""
+        self.gradients.zero_()
+
+    def step(self) -> None:
+        """One step with the gradients that stand in the parameters. RuntimeError when a later optimiser has taken them over."""
+        if self.parameters[0].owner is not self:
+            raise RuntimeError("another optimiser was made for these parameters later, and only that one can move them")
+        self.update(self.gradients)
+
+    def update(self, gradient: Tensor) -> None:
+        """The optimiser's own arithmetic."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state, copied; the settings do not belong to it."""
+        state = {name: getattr(self, name) for name in self.state_names}
+        return {name: value.clone() if isinstance(value, Tensor) else value for name, value in state.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state_dict` gave. KeyError unless it is such an optimiser's."""
+        if set(state) != set(self.state_names):
+            raise KeyError(f"the state has {', '.join(state) or 'nothing'}; accepted is {', '.join(self.state_names) or 'nothing'}")
+        for name, value in state.items():
+            setattr(self, name, value.clone() if isinstance(value, Tensor) else value)
+
+
+class SGD(Optimizer):
+    """Gradient descent: g += weight_decay * p; v = momentum * v + g; p -= lr * v (Polyak 1964, as Sutskever et al. 2013 write it),
+    or, with `nesterov`, p -= lr * (g + momentum * v)."""
+
+    state_names = ("velocity",)
+
+    def __init__(
+        self, parameters: Sequence[Parameter], lr: float, *, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(parameters, lr, weight_decay)
+        self.momentum, self.nesterov = not_negative("momentum", momentum), nesterov
+        if nesterov and not momentum:
+            raise ValueError("nesterov=True needs a momentum above 0")
+        self.velocity = torch.zeros_like(self.values) if momentum else None
+
+    def update(self, gradient: Tensor) -> None:
+        if self.weight_decay:
+            gradient = gradient.add(self.values, alpha=self.weight_decay)
+        if self.velocity is not None:
+            self.velocity.mul_(self.momentum).add_(gradient)
+            gradient = gradient.add(self.velocity, alpha=self.momentum) if self.nesterov else self.velocity
+        self.values.add_(gradient, alpha=-self.lr)
+
+
+class Adam(Optimizer):
+    """Kingma and Ba 2015, algorithm 1: moments m and v of the gradient, their bias corrected; p -= lr * m / (sqrt(v) + eps).
+
+    Weight decay is added to the gradient.
+    """
+
+    state_names = ("first", "second", "steps")
+
+    def __init__(
+        self,
+        parameters: Sequence[Parameter],
+        lr: float = 0.001,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(parameters, lr, weight_decay)
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas are {betas}, accepted are two numbers from 0 to below 1")
+        self.betas, self.eps, self.steps = betas, eps, 0
+        self.first, self.second = torch.zeros_like(self.values), torch.zeros_like(self.values)
+
+    def update(self, gradient: Tensor) -> None:
+        self.steps += 1
+        beta1, beta2 = self.betas
+        gradient = self.decayed(gradient)
+        self.first.lerp_(gradient, 1 - beta1)
+        self.second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        root = self.second.sqrt().mul_(1 / math.sqrt(1 - beta2**self.steps)).add_(self.eps)
+        self.values.addcdiv_(self.first, root, value=-self.lr / (1 - beta1**self.steps))
+
+    def decayed(self, gradient: Tensor) -> Tensor:
+        """The gradient of an L2 penalty added."""
+        return gradient.add(self.values, alpha=self.weight_decay) if self.weight_decay else gradient
+
+
+class AdamW(Adam):
+    """Adam whose weight decay shrinks the parameters themselves: p *= 1 - lr * weight_decay (Loshchilov and Hutter 2019)."""
+
+    def __init__(
+        self,
+        parameters: Sequence[Parameter],
+        lr: float = 0.001,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(parameters, lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def decayed(self, gradient: Tensor) -> Tensor:
+        self.values.mul_(1 - self.lr * self.weight_decay)
+        return gradient
+
+
+def not_negative(name: str, value: float) -> float:
+    """`value`, or ValueError when it is below 0 or not a finite number."""
+    if not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f"{name} is {value}, accepted is a number of at least 0")
+    return value
+
+
+def _as_views(parameters: Sequence[Parameter], name: str) -> Tensor:
+    """The parameters' tensors of this name in one vector, of which they become views."""
+    tensors = [getattr(parameter, name) for parameter in parameters]
+    vector = torch.cat([tensor.flatten() for tensor in tensors])
+    for parameter, tensor, part in zip(parameters, tensors, vector.split([tensor.numel() for tensor in tensors])):
+        setattr(parameter, name, part.view(tensor.shape))
+    return vector
