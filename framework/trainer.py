@@ -85,7 +85,7 @@ class Trainer:
         """
         train = Data.of(train, self.replicas)
         validation = None if validation is None else Data.of(validation, self.replicas)
-        with torch.no_grad():
+        with torch.inference_mode():  # without even the possibility of autograd
             while self.epochs < epochs and len(self.ended) < self.replicas:
                 rows = self._epoch(train, epochs)
                 if validation is not None:

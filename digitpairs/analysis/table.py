@@ -15,7 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-METRIC = "test/comparison_error"
+METRICS = {"test/comparison_error": "Test error of the comparison", "test/error": "Test error"}  # of pairs, and of the disk
 CONFIDENCE = 0.95
 
 
@@ -24,6 +24,7 @@ class Row(NamedTuple):
 
     configuration: str
     source: str
+    metric: str  # a key of METRICS
     n: int
     mean: float
     std: float  # ddof 1; nan below two runs
@@ -42,11 +43,12 @@ def read_rows(runs: Iterable[Path]) -> list[Row]:
         configuration = folder.parent.name
         if (folder / "result.json").exists():
             result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-            results[configuration, result["source"]].append(result)
+            metric = next(each for each in METRICS if each in result)
+            results[configuration, result["source"], metric].append(result)
         elif (folder / "failure.json").exists():
             failures[configuration] += 1
     rows = [_row(*key, values, failures.pop(key[0], 0)) for key, values in results.items()]
-    rows += [_row(configuration, "", [], count) for configuration, count in failures.items()]
+    rows += [_row(configuration, "", "", [], count) for configuration, count in failures.items()]
     return sorted(rows, key=lambda row: (math.isnan(row.mean), row.mean, row.configuration))
 
 
@@ -66,17 +68,18 @@ def mean_std_half_width(values: Sequence[float]) -> tuple[float, float, float]:
 def print_table(sweep: Path, runs: Iterable[Path], console: Console) -> None:
     """A table for each source of digits, out of the runs' folders, and where the sweep's files are."""
     rows = read_rows(runs)
-    for source in dict.fromkeys(row.source for row in rows):
-        console.print(_table(source, [row for row in rows if row.source == source]))
+    for source, metric in dict.fromkeys((row.source, row.metric) for row in rows):
+        console.print(_table(source, metric, [row for row in rows if (row.source, row.metric) == (source, metric)]))
     console.print(f"Results: {sweep}", soft_wrap=True, highlight=False)
     console.print(f"Curves:  tensorboard --logdir {shlex.quote(str(sweep))}", soft_wrap=True, highlight=False)
 
 
-def _row(configuration: str, source: str, results: list[dict[str, Any]], failures: int) -> Row:
-    ranked = sorted((result[METRIC], result["seed"]) for result in results)
+def _row(configuration: str, source: str, metric: str, results: list[dict[str, Any]], failures: int) -> Row:
+    ranked = sorted((result[metric], result["seed"]) for result in results)
     return Row(
         configuration,
         source,
+        metric,
         len(results),
         *mean_std_half_width([error for error, _ in ranked]),
         best=ranked[0] if ranked else (math.nan, -1),
@@ -86,9 +89,9 @@ def _row(configuration: str, source: str, results: list[dict[str, Any]], failure
     )
 
 
-def _table(source: str, rows: Sequence[Row]) -> Table:
+def _table(source: str, metric: str, rows: Sequence[Row]) -> Table:
     caption = f"best and worst: error (seed); {sum(row.seconds for row in rows):.0f} s of runs in all"
-    title = f"Test error of the comparison, %, data: {source}" if source else "No run finished"
+    title = f"{METRICS[metric]}, %, data: {source}" if source else "No run finished"
     table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1))
     table.add_column("config", overflow="fold")  # the one column that gives way on a narrow terminal
     cells = [_cells(row) for row in rows]

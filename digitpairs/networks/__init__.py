@@ -4,12 +4,14 @@ from digitpairs.networks.cnn import CNNBody
 from digitpairs.networks.comparison import JointNetwork, Prediction, SiameseNetwork
 from digitpairs.networks.initialise import create, initialise
 from digitpairs.networks.mlp import MLPBody
+from digitpairs.networks.points import PointMLP
 from digitpairs.networks.stacking import is_stackable, kind_of, release, share, stack
 
 __all__ = [
     "CNNBody",
     "JointNetwork",
     "MLPBody",
+    "PointMLP",
     "Prediction",
     "SiameseNetwork",
     "create",

@@ -15,6 +15,14 @@ from torch import nn
 from digitpairs.networks.layers import Dropout
 
 
+SCHEMES = {  # of a layer that names one as its `scheme`; its biases are then 0
+    "torch": None,  # torch's own, below
+    "xavier": nn.init.xavier_uniform_,  # Glorot and Bengio 2010
+    "he": lambda weight, generator: nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator),  # He et al. 2015
+    "lecun": lambda weight, generator: nn.init.kaiming_normal_(weight, nonlinearity="linear", generator=generator),  # LeCun et al. 1998
+}
+
+
 def create(make: Callable[[], nn.Module], generator: torch.Generator) -> nn.Module:
     """The network that `make` returns, on the CPU, with torch's default initial values drawn from `generator`."""
     with torch.device("meta"):
@@ -31,7 +39,12 @@ def initialise(network: nn.Module, generator: torch.Generator) -> nn.Module:
     """
     for name, layer in network.named_modules():
         if isinstance(layer, (nn.Linear, nn.Conv2d)):
-            _default_linear(layer, generator)
+            scheme = SCHEMES[getattr(layer, "scheme", "torch")]
+            if scheme is None:
+                _default_linear(layer, generator)
+            else:
+                scheme(layer.weight, generator=generator)
+                layer.bias.zero_()
         elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
             layer.reset_parameters()  # constants: nothing is drawn
         elif isinstance(layer, Dropout):

@@ -76,16 +76,17 @@ def _refuse_repetitions(jobs: Sequence[Job]) -> None:
 def _prepared(config: dict[str, Any]) -> dict[str, Any]:
     """Without how the sweep is run, and with the data that "auto" stands for."""
     data = config["data"]
-    try:
-        data = {**data, "source": sources.resolve(data["source"], data["root"])}
-    except InvalidValue as fault:
-        raise fault.within("data") from None
+    if "source" in data:  # points of the disk come from nowhere
+        try:
+            data = {**data, "source": sources.resolve(data["source"], data["root"])}
+        except InvalidValue as fault:
+            raise fault.within("data") from None
     return {key: data if key == "data" else value for key, value in config.items() if key != "sweep"}
 
 
 def _without_places(config: dict[str, Any]) -> dict[str, Any]:
     data = config["data"]
-    if data["source"] in ("mnist", "digits"):
+    if data.get("source") in ("mnist", "digits"):
         data = {key: value for key, value in data.items() if key != "root"}
     return {**{key: value for key, value in config.items() if key != "output"}, "data": data}
 

@@ -21,10 +21,11 @@ import torch
 
 from digitpairs.checks import DigitPairsWarning
 from digitpairs.data import PairDataModule, PairDataModuleArray, PairSet
+from digitpairs.engines.lightning_trainer import make_trainer, quick_cuda_check, quiet_lightning
+from digitpairs.engines.pairs_lightning import make_module
 from digitpairs.sweeps import files
 from digitpairs.sweeps.jobs import Job, digest
-from digitpairs.sweeps.run import make_module, versions
-from digitpairs.sweeps.trainer import make_trainer, quick_cuda_check, quiet_lightning
+from digitpairs.sweeps.run import versions
 from digitpairs.training import Diverged, PairComparisonArray, build
 
 SIZES = {"cpu": (1, 4, 8, 16, 32), "cuda": (1, 16, 64, 256, 1024)}
@@ -126,7 +127,7 @@ def _seconds(job: Job, size: int) -> float:
     watch, job = _Watch(), job._replace(config={**job.config, "early_stopping": None})
     trainer = make_trainer({**job.config["trainer"], "max_epochs": MOST_EPOCHS})
     trainer.callbacks.append(watch)
-    modules, datamodules = [make_module(job) for _ in range(size)], [_blank(job) for _ in range(size)]
+    modules, datamodules = [make_module(job.config) for _ in range(size)], [_blank(job) for _ in range(size)]
     with quiet_lightning(), quick_cuda_check(), contextlib.suppress(Diverged):  # which takes no longer
         if size == 1:
             trainer.fit(modules[0], datamodules[0])

@@ -11,6 +11,7 @@ import torch
 
 from digitpairs.checks import DigitPairsWarning, InvalidValue, choice, did_you_mean, integer
 from digitpairs.data.sources import SIDE
+from digitpairs.engines import engine_of
 from digitpairs.sweeps import measure
 from digitpairs.sweeps.jobs import Job
 from digitpairs.sweeps.workers import available_cores, can_fork, in_processes
@@ -95,6 +96,9 @@ def cut(places: Sequence[int], size: int, processes: int) -> list[list[int]]:
 
 
 def _best_size(job: Job, key: Hashable, threads: int, device: str, processes: int, must: bool) -> int:
+    most = engine_of(job.config).most_members
+    if most is not None:
+        return most
     figures = measure.read_cache(key, device, threads)
     if figures is None:
         try:
@@ -124,7 +128,7 @@ def _in_a_process(work: Callable[[], Any], threads: int) -> Any:
 
 def _device(jobs: Sequence[Job]) -> str:
     """Where the runs train, found out without starting a GPU in this process."""
-    asked = {job.config["trainer"]["accelerator"] for job in jobs}
+    asked = {job.config["trainer"].get("accelerator", "cpu") for job in jobs}
     return "cuda" if asked & {"gpu", "cuda", "auto"} and torch.cuda.is_available() else "cpu"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import platform
 import shutil
 import sys
@@ -16,15 +15,10 @@ import pytorch_lightning as pl
 import torch
 
 import digitpairs
-from digitpairs.data import PairDataModule, PairDataModuleArray
+from digitpairs.engines import Run, engine_of
 from digitpairs.sweeps import files
-from digitpairs.sweeps.check import PARTS
 from digitpairs.sweeps.events import EventsLogger
 from digitpairs.sweeps.jobs import Job, fingerprint
-from digitpairs.sweeps.trainer import clipping, make_trainer, quick_cuda_check, quiet_lightning
-from digitpairs.training import Diverged, PairComparison, PairComparisonArray, build
-
-STREAMS_OF_TRAINING = ("weights", "dropout", "aux")
 
 
 class Listener(Protocol):
@@ -45,7 +39,7 @@ def run_jobs(jobs: Sequence[Job], listener: Listener) -> None:
     """
     started = time.perf_counter()
     try:
-        members = _trained(jobs, listener)
+        runs = _trained(jobs, listener)
     except Exception as fault:  # a run's fault is its own: it is told here, kept in its folder, and counted
         reason = f"{type(fault).__name__}: {fault}"
         if len(jobs) == 1:
@@ -57,8 +51,8 @@ def run_jobs(jobs: Sequence[Job], listener: Listener) -> None:
             run_jobs([job], Places([place], listener))
         return
     share = (time.perf_counter() - started) / len(jobs)
-    for place, (job, (member, datamodule)) in enumerate(zip(jobs, members)):
-        listener.ended(place, _write(job, member, datamodule, share, len(jobs)))
+    for place, (job, run) in enumerate(zip(jobs, runs)):
+        listener.ended(place, _write(job, run, share, len(jobs)))
 
 
 class Places:
@@ -77,93 +71,51 @@ class Places:
         self._listener.note(text)
 
 
-def _trained(jobs: Sequence[Job], listener: Listener) -> list[tuple[PairComparison, PairDataModule]]:
-    """The jobs' modules and data modules after training and test, whether they diverged or not."""
+def _trained(jobs: Sequence[Job], listener: Listener) -> list[Run]:
+    """The jobs' runs after training and test, whether they diverged or not."""
     for job in jobs:
         if job.folder.exists():
             shutil.rmtree(job.folder)  # what was cut short left no result; its events would stay
         job.folder.mkdir(parents=True)
         files.write_config(job.folder, job.config)
-    datamodules: list[PairDataModule] = [build(job.config["data"]) for job in jobs]
-    members = [make_module(job) for job in jobs]
     loggers = [EventsLogger(job.folder, functools.partial(listener.epoch, place)) for place, job in enumerate(jobs)]
-    if len(jobs) == 1:
-        _fit_and_test(jobs[0], members[0], datamodules[0], loggers[0])
-    else:
-        array = PairComparisonArray(members, loggers)
-        _fit_and_test(jobs[0], array, PairDataModuleArray(datamodules), False)
-        array.release()
-    return list(zip(members, datamodules))
+    return engine_of(jobs[0].config).train([job.config for job in jobs], loggers)
 
 
-def make_module(job: Job) -> PairComparison:
-    """The job's module with its initial weights."""
-    seeds = {f"{purpose}_seed": job.config["seeds"][purpose] for purpose in STREAMS_OF_TRAINING}
-    settings = dict(early_stopping=job.config["early_stopping"], **clipping(job.config["trainer"]))
-    return PairComparison(*(job.config[section] for section in PARTS), **settings, seed=job.seed, **seeds)
-
-
-def _fit_and_test(job: Job, module: pl.LightningModule, datamodule: pl.LightningDataModule, logger: EventsLogger | bool) -> None:
-    trainer = make_trainer(job.config["trainer"], logger)
-    try:
-        with quiet_lightning(), quick_cuda_check():
-            trainer.fit(module, datamodule)
-            trainer.test(module, datamodule, verbose=False)
-    except Diverged:
-        pass  # the run says so itself, as each run of an array does
-    except SystemExit as leave:
-        if isinstance(leave.__context__, KeyboardInterrupt):  # Lightning makes it an exit of its own
-            raise KeyboardInterrupt from None
-        raise
-
-
-def _write(job: Job, member: PairComparison, datamodule: PairDataModule, seconds: float, array_size: int) -> str | None:
+def _write(job: Job, run: Run, seconds: float, array_size: int) -> str | None:
     """Write what a run leaves; returns why it failed, if it did."""
     try:
-        files.write_metrics(job.folder, member.history)
-        if member.failure is not None:
-            return fail(job, str(member.failure), epoch=member.failure.epoch)
-        files.write_whole(job.folder / files.CHECKPOINT, checkpoint(member))
-        files.write_json(job.folder / files.RESULT, result_of(job, member, datamodule, seconds, array_size))
+        files.write_metrics(job.folder, run.history)
+        if run.failure is not None:
+            epoch, reason = run.failure
+            return fail(job, reason, epoch=epoch)
+        files.write_whole(job.folder / files.CHECKPOINT, run.checkpoint())
+        files.write_json(job.folder / files.RESULT, result_of(job, run, seconds, array_size))
     except Exception as fault:  # as in `run_jobs`; a full disk, most likely
         return fail(job, f"{type(fault).__name__}: {fault}")
     return None
 
 
-def result_of(job: Job, member: PairComparison, datamodule: PairDataModule, seconds: float, array_size: int) -> dict[str, Any]:
+def result_of(job: Job, run: Run, seconds: float, array_size: int) -> dict[str, Any]:
     """What the tables are computed from."""
-    final = member.final_row()
+    rows = "pairs" if job.config["task"] == "pairs" else "points"
     return {
         "seed": job.seed,
         "fingerprint": fingerprint(job.config),
-        "source": datamodule.source,
-        "pairs": datamodule.sizes[0],
-        "test_pairs": datamodule.sizes[2],
-        "epochs": len(member.history),
-        "best_epoch": int(final["epoch"]),
-        "parameters": sum(parameter.numel() for parameter in member.network.parameters()),
-        **member.test_metrics,
-        **{name: value for name, value in final.items() if name.startswith(("train/", "validation/"))},
+        "engine": job.config["engine"],
+        "source": run.source,
+        rows: run.sizes[0],
+        f"test_{rows}": run.sizes[1],
+        "epochs": len(run.history),
+        "best_epoch": int(run.final_row["epoch"]),
+        "parameters": run.parameters,
+        **run.test_metrics,
+        **{name: value for name, value in run.final_row.items() if name.startswith(("train/", "validation/"))},
         "seconds": seconds,
         "array_size": array_size,
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }
-
-
-def checkpoint(member: PairComparison) -> bytes:
-    """What `PairComparison.load_from_checkpoint` reads: weights and settings, in Lightning's format."""
-    content = {
-        "epoch": len(member.history),
-        "global_step": len(member.history),  # as Lightning counts here, see ComparisonModule.training_step
-        "pytorch-lightning_version": pl.__version__,
-        "state_dict": member.state_dict(),
-        member.CHECKPOINT_HYPER_PARAMS_NAME: "kwargs",
-        member.CHECKPOINT_HYPER_PARAMS_KEY: dict(member.hparams),
-    }
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    return buffer.getvalue()
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from digitpairs.training.early_stopping import EarlyStopping
 from digitpairs.training.optimizers import SGD, Adam, AdamW
 from digitpairs.training.pair_comparison import Diverged, PairComparison
 from digitpairs.training.pair_comparison_array import PairComparisonArray
+from digitpairs.training.point_classification import PointClassification
 from digitpairs.training.schedulers import Constant, Cosine, Exponential, OneCycle, StepDecay, WarmRestarts
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "OneCycle",
     "PairComparison",
     "PairComparisonArray",
+    "PointClassification",
     "StepDecay",
     "WarmRestarts",
     "build",

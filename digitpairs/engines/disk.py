@@ -1,0 +1,181 @@
+"""Points of the disk: with `framework`, or with Lightning, its twin."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import torch
+from pytorch_lightning.loggers import Logger
+
+import framework as fw
+from digitpairs.checks import InvalidValue, choice, did_you_mean, integer
+from digitpairs.data import DiskDataModule
+from digitpairs.engines.base import Engine, Once, Run, Section, built, lightning_checkpoint, naming, seeds_of, without_seeds
+from digitpairs.engines.lightning_trainer import make_trainer, quick_cuda_check, quiet_lightning
+from digitpairs.engines.listening import RowsTo
+from digitpairs.engines.to_framework import copy_back, network_of, optimizer_of, schedule_of
+from digitpairs.streams import stream
+from digitpairs.training import PointClassification, build
+from digitpairs.training.point_classification import LOSSES, final_row, stopping_of
+
+SOURCE = "disk"
+PRECISIONS = {"32-true": torch.float32, "64-true": torch.float64}
+TRAINER = ("max_epochs", "precision")
+MONITORED = ("validation/loss", "validation/error", "train/loss", "train/error")
+
+
+class _Disk(Engine):
+    own_sections = ("loss",)
+
+    def check(self, config: Section, once: Once) -> Hashable | None:
+        self.check_keys(config)
+        once("trainer", config["trainer"], _check_trainer)
+        data = {key: value for key, value in config["data"].items() if not key.endswith("seed")}
+        datamodule: DiskDataModule = once("data", data, functools.partial(built, "data"))
+        once("early_stopping", {**config["early_stopping"], "held_out": datamodule.held_out}, _check_early_stopping)
+        run = {key: config[key] for key in ("model", "loss", "optimizer", "scheduler")}
+        loss = once("run", run, _check_run)
+        if isinstance(loss, fw.BinaryCrossEntropy) and datamodule.outside:
+            raise InvalidValue("data.outside", int(datamodule.outside), "0 with the binary cross-entropy, whose labels are 0 and 1")
+        lone = datamodule.batch_size == 1 or (datamodule.points - datamodule.held_out) % datamodule.batch_size == 1
+        if config["model"].get("batch_norm") and lone:
+            raise InvalidValue("data.batch_size", datamodule.batch_size, "one that leaves no mini-batch of a single point, for batch norm")
+        return self.kind(config)
+
+    def kind(self, config: Section) -> Hashable | None:
+        """What runs have in common that train at once."""
+        raise NotImplementedError
+
+
+class DiskFramework(_Disk):
+    """See `Engine`. Runs that differ in their seeds alone train as replicas."""
+
+    def kind(self, config: Section) -> Hashable:
+        return without_seeds(config)
+
+    def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
+        datamodules, modules = [_data(config) for config in configs], [_module(config) for config in configs]
+        first, section = modules[0], configs[0]["trainer"]
+        network = network_of([module.network for module in modules], [stream(module.dropout_seed, "dropout") for module in modules])
+        network.to(PRECISIONS[section["precision"]])
+        trainer = fw.Trainer(
+            network,
+            first.loss,
+            optimizer_of(first.optimizer_recipe, network.parameters()),
+            [stream(datamodule.order_seed, "order") for datamodule in datamodules],
+            batch_size=datamodules[0].batch_size,
+            schedule=schedule_of(first.schedule),
+            measure=functools.partial(_errors, threshold=first.threshold),
+            listeners=[RowsTo(loggers)],
+        )
+        train, validation, test = (_stacked(datamodules, name, section["precision"]) for name in ("train_set", "validation_set", "test_set"))
+        failures: dict[int, tuple[int, float]] = {}
+        try:
+            trainer.fit(train, section["max_epochs"], validation=validation if datamodules[0].held_out else None, early_stopping=first.stopping)
+        except fw.NotFinite as fault:
+            failures = fault.failures
+        failures = {**trainer.failures, **failures}
+        tested = trainer.evaluate(test)
+        copy_back(network, [module.network for module in modules])
+        return [
+            Run(
+                trainer.history[place],
+                {f"test/{name}": value for name, value in tested[place].items()},
+                final_row(trainer.history[place], first.stopping, place),
+                (failures[place][0], str(fw.NotFinite({place: failures[place]}))) if place in failures else None,
+                SOURCE,
+                _sizes(datamodules[place]),
+                sum(parameter.numel() for parameter in module.network.parameters()),
+                functools.partial(lightning_checkpoint, module, len(trainer.history[place])),
+            )
+            for place, module in enumerate(modules)
+        ]
+
+
+class DiskLightning(_Disk):
+    """See `Engine`. Each run trains by itself."""
+
+    most_members = 1
+
+    def kind(self, config: Section) -> None:
+        return None
+
+    def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
+        (config,), (logger,) = configs, loggers
+        datamodule, module = _data(config), _module(config)
+        with quiet_lightning(), quick_cuda_check():
+            trainer = make_trainer({**config["trainer"], "accelerator": "cpu", "deterministic": True}, logger)
+            trainer.fit(module, datamodule)
+            if module.failure is None:
+                trainer.test(module, datamodule, verbose=False)
+        parameters = sum(parameter.numel() for parameter in module.network.parameters())
+        checkpoint = functools.partial(lightning_checkpoint, module, len(module.history))
+        return [Run(module.history, module.test_metrics, module.final_row(), module.failure, SOURCE, _sizes(datamodule), parameters, checkpoint)]
+
+
+def _data(config: Section) -> DiskDataModule:
+    datamodule: DiskDataModule = build(config["data"])
+    datamodule.setup()
+    return datamodule
+
+
+def _module(config: Section) -> PointClassification:
+    """The run's module with its initial weights; both engines start from it, and leave its checkpoint."""
+    parts = (config[section] for section in ("model", "loss", "optimizer", "scheduler"))
+    return PointClassification(*parts, outside=config["data"]["outside"], early_stopping=config["early_stopping"], **seeds_of(config))
+
+
+def _stacked(datamodules: Sequence[DiskDataModule], name: str, precision: str) -> tuple[torch.Tensor, torch.Tensor]:
+    sets = [getattr(datamodule, name) for datamodule in datamodules]
+    return tuple(torch.stack(each).to(PRECISIONS[precision]) for each in zip(*sets))
+
+
+def _sizes(datamodule: DiskDataModule) -> tuple[int, int]:
+    return datamodule.points - datamodule.held_out, datamodule.test_points
+
+
+def _errors(output: torch.Tensor, target: torch.Tensor, threshold: tuple[float, float]) -> dict[str, torch.Tensor]:
+    wrong = (output > threshold[0]) != (target > threshold[1])
+    return {"error": 100 * wrong.flatten(1).double().mean(1)}
+
+
+def _check_trainer(section: Section) -> None:
+    for key, value in section.items():
+        if key not in TRAINER:
+            raise InvalidValue(f"trainer.{key}", value, f"for the disk one of {', '.join(TRAINER)}{did_you_mean(key, TRAINER)}")
+    integer("trainer.max_epochs", section["max_epochs"], at_least=1)
+    choice("trainer.precision", section["precision"], PRECISIONS)
+
+
+def _check_early_stopping(section: dict[str, Any]) -> None:
+    settings = {key: value for key, value in section.items() if key != "held_out"}
+    for key in settings:
+        choice("early_stopping", key, ("patience", "monitor", "min_delta"))
+    if settings["patience"] is None:
+        return
+    integer("early_stopping.patience", settings["patience"], at_least=1)
+    choice("early_stopping.monitor", settings["monitor"], MONITORED)
+    if settings["monitor"].startswith("validation") and not section["held_out"]:
+        raise InvalidValue("early_stopping.monitor", settings["monitor"], "train/loss or train/error, unless data.validation holds points out")
+    stopping_of(settings)
+
+
+def _check_run(run: Section) -> Any:
+    """The run's parts, on the "meta" device; returns the loss."""
+    with torch.device("meta"):
+        network = built("model", run["model"])
+    try:
+        loss = built("loss", run["loss"])
+    except ValueError as fault:
+        raise fault if isinstance(fault, InvalidValue) else InvalidValue("loss", run["loss"], f"what the loss takes, which says: {fault}") from None
+    if type(loss) not in LOSSES:
+        raise InvalidValue("loss._target_", type(loss).__name__, "framework.MSE or framework.BinaryCrossEntropy")
+    optimizer, schedule = built("optimizer", run["optimizer"]), built("scheduler", run["scheduler"])
+    optimizer_of(optimizer, [fw.Parameter(torch.zeros(1))])
+    schedule_of(schedule)
+    with naming("model"):
+        if not isinstance(network, torch.nn.Module):
+            raise InvalidValue("_target_", type(network).__name__, "a network")
+    return loss

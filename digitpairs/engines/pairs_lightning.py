@@ -1,0 +1,128 @@
+"""Pairs of digits with Lightning: a `PairComparison`, or a `PairComparisonArray` of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import Logger
+from torch import nn
+
+from digitpairs.checks import InvalidValue
+from digitpairs.data import PairDataModule, PairDataModuleArray
+from digitpairs.engines.base import Engine, Once, Run, Section, built, lightning_checkpoint, naming, seeds_of
+from digitpairs.engines.lightning_trainer import check_trainer, clipping, make_trainer, quick_cuda_check, quiet_lightning
+from digitpairs.training import Diverged, PairComparison, PairComparisonArray, build
+from digitpairs.training.early_stopping import early_stopping as early_stopping_of
+from digitpairs.training.pair_comparison_array import stacking_key
+
+PARTS = ("model", "aux", "optimizer", "scheduler")  # in the order of PairComparison's arguments
+
+
+class PairsLightning(Engine):
+    """See `Engine`. Which runs train together is measured."""
+
+    own_sections = ("aux",)
+    most_members = None
+
+    def check(self, config: Section, once: Once) -> Hashable | None:
+        self.check_keys(config)
+        trainer = config["trainer"]
+        once("trainer", trainer, check_trainer)
+        datamodule = once("data", without_seeds_of_data(config["data"]), prepared_data)
+        run = {key: config[key] for key in (*PARTS, "early_stopping")} | {"trainer": clipping(trainer)}
+        model, kind = once("run", run, lambda run: _model_and_kind(run, once))
+        check_together(datamodule, model, trainer)
+        rest = {key: value for key, value in trainer.items() if key not in run["trainer"]}
+        return None if kind is None else (kind, datamodule.source, datamodule.sizes, json.dumps(rest, sort_keys=True))
+
+    def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
+        datamodules: list[PairDataModule] = [build(config["data"]) for config in configs]
+        members = [make_module(config) for config in configs]
+        section = configs[0]["trainer"]
+        if len(configs) == 1:
+            fit_and_test(section, members[0], datamodules[0], loggers[0])
+        else:
+            array = PairComparisonArray(members, loggers)
+            fit_and_test(section, array, PairDataModuleArray(datamodules), False)
+            array.release()
+        return [run_of(member, datamodule) for member, datamodule in zip(members, datamodules)]
+
+
+def make_module(config: Section) -> PairComparison:
+    """The run's module with its initial weights."""
+    settings = dict(early_stopping=config["early_stopping"], **clipping(config["trainer"]))
+    return PairComparison(*(config[section] for section in PARTS), **settings, **seeds_of(config))
+
+
+def run_of(member: PairComparison, datamodule: PairDataModule) -> Run:
+    """What is left of a trained member."""
+    return Run(
+        member.history,
+        member.test_metrics,
+        member.final_row(),
+        None if member.failure is None else (member.failure.epoch, str(member.failure)),
+        datamodule.source,
+        (datamodule.sizes[0], datamodule.sizes[2]),
+        sum(parameter.numel() for parameter in member.network.parameters()),
+        lambda: lightning_checkpoint(member, len(member.history)),
+    )
+
+
+def fit_and_test(section: Section, module: pl.LightningModule, datamodule: pl.LightningDataModule, logger: Logger | bool) -> None:
+    """With the trainer of a config's section `trainer`; a run that diverges says so itself."""
+    trainer = make_trainer(section, logger)
+    try:
+        with quiet_lightning(), quick_cuda_check():
+            trainer.fit(module, datamodule)
+            trainer.test(module, datamodule, verbose=False)
+    except Diverged:
+        pass  # the run has it as its failure, as each run of an array has
+    except SystemExit as leave:
+        if isinstance(leave.__context__, KeyboardInterrupt):  # Lightning makes it an exit of its own
+            raise KeyboardInterrupt from None
+        raise
+
+
+def without_seeds_of_data(section: Section) -> dict[str, Any]:
+    """What decides whether data can be had."""
+    return {key: value for key, value in section.items() if not key.endswith("seed")}
+
+
+def prepared_data(section: Section) -> PairDataModule:
+    """The data module with its digits read."""
+    with naming("data"):
+        datamodule: PairDataModule = build(section)
+        datamodule.prepare_data()
+    return datamodule
+
+
+def _model_and_kind(run: Section, once: Once) -> tuple[PairComparison, Hashable | None]:
+    """The run's module, on the "meta" device: shapes without values."""
+    with torch.device("meta"):
+        parts = [once(section, run[section], lambda part, section=section: built(section, part, PARTS)) for section in PARTS]
+        with naming("early_stopping"):
+            early_stopping_of(run["early_stopping"])
+        with naming("trainer", PARTS):
+            model = PairComparison(*parts, early_stopping=run["early_stopping"], **run["trainer"])
+    return model, stacking_key(model)
+
+
+def check_together(datamodule: PairDataModule, model: PairComparison, trainer: Section) -> None:
+    """What the network and the early stopping ask of the data, and of the trainer."""
+    train, held_out, _, batch_size = datamodule.sizes
+    lone = train % batch_size == 1 or batch_size == 1
+    if lone and any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules()):
+        raise InvalidValue("data.batch_size", batch_size, "one that leaves no mini-batch of a single pair, for batch norm")
+    stopping = model.early_stopping
+    if stopping.patience is None or not stopping.monitor.startswith("validation"):
+        return
+    if not held_out:
+        needs = "a monitor of the training pairs, such as train/loss, unless data.validation or data.folds holds pairs out"
+        raise InvalidValue("early_stopping.monitor", stopping.monitor, needs)
+    for key, usual in (("check_val_every_n_epoch", 1), ("limit_val_batches", 1.0)):
+        if trainer.get(key) not in (None, usual):
+            raise InvalidValue(f"trainer.{key}", trainer[key], f"{usual}, since early stopping looks at all validation pairs after each epoch")

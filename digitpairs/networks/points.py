@@ -1,0 +1,49 @@
+"""A network for points of the unit square."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from digitpairs.checks import choice
+from digitpairs.networks.initialise import SCHEMES
+from digitpairs.networks.layers import Linear, activation_layer, linear_stack
+
+
+class PointMLP(nn.Module):
+    """Points (B, 2) -> one output (B, 1), by linear layers.
+
+    Args:
+        hidden: widths of the hidden layers.
+        activation, dropout, batch_norm: after each of them.
+        output_activation: of the output; None is none.
+        initialise: a key of `digitpairs.networks.initialise.SCHEMES`.
+    """
+
+    def __init__(
+        self,
+        hidden: Sequence[int] = (128, 128),
+        activation: str = "relu",
+        output_activation: str | None = None,
+        initialise: str = "torch",
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        layers, width = linear_stack(2, hidden, key="hidden", activation=activation, batch_norm=batch_norm, dropout=dropout)
+        layers.append(Linear(width, 1))
+        if output_activation is not None:
+            layers.append(activation_layer(choice_of_output(output_activation)))
+        self.layers = nn.Sequential(*layers)
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear):
+                layer.scheme = choice("initialise", initialise, SCHEMES)
+
+    def forward(self, points: Tensor) -> Tensor:
+        return self.layers(points)
+
+
+def choice_of_output(name: str) -> str:
+    """tanh or sigmoid, or InvalidValue."""
+    return choice("output_activation", name, ["tanh", "sigmoid"])

@@ -1,0 +1,157 @@
+"""PointClassification: a network for the disk under Lightning, the twin of `framework`'s training."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+
+import framework
+from digitpairs.data.batches import Epoch
+from digitpairs.networks import create
+from digitpairs.networks.layers import draw_masks, dropout_layers
+from digitpairs.streams import check_seed, stream
+from digitpairs.training.build import build
+from digitpairs.training.schedulers import Timing
+
+# framework's losses, which the config names, and the same by autograd
+LOSSES = {framework.MSE: F.mse_loss, framework.BinaryCrossEntropy: F.binary_cross_entropy_with_logits}
+
+
+class PointClassification(LightningModule):
+    """Trains a network that maps points (B, 2) to one output (B, 1).
+
+    Args: network, loss, optimizer, scheduler, early_stopping: configs, or (but the last) the objects; see conf/. outside: the label
+    outside the disk. seed, weights_seed, dropout_seed: of all streams, and of each by itself.
+
+    `history` and `test_metrics` are as those of `PairComparison`, with the metrics "loss" and "error" (per cent); `failure` is set to
+    (epoch, reason) when the loss is not finite.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module | Mapping,
+        loss: Any,
+        optimizer: Any,
+        scheduler: Any,
+        *,
+        outside: int = 0,
+        early_stopping: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        weights_seed: int | None = None,
+        dropout_seed: int | None = None,
+        **unused_seeds: int,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.save_hyperparameters(ignore=["unused_seeds"], logger=False)
+        weights_seed, self.dropout_seed = check_seed("weights_seed", weights_seed, seed), check_seed("dropout_seed", dropout_seed, seed)
+        self.network = create(lambda: build(network), stream(weights_seed, "weights")) if isinstance(network, Mapping) else network
+        self.loss, self.optimizer_recipe, self.schedule = build(loss), build(optimizer), build(scheduler)
+        self.threshold = threshold_of(self.loss, outside)
+        self.stopping = stopping_of(early_stopping)
+        self.history: list[dict[str, float]] = []
+        self.test_metrics: dict[str, float] = {}
+        self.failure: tuple[int, str] | None = None
+
+    def forward(self, points: Tensor) -> Tensor:
+        """(B, 2) -> (B, 1)."""
+        return self.network(points)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = self.optimizer_recipe(self.network.parameters())
+        steps = self.trainer.estimated_stepping_batches and self.trainer.train_dataloader.steps_per_epoch
+        return {"optimizer": optimizer, "lr_scheduler": self.schedule(optimizer, Timing(self.trainer.max_epochs, steps))}
+
+    def on_fit_start(self) -> None:
+        self._masks, self._dropouts = stream(self.dropout_seed, "dropout"), dropout_layers(self.network)
+
+    def training_step(self, batch: Epoch, batch_index: int) -> None:
+        """One epoch, see `ComparisonModule.training_step`."""
+        optimizer = self.optimizers()
+        rate, seen = optimizer.param_groups[0]["lr"], []
+        for number, (points, target) in enumerate(batch.minibatches()):
+            draw_masks(self._dropouts, len(points), [self._masks])
+            optimizer.zero_grad()
+            output = self.network(points)
+            loss = self._loss(output, target)
+            loss.backward()
+            (optimizer.optimizer if number else optimizer).step()
+            if self.schedule.interval == "step":
+                self.lr_schedulers().step()
+            seen.append((output.detach(), target, loss.detach()))
+        self._row = {"epoch": self.current_epoch, "learning_rate": rate} | self._measured("train", seen)
+
+    def validation_step(self, batch: Any, batch_index: int) -> None:
+        self._evaluated.append((output := self(batch[0]), batch[1], self._loss(output, batch[1])))
+
+    test_step = validation_step
+
+    def on_validation_epoch_start(self) -> None:
+        self._evaluated: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def on_validation_epoch_end(self) -> None:
+        self._row |= self._measured("validation", self._evaluated)
+
+    def on_test_epoch_end(self) -> None:
+        self.test_metrics = self._measured("test", self._evaluated)
+        self.log_dict(self.test_metrics)
+
+    def on_train_epoch_end(self) -> None:
+        if self.schedule.interval == "epoch":
+            self.lr_schedulers().step()
+        self.history.append(self._row)
+        for logger in self.loggers:
+            logger.log_metrics(self._row, step=self.current_epoch)
+        if not math.isfinite(self._row["train/loss"]):
+            self.failure = (self.current_epoch, str(framework.NotFinite({0: (self.current_epoch, self._row["train/loss"])})))
+            self.trainer.should_stop = True
+        elif self.stopping is not None:  # framework's has a replica's axis before the values
+            state = {name: value[None] for name, value in self.network.state_dict().items()}
+            self.trainer.should_stop |= self.stopping.ends(0, self._row, state)
+
+    def on_train_end(self) -> None:
+        if self.stopping is not None:
+            self.stopping.restore({name: value[None] for name, value in self.network.state_dict().items()})
+
+    def final_row(self) -> dict[str, float]:
+        """The history's row of the epoch whose weights the network has."""
+        return final_row(self.history, self.stopping, 0)
+
+    def _loss(self, output: Tensor, target: Tensor) -> Tensor:
+        return LOSSES[type(self.loss)](output, target, reduction=self.loss.reduction)
+
+    def _measured(self, split: str, seen: list[tuple[Tensor, Tensor, Tensor]]) -> dict[str, float]:
+        outputs, targets, losses = zip(*seen)
+        rows = torch.tensor([len(each) for each in targets], dtype=torch.float64)
+        values = torch.stack(losses).double()
+        total = (values if self.loss.reduction == "sum" else values * rows).sum()
+        wrong = (torch.cat(outputs) > self.threshold[0]) != (torch.cat(targets) > self.threshold[1])
+        return {f"{split}/loss": (total / rows.sum()).item(), f"{split}/error": 100 * wrong.double().mean().item()}
+
+
+def threshold_of(loss: Any, outside: float) -> tuple[float, float]:
+    """Between the outputs of the two labels, and between the labels."""
+    label = (1 + outside) / 2
+    return (0.0 if isinstance(loss, framework.BinaryCrossEntropy) else label), label
+
+
+def stopping_of(section: Mapping[str, Any] | None) -> framework.EarlyStopping | None:
+    """Early stopping out of its settings; None without patience."""
+    settings = copy.copy(dict(section or {}))
+    return framework.EarlyStopping(**settings) if settings.get("patience") is not None else None
+
+
+def final_row(history: list[dict[str, float]], stopping: framework.EarlyStopping | None, replica: int) -> dict[str, float]:
+    """The row of the best epoch where early stopping watched, else the last."""
+    if stopping is None:
+        return history[-1]
+    return min(history, key=lambda row: row[stopping.monitor])
