@@ -28,7 +28,7 @@ def network_of(networks: Sequence[nn.Module], dropout_streams: Sequence[torch.Ge
     if not isinstance(first, SiameseNetwork) or not first.sharing or first.digit_head != "per_image":
         raise InvalidValue("engine", "framework", f"lightning, since this network is not {_IN_COMMON}")
     comparison = first.comparison_part
-    if comparison.sees not in ("probabilities", "logits") or not _has_one_output(comparison):
+    if comparison.sees not in ("probabilities", "logits") or comparison.layers[-1].out_features != 1:
         raise InvalidValue("engine", "framework", f"lightning, since this network's comparison is not {_IN_COMMON}")
     bodies = [nn.Sequential(*network.bodies[0], *network.digit_parts[0]) for network in networks]
     layers = [network.comparison_part.layers for network in networks]
