@@ -10,6 +10,7 @@ weights, data and order; a single network is an array of one.
     losses         mean squared error, the two cross-entropies
     optimizers     SGD, Adam, AdamW
     schedules      the learning rate over time
+    networks       networks made of the layers
     siamese        two images through one network, compared
     gradcheck      every gradient against central differences
     trainer        fit, evaluate, predict, save, load

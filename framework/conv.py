@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from framework.errors import check_input
+from framework.errors import at_least_one, check_input
 from framework.initialisers import Generators, Initialiser, draw, torch_uniform
 from framework.layers import _bias
 from framework.module import Module, Parameter
@@ -33,7 +33,8 @@ class Conv2d(Module):
         padding: int = 0,
         initialise: Initialiser = torch_uniform,
     ) -> None:
-        self.inputs, self.kernel, self.stride, self.padding = inputs, kernel, stride, padding
+        self.inputs, self.padding = inputs, padding
+        self.kernel, self.stride = at_least_one("kernel", kernel), at_least_one("stride", stride)
         fans = (inputs * kernel**2, outputs * kernel**2)
         self.weight = Parameter(draw(initialise, (fans[0], outputs), fans, generators))
         self.bias = _bias((1, outputs), fans, generators, initialise)
@@ -79,7 +80,8 @@ class MaxPool2d(Module):
     """
 
     def __init__(self, kernel: int, stride: int | None = None) -> None:
-        self.kernel, self.stride = kernel, stride or kernel
+        self.kernel = at_least_one("kernel", kernel)
+        self.stride = kernel if stride is None else at_least_one("stride", stride)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 5 or min(x.shape[3:]) < self.kernel:
@@ -103,6 +105,8 @@ class Flatten(Module):
     """(R, B, channels, height, width) -> (R, B, units)."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.dim() < 3:
+            check_input(self, x, ("replicas", "rows", "units, or channels, height, width"))
         self._keep(x.shape)
         return x.flatten(2)
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from framework.errors import at_least_one
+
 
 class EarlyStopping:
     """Ends a replica's training when its metric has not improved for `patience` epochs, and goes back to its best weights.
@@ -19,9 +21,8 @@ class EarlyStopping:
     """
 
     def __init__(self, patience: int, monitor: str = "validation/loss", min_delta: float = 0.0) -> None:
-        if patience < 1:
-            raise ValueError(f"patience is {patience}, accepted is a number of epochs of at least 1")
-        self.patience, self.monitor, self.min_delta = patience, monitor, min_delta
+        self.patience = at_least_one("patience", patience)
+        self.monitor, self.min_delta = monitor, min_delta
         self.best: dict[int, float] = {}
         self.since: dict[int, int] = {}  # epochs without improvement
         self.weights: dict[int, dict[str, Tensor]] = {}

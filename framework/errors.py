@@ -26,6 +26,13 @@ def refuse(what: str, tensor: Tensor, accepted: str) -> ValueError:
     return ValueError(f"{what} is {shape_of(tensor)}, accepted is {accepted}")
 
 
+def at_least_one(name: str, value: int) -> int:
+    """`value`, or ValueError when it is below 1."""
+    if value < 1:
+        raise ValueError(f"{name} is {value}, accepted is a number of at least 1")
+    return value
+
+
 def check_input(owner: object, tensor: Tensor, axes: Sequence[str | int], like: Tensor | None = None) -> None:
     """ValueError unless the tensor has these axes, each of the given size or, where a name stands, of any; and, with `like`,
     its type."""

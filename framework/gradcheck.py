@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -33,14 +34,15 @@ def gradcheck(
     """
     module, loss = copy.deepcopy(module), copy.deepcopy(loss)
     module.to(torch.float64)
-    x = x.double() if x.is_floating_point() else x
-    generator = Generator().manual_seed(seed)
+    x, target = _double(x), _double(target)
+    generator = Generator().manual_seed(seed + 987_654_321)  # not a stream that x may have been drawn from
     objective = _objective(module, x, loss, target, generator)
     analytic = objective(x, True)
     tensors = {"x": x} | {name: parameter.data for name, parameter in module.named_parameters()}
     deviations = {}
     for name, tensor in tensors.items():
         if analytic[name] is None:
+            deviations[name] = math.nan
             continue
         chosen = torch.randperm(tensor.numel(), generator=generator)[:coordinates].tolist()
         numeric = torch.stack([_difference(tensor.view(-1), place, lambda: objective(x, False)) for place in chosen])
@@ -51,6 +53,13 @@ def gradcheck(
         told = ", ".join(f"of {name} by {deviation:.1e}" for name, deviation in wrong.items())
         raise AssertionError(f"gradients of {type(module).__name__} deviate from central differences, {told} (tolerance {tolerance:.0e})")
     return deviations
+
+
+def _double(value: Any) -> Any:
+    """In float64 and a copy, whose values can be varied; classes as they are."""
+    if isinstance(value, tuple):
+        return tuple(map(_double, value))
+    return value.to(torch.float64, copy=True).contiguous() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def _objective(module: Module, x: Tensor, loss: Module | None, target: Any, generator: Generator) -> Callable[[Tensor, bool], Any]:

@@ -186,7 +186,7 @@ class BatchNorm(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         scale = self.scale.data
-        axes = (len(scale), "rows", scale.shape[2], *("height", "width")[: max(0, x.dim() - 3)])
+        axes = (len(scale), "rows", scale.shape[2], *(("height", "width") if x.dim() > 3 else ()))
         check_input(self, x, axes, scale)
         mean, variance = self._statistics(x) if self.training else (self.running_mean, self.running_variance)
         mean, variance, scale, shift = (self._like(each, x) for each in (mean, variance, scale, self.shift.data))

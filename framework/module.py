@@ -18,6 +18,12 @@ class Parameter:
         self.data, self.grad = data, data.new_zeros(data.shape)
         self.owner: Any = None  # the optimiser in whose vector both lie
 
+    def give_to(self, owner: Any) -> None:
+        """Another optimiser's, or nobody's: the one that had it can move nothing any more."""
+        if self.owner is not None:
+            self.owner.retired = True
+        self.owner = owner
+
 
 class Module:
     """A layer, or a network of layers: y = f(x), and how a loss changes with x and with the parameters.
@@ -79,7 +85,8 @@ class Module:
         for _, module in self.modules():
             for value in vars(module).values():
                 if isinstance(value, Parameter):
-                    value.data, value.grad, value.owner = value.data.to(dtype), value.grad.to(dtype), None
+                    value.data, value.grad = value.data.to(dtype), value.grad.to(dtype)
+                    value.give_to(None)
             for name in module.buffer_names:
                 setattr(module, name, getattr(module, name).to(dtype))
 
@@ -123,6 +130,8 @@ class Sequential(Module):
     """Layers one after another; backward goes through them in reverse order, which is the chain rule."""
 
     def __init__(self, *layers: Module) -> None:
+        if not layers:
+            raise ValueError("Sequential has no layers, accepted is at least one")
         self.sequence = layers
 
     def layers(self) -> dict[str, Module]:

@@ -25,10 +25,13 @@ class Optimizer:
         self.parameters, self.lr, self.weight_decay = list(parameters), not_negative("lr", lr), not_negative("weight_decay", weight_decay)
         if not self.parameters:
             raise ValueError("an optimiser needs at least one parameter, none was given")
+        if len(set(map(id, self.parameters))) < len(self.parameters):
+            raise ValueError("a parameter was given twice, accepted is each once")
         self.values = _as_views(self.parameters, "data")
         self.gradients = _as_views(self.parameters, "grad")
+        self.retired = False
         for parameter in self.parameters:
-            parameter.owner = self
+            parameter.give_to(self)
 
     def zero_grad(self) -> None:
         """Clears all gradients."""
@@ -36,8 +39,8 @@ class Optimizer:
 
     def step(self) -> None:
         """One step with the gradients that stand in the parameters. RuntimeError when a later optimiser has taken them over."""
-        if self.parameters[0].owner is not self:
-            raise RuntimeError("another optimiser was made for these parameters later, and only that one can move them")
+        if self.retired:
+            raise RuntimeError("another optimiser was made for one of these parameters later, or their type was changed: make a new one")
         self.update(self.gradients)
 
     def update(self, gradient: Tensor) -> None:
@@ -54,6 +57,9 @@ class Optimizer:
         if set(state) != set(self.state_names):
             raise KeyError(f"the state has {', '.join(state) or 'nothing'}; accepted is {', '.join(self.state_names) or 'nothing'}")
         for name, value in state.items():
+            if getattr(value, "shape", None) != getattr(getattr(self, name), "shape", None):
+                raise ValueError(f"{name} of the state does not fit this optimiser")
+        for name, value in state.items():
             setattr(self, name, value.clone() if isinstance(value, Tensor) else value)
 
 
@@ -66,10 +72,10 @@ class SGD(Optimizer):
     def __init__(
         self, parameters: Sequence[Parameter], lr: float, *, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
     ) -> None:
-        super().__init__(parameters, lr, weight_decay)
         self.momentum, self.nesterov = not_negative("momentum", momentum), nesterov
         if nesterov and not momentum:
             raise ValueError("nesterov=True needs a momentum above 0")
+        super().__init__(parameters, lr, weight_decay)
         self.velocity = torch.zeros_like(self.values) if momentum else None
 
     def update(self, gradient: Tensor) -> None:
@@ -98,10 +104,10 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(parameters, lr, weight_decay)
-        if not all(0 <= beta < 1 for beta in betas):
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas are {betas}, accepted are two numbers from 0 to below 1")
-        self.betas, self.eps, self.steps = betas, eps, 0
+        self.betas, self.eps, self.steps = betas, not_negative("eps", eps), 0
+        super().__init__(parameters, lr, weight_decay)
         self.first, self.second = torch.zeros_like(self.values), torch.zeros_like(self.values)
 
     def update(self, gradient: Tensor) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 
+from framework.errors import at_least_one
+
 
 class Schedule:
     """Base."""
@@ -41,7 +43,7 @@ class StepDecay(Schedule):
 
     def __init__(self, step_size: int, gamma: float = 0.1) -> None:
         super().__init__()
-        self.step_size, self.gamma = _at_least_one("step_size", step_size), gamma
+        self.step_size, self.gamma = at_least_one("step_size", step_size), _positive("gamma", gamma)
 
     def rate(self, start: float, time: int, total: int, epoch: int = 1) -> float:
         return start * self.gamma ** (time // self.step_size)
@@ -52,7 +54,7 @@ class Exponential(Schedule):
 
     def __init__(self, gamma: float, interval: str = "epoch") -> None:
         super().__init__(interval)
-        self.gamma = gamma
+        self.gamma = _positive("gamma", gamma)
 
     def rate(self, start: float, time: int, total: int, epoch: int = 1) -> float:
         return start * self.gamma ** (time / epoch)
@@ -74,7 +76,7 @@ class WarmRestarts(Schedule):
 
     def __init__(self, T_0: int, T_mult: int = 1, eta_min: float = 0.0, interval: str = "epoch") -> None:
         super().__init__(interval)
-        self.T_0, self.T_mult, self.eta_min = _at_least_one("T_0", T_0), _at_least_one("T_mult", T_mult), eta_min
+        self.T_0, self.T_mult, self.eta_min = at_least_one("T_0", T_0), at_least_one("T_mult", T_mult), eta_min
 
     def rate(self, start: float, time: int, total: int, epoch: int = 1) -> float:
         length = self.T_0 * epoch
@@ -93,12 +95,15 @@ class OneCycle(Schedule):
         super().__init__(interval)
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup is {warmup}, accepted is a share from 0 to below 1")
-        self.warmup, self.div_factor, self.final_div_factor = warmup, div_factor, final_div_factor
+        self.warmup = warmup
+        self.div_factor, self.final_div_factor = _positive("div_factor", div_factor), _positive("final_div_factor", final_div_factor)
 
     def rate(self, start: float, time: int, total: int, epoch: int = 1) -> float:
         first, peak = start / self.div_factor, self.warmup * total - 1  # the peak's time
+        if abs(peak) < 1e-6:  # a single step up
+            peak = 0.0
         if time <= peak:
-            return _half_cosine(first, start, time / peak if peak else 1.0)
+            return _half_cosine(first, start, time / peak if peak else 0.0)
         return _half_cosine(start, first / self.final_div_factor, (time - peak) / (total - 1 - peak) if total - 1 > peak else 1.0)
 
 
@@ -107,7 +112,7 @@ def _half_cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
-def _at_least_one(name: str, value: int) -> int:
-    if value < 1:
-        raise ValueError(f"{name} is {value}, accepted is a number of at least 1")
+def _positive(name: str, value: float) -> float:
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{name} is {value}, accepted is a number above 0")
     return value

@@ -67,6 +67,8 @@ class PairLoss(Module):
 
     def forward(self, answer: Answer, targets: tuple[Tensor, Tensor]) -> Tensor:
         """-> (replicas,)."""
+        if tuple(self.weights.shape) not in ((3,), (1, 3), (len(answer.comparison), 3)):
+            raise ValueError(f"the weights are {shape_of(self.weights)}, accepted is (3,) or ({len(answer.comparison)}, 3)")
         return (self.weights * self.parts(answer, targets)).sum(-1)
 
     def parts(self, answer: Answer, targets: tuple[Tensor, Tensor]) -> Tensor:

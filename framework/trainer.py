@@ -13,7 +13,7 @@ from torch import Tensor
 
 from framework.data import Data, joined
 from framework.early_stopping import EarlyStopping
-from framework.errors import NotFinite, shape_of
+from framework.errors import NotFinite, at_least_one, shape_of
 from framework.initialisers import Generators, as_list
 from framework.listeners import Listener
 from framework.metrics import Measure
@@ -54,10 +54,8 @@ class Trainer:
         measure: Measure | None = None,
         listeners: Sequence[Listener] = (),
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}, accepted is a number of rows of at least 1")
         self.network, self.loss, self.optimizer, self.generators = network, loss, optimizer, as_list(generators)
-        self.batch_size, self.schedule, self.listeners = batch_size, schedule or Constant(), listeners
+        self.batch_size, self.schedule, self.listeners = at_least_one("batch_size", batch_size), schedule or Constant(), listeners
         self.measure: Measure = measure or (lambda prediction, target: {})
         self.replicas = len(self.generators)
         for name, parameter in network.named_parameters():

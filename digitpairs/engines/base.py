@@ -34,6 +34,7 @@ class Run(NamedTuple):
     sizes: tuple[int, int]  # training and test rows
     parameters: int
     checkpoint: Callable[[], bytes]
+    files: Mapping[str, bytes] = {}  # others that it leaves, by name
 
 
 class Engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ import framework as fw
 from digitpairs.checks import InvalidValue, choice, did_you_mean, integer
 from digitpairs.data import DiskDataModule
 from digitpairs.engines.base import Engine, Once, Run, Section, built, lightning_checkpoint, naming, seeds_of, without_seeds
+from digitpairs.engines.boundary import Boundary, grid
 from digitpairs.engines.lightning_trainer import make_trainer, quick_cuda_check, quiet_lightning
 from digitpairs.engines.listening import RowsTo
 from digitpairs.engines.to_framework import copy_back, network_of, optimizer_of, schedule_of
@@ -20,7 +22,7 @@ from digitpairs.streams import stream
 from digitpairs.training import PointClassification, build
 from digitpairs.training.point_classification import LOSSES, final_row, stopping_of
 
-SOURCE = "disk"
+SOURCE, BOUNDARY = "disk", "boundary.npz"
 PRECISIONS = {"32-true": torch.float32, "64-true": torch.float64}
 TRAINER = ("max_epochs", "precision")
 MONITORED = ("validation/loss", "validation/error", "train/loss", "train/error")
@@ -68,16 +70,13 @@ class DiskFramework(_Disk):
             batch_size=datamodules[0].batch_size,
             schedule=schedule_of(first.schedule),
             measure=functools.partial(_errors, threshold=first.threshold),
-            listeners=[RowsTo(loggers)],
         )
+        boundary = Boundary(lambda: _inside(trainer, datamodules, first.threshold[0]), section["max_epochs"])
+        trainer.listeners = [RowsTo(loggers), boundary]
         train, validation, test = (_stacked(datamodules, name, section["precision"]) for name in ("train_set", "validation_set", "test_set"))
-        failures: dict[int, tuple[int, float]] = {}
-        try:
+        with contextlib.suppress(fw.NotFinite):  # which says what the trainer's failures say
             trainer.fit(train, section["max_epochs"], validation=validation if datamodules[0].held_out else None, early_stopping=first.stopping)
-        except fw.NotFinite as fault:
-            failures = fault.failures
-        failures = {**trainer.failures, **failures}
-        tested = trainer.evaluate(test)
+        failures, tested = trainer.failures, trainer.evaluate(test)
         copy_back(network, [module.network for module in modules])
         return [
             Run(
@@ -89,6 +88,7 @@ class DiskFramework(_Disk):
                 _sizes(datamodules[place]),
                 sum(parameter.numel() for parameter in module.network.parameters()),
                 functools.partial(lightning_checkpoint, module, len(trainer.history[place])),
+                {} if place in failures else {BOUNDARY: _boundary_file(boundary, place, datamodules[place])},
             )
             for place, module in enumerate(modules)
         ]
@@ -134,6 +134,17 @@ def _stacked(datamodules: Sequence[DiskDataModule], name: str, precision: str) -
 
 def _sizes(datamodule: DiskDataModule) -> tuple[int, int]:
     return datamodule.points - datamodule.held_out, datamodule.test_points
+
+
+def _inside(trainer: fw.Trainer, datamodules: Sequence[DiskDataModule], threshold: float) -> torch.Tensor:
+    """Which points of the grid each replica holds for the inside, (replicas, points)."""
+    points = torch.stack([(grid() - datamodule.mean) / datamodule.std for datamodule in datamodules])
+    return trainer.predict(points.to(trainer.optimizer.values.dtype))[..., 0] > threshold
+
+
+def _boundary_file(boundary: Boundary, place: int, datamodule: DiskDataModule) -> bytes:
+    train = datamodule.train_set
+    return boundary.content(place, train.inputs * datamodule.std + datamodule.mean, train.target[:, 0])
 
 
 def _errors(output: torch.Tensor, target: torch.Tensor, threshold: tuple[float, float]) -> dict[str, torch.Tensor]:

@@ -89,7 +89,8 @@ def _write(job: Job, run: Run, seconds: float, array_size: int) -> str | None:
         if run.failure is not None:
             epoch, reason = run.failure
             return fail(job, reason, epoch=epoch)
-        files.write_whole(job.folder / files.CHECKPOINT, run.checkpoint())
+        for name, content in {files.CHECKPOINT: run.checkpoint(), **run.files}.items():
+            files.write_whole(job.folder / name, content)
         files.write_json(job.folder / files.RESULT, result_of(job, run, seconds, array_size))
     except Exception as fault:  # as in `run_jobs`; a full disk, most likely
         return fail(job, f"{type(fault).__name__}: {fault}")

@@ -1,0 +1,155 @@
+"""Plots of a sweep on the disk, out of the files in its folder.
+
+    python -m digitpairs.analysis.disk_plots outputs/task=disk-d60b811d
+
+writes PNGs into that folder and says which: the points with their labels and the decision boundary over the training of the first seed,
+loss and error by epoch with a band over the rounds, and, where configurations differ in their width, the error against it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")  # draws into files, wherever it runs
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+import yaml  # noqa: E402
+
+from digitpairs.analysis.table import mean_std_half_width  # noqa: E402
+
+Runs = dict[str, list[Path]]  # the folders of each configuration's finished runs, by its name
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status, 2 for a folder without finished runs of the disk."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sweep", type=Path, help="a sweep's folder, the one that its table names")
+    sweep = parser.parse_args(arguments).sweep
+    runs = finished_runs(sweep)
+    if not runs:
+        print(f"sweep={sweep} is not accepted: a folder with finished runs of task=disk", file=sys.stderr)
+        return 2
+    for name, figure in figures(runs).items():
+        figure.savefig(sweep / f"{name}.png", dpi=120, bbox_inches="tight")
+        plt.close(figure)
+        print(sweep / f"{name}.png")
+    return 0
+
+
+def finished_runs(sweep: Path) -> Runs:
+    """All that are of the disk."""
+    runs: Runs = defaultdict(list)
+    for path in sorted(sweep.glob("*/seed=*/result.json"), key=lambda path: (path.parent.parent.name, int(path.parent.name[5:]))):
+        if json.loads(path.read_text(encoding="utf-8"))["source"] == "disk":
+            runs[path.parent.parent.name].append(path.parent)
+    return dict(runs)
+
+
+def figures(runs: Runs) -> dict[str, plt.Figure]:
+    """By name."""
+    drawn = {"curves": curves(runs)}
+    boundaries = [folder / "boundary.npz" for folders in runs.values() for folder in folders if (folder / "boundary.npz").exists()]
+    if boundaries:
+        drawn |= {"points": points(boundaries[0]), "boundary": boundary(boundaries[0])}
+    errors = errors_by_width(runs)
+    return drawn | ({"width": width(errors)} if len(errors) > 1 else {})
+
+
+def points(path: Path) -> plt.Figure:
+    """The training points of one run with their labels."""
+    with np.load(path) as file:
+        figure, axes = plt.subplots(figsize=(4, 4))
+        _scatter(axes, file["points"], file["labels"], size=6)
+    axes.set_title(f"{len(axes.collections[0].get_offsets())} training points ({path.parent.name})", fontsize=9)
+    return figure
+
+
+def boundary(path: Path) -> plt.Figure:
+    """What the network of one run holds for the inside, epoch by epoch, with the disk's edge."""
+    with np.load(path) as file:
+        count = len(file["epochs"])
+        columns = min(4, count)
+        figure, axes = plt.subplots(-(-count // columns), columns, figsize=(2.6 * columns, 2.8 * -(-count // columns)), squeeze=False)
+        for each in axes.flat[count:]:
+            each.set_axis_off()
+        for each, epoch, inside in zip(axes.flat, file["epochs"], file["inside"]):
+            each.imshow(inside, origin="lower", extent=(0, 1, 0, 1), cmap="Blues", vmin=-0.5, vmax=2)
+            _scatter(each, file["points"], file["labels"], size=1)
+            each.set_title(f"after {epoch} epoch{'s' if epoch > 1 else ''}", fontsize=9)
+    figure.suptitle(f"Held for the inside, and the disk's edge ({path.parent.name})", fontsize=10)
+    return figure
+
+
+def curves(runs: Runs) -> plt.Figure:
+    """Loss and error by epoch: mean over the rounds and a band of one standard deviation."""
+    figure, (losses, errors) = plt.subplots(1, 2, figsize=(10, 3.6))
+    for name, folders in runs.items():
+        histories = [_history(folder) for folder in folders]
+        label = f"{name.rpartition('-')[0]} (n={len(folders)})"
+        for axes, metric in ((losses, "train/loss"), (errors, "train/error")):
+            epochs = range(1, max(map(len, histories)) + 1)
+            values = [[float(history[epoch - 1][metric]) for history in histories if len(history) >= epoch] for epoch in epochs]
+            mean = np.array([statistics.fmean(each) for each in values])
+            std = np.array([statistics.stdev(each) if len(each) > 1 else 0.0 for each in values])
+            (line,) = axes.plot(epochs, mean, label=label, linewidth=1)
+            axes.fill_between(epochs, np.maximum(mean - std, 0), mean + std, color=line.get_color(), alpha=0.2, linewidth=0)
+    for axes, title in ((losses, "training loss"), (errors, "training error, %")):
+        axes.set(xlabel="epochs", title=title, ylim=(0, None))
+        axes.grid(alpha=0.3)
+    errors.legend(fontsize=7)
+    return figure
+
+
+def errors_by_width(runs: Runs) -> dict[int, list[float]]:
+    """Test errors in per cent by the width of the widest hidden layer; empty where configurations differ in something else as well."""
+    errors: dict[int, list[float]] = {}
+    others = set()
+    for folders in runs.values():
+        config: dict[str, Any] = yaml.safe_load((folders[0] / "config.yaml").read_text(encoding="utf-8"))
+        errors[max(config["model"].pop("hidden"), default=0)] = [_result(folder)["test/error"] for folder in folders]
+        kept = {key: value for key, value in config.items() if key not in ("seed", "seeds", "data")}
+        others.add(json.dumps(kept, sort_keys=True))
+    return errors if len(others) == 1 and len(errors) == len(runs) else {}
+
+
+def width(errors: dict[int, list[float]]) -> plt.Figure:
+    """Mean test error against the width, with 95 % confidence intervals."""
+    figure, axes = plt.subplots(figsize=(5, 3.6))
+    widths = sorted(errors)
+    rows = [mean_std_half_width(errors[each]) for each in widths]
+    axes.errorbar(widths, [row[0] for row in rows], [np.nan_to_num(row[2]) for row in rows], marker="o", capsize=3)
+    axes.set(xscale="log", xlabel="units of the widest hidden layer", ylabel="test error, %", ylim=(0, None))
+    axes.set_xticks(widths, [str(each) for each in widths])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.set_title(f"n = {' '.join(str(len(errors[each])) for each in widths)}", fontsize=9)
+    return figure
+
+
+def _scatter(axes: plt.Axes, places: np.ndarray, labels: np.ndarray, size: float) -> None:
+    axes.scatter(*places.T, s=size, c=np.where(labels == 1, "tab:blue", "tab:orange"), linewidths=0)
+    axes.add_patch(plt.Circle((0.5, 0.5), 1 / np.sqrt(2 * np.pi), fill=False, linewidth=0.8))
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xticks=[], yticks=[])
+
+
+def _history(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _result(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
