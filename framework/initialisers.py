@@ -23,12 +23,12 @@ def xavier(shape: Sequence[int], fan_in: int, fan_out: int, generator: Generator
 
 def he(shape: Sequence[int], fan_in: int, fan_out: int, generator: Generator) -> Tensor:
     """Normal with variance 2 / fan_in: He et al. 2015, equation 10; for ReLU and its kin."""
-    return torch.randn(*shape, generator=generator) * math.sqrt(2 / fan_in)
+    return torch.randn(*shape, generator=generator, dtype=torch.float32) * math.sqrt(2 / fan_in)
 
 
 def lecun(shape: Sequence[int], fan_in: int, fan_out: int, generator: Generator) -> Tensor:
     """Normal with variance 1 / fan_in: LeCun et al. 1998, section 4.6; for SELU (Klambauer et al. 2017)."""
-    return torch.randn(*shape, generator=generator) / math.sqrt(fan_in)
+    return torch.randn(*shape, generator=generator, dtype=torch.float32) / math.sqrt(fan_in)
 
 
 def torch_uniform(shape: Sequence[int], fan_in: int, fan_out: int, generator: Generator) -> Tensor:
@@ -47,4 +47,4 @@ def as_list(generators: Generators) -> list[Generator]:
 
 
 def _uniform(shape: Sequence[int], bound: float, generator: Generator) -> Tensor:
-    return torch.rand(*shape, generator=generator) * (2 * bound) - bound
+    return torch.rand(*shape, generator=generator, dtype=torch.float32) * (2 * bound) - bound

@@ -155,7 +155,7 @@ class Dropout(Module):
             return x
         if len(x) != len(self.generators):
             check_input(self, x, (len(self.generators), "rows", "units"))
-        keep, uniform = 1 - self.probability, torch.empty(x.shape)  # float32 whatever x is: the same masks
+        keep, uniform = 1 - self.probability, torch.empty(x.shape, dtype=torch.float32)  # the same masks whatever x is
         for row, generator in zip(uniform, self.generators):
             torch.rand(row.shape, generator=generator, out=row)
         mask = (uniform < keep).to(x.dtype).div_(keep)

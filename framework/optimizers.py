@@ -116,8 +116,9 @@ class Adam(Optimizer):
         gradient = self.decayed(gradient)
         self.first.lerp_(gradient, 1 - beta1)
         self.second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        root = self.second.sqrt().mul_(1 / math.sqrt(1 - beta2**self.steps)).add_(self.eps)
-        self.values.addcdiv_(self.first, root, value=-self.lr / (1 - beta1**self.steps))
+        correction = math.sqrt(1 - beta2**self.steps)  # of the second moment's root; multiplied out, as at the end of their section 2
+        root = self.second.sqrt().add_(self.eps * correction)
+        self.values.addcdiv_(self.first, root, value=-self.lr * correction / (1 - beta1**self.steps))
 
     def decayed(self, gradient: Tensor) -> Tensor:
         """The gradient of an L2 penalty added."""

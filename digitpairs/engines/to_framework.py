@@ -86,6 +86,7 @@ def _layer(layers: Sequence[nn.Module], streams: Sequence[torch.Generator]) -> f
         return _ACTIVATIONS[type(first)]()
     else:
         raise InvalidValue("engine", "framework", f"lightning, since `framework` has no {type(first).__name__}")
+    made.to(first.weight.dtype)
     for replica, layer in enumerate(layers):
         for name, values in _values(made, replica):
             values.copy_(getattr(layer, name).detach().reshape(values.shape))

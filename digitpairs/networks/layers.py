@@ -146,7 +146,7 @@ class Dropout(nn.Module):
         array has members.
         """
         keep, shape = 1 - self.probability, (pairs * self.rows_per_pair, self.units)
-        uniform = torch.empty(len(generators), *shape)
+        uniform = torch.empty(len(generators), *shape, dtype=torch.float32)  # the same masks in every precision
         for row, generator in zip(uniform, generators):
             torch.rand(shape, generator=generator, out=row)
         kept = (uniform if self.mask.dim() == 3 else uniform[0]) < keep  # in a third of bernoulli_'s time
