@@ -136,19 +136,27 @@ def explain(error: BaseException) -> str:
         cause = cause.__cause__
     if isinstance(cause, OmegaConfBaseException) and "not in struct" in str(cause):
         return str(_no_such_key(str(cause.full_key or cause.key), cause.parent_node or {}))
+    unmatched = re.match(r"Could not override '(\w+)'\. No match in the defaults list", str(error))
+    if unmatched:
+        (group,) = unmatched.groups()
+        return str(InvalidValue(group, _given(group), f"nothing, since this task has no {group} to choose (see --cfg job)"))
     return "\n  ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
 
 def _no_such_key(full_key: str, siblings: Iterable) -> InvalidValue:
     """Names the keys that there are and, since each choice of a group has keys of its own, the choices that have this one."""
     section, _, key = full_key.rpartition(".")
-    given = [argument.partition("=")[2] for argument in sys.argv if argument.lstrip("+").startswith(f"{full_key}=")]
     accepted = [str(name) for name in siblings if name not in ("hydra", "_target_")]
     text = f"there is no such key; the keys here are {', '.join(accepted)}" if accepted else "there is no such key, nor any other here"
     choices = [path.stem for path in sorted((CONF / section).glob("*.yaml")) if key in yaml.safe_load(path.read_text("utf-8"))]
     if section and choices:
-        return InvalidValue(full_key, *given[:1] or ["?"], f"{text}, and {' or '.join(f'{section}={name}' for name in choices)} has {key}")
-    return InvalidValue(full_key, *given[:1] or ["?"], text + did_you_mean(key, accepted))
+        return InvalidValue(full_key, _given(full_key), f"{text}, and {' or '.join(f'{section}={name}' for name in choices)} has {key}")
+    return InvalidValue(full_key, _given(full_key), text + did_you_mean(key, accepted))
+
+
+def _given(key: str) -> str:
+    """The value that the command line gives the key."""
+    return next((argument.partition("=")[2] for argument in sys.argv if argument.lstrip("+").startswith(f"{key}=")), "?")
 
 
 def _show_own_warnings_plainly() -> None:

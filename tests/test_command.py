@@ -175,7 +175,7 @@ def test_an_exception_in_one_run_is_one_failed_row(command, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ("model=foo", "model=foo is not accepted: one of cnn, mlp, siamese_cnn, siamese_mlp"),
+        ("model=foo", "model=foo is not accepted: one of cnn, disk_mlp, mlp, siamese_cnn, siamese_mlp"),
         ("modle=mlp", "modle=mlp is not accepted: there is no such key; .* did you mean model?"),
         ("aux.lamda=1", "aux.lamda=1 is not accepted: there is no such key; the keys here are lambda; did you mean lambda?"),
         ("trainer.max_epochs=abc", "trainer.max_epochs=abc is not accepted: a whole number of at least 1"),
@@ -200,7 +200,7 @@ def test_an_exception_in_one_run_is_one_failed_row(command, tmp_path, monkeypatc
         ("-m seed=0,0", "seed=0 is not accepted: each seed once a configuration"),
         ("data.source=foo", "data.source=foo is not accepted: one of auto"),
         ("--cfg job -m seed=0,1", "--cfg=job is not accepted: only without -m"),
-        ("+foo=1", "foo=1 is not accepted: one of the keys data, model"),
+        ("+foo=1", "foo=1 is not accepted: one of the keys task, engine, data, model"),
         ("+trainer.max_steps=2", "trainer.max_steps=2 is not accepted"),
         ("trainer.gradient_clip_val=-1.0", "trainer.gradient_clip_val=-1.0 is not accepted: a number above 0"),
         ("trainer.gradient_clip_algorithm=max", "trainer.gradient_clip_algorithm=max is not accepted: one of norm, value"),
@@ -233,9 +233,9 @@ def test_bad_input_is_one_message_and_no_result(command, tmp_path, arguments, me
 def test_help_names_every_choice_there_is(command):
     status, out, _ = command("--help", output=None)
     assert status == 0
-    for group in ("data", "model", "aux", "optimizer", "scheduler"):
+    for group in ("task", "data", "model", "loss", "aux", "optimizer", "scheduler", "experiment"):
         (line,) = [line for line in out.splitlines() if line.split()[:1] == [group]]
-        assert set(line.split(maxsplit=1)[1].split(", ")) == {path.stem for path in (CONF / group).glob("*.yaml")}
+        assert set(line.split(maxsplit=1)[1].split(", ")) == {str(path.relative_to(CONF / group).with_suffix('')) for path in (CONF / group).rglob('*.yaml') if path.parent.name != 'shared'}
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])
@@ -247,7 +247,7 @@ def test_help_and_config_answer_without_torch(arguments):
 
 @pytest.mark.parametrize(
     "choice",
-    [f"{group}={path.stem}" for group in ("model", "aux", "optimizer", "scheduler") for path in sorted((CONF / group).glob("*.yaml"))],
+    [f"{group}={path.stem}" for group in ("model", "aux", "optimizer", "scheduler") for path in sorted((CONF / group).glob("*.yaml")) if path.stem != "disk_mlp"],
 )
 def test_every_choice_trains(command, choice):
     group, _, name = choice.partition("=")

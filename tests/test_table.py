@@ -36,7 +36,7 @@ def test_sources_are_never_averaged_and_rows_are_ordered(tmp_path):
     (failed / "failure.json").write_text("{}")
     rows = {(row.configuration, row.source): row for row in read_rows(tmp_path.glob("*/seed=*"))}
     assert [key[0][0] for key in rows] == ["b", "a", "a"]
-    assert rows["a-12345678", "mnist"][2:5] == (3, 4.0, 1.0)
+    assert rows["a-12345678", "mnist"][2:6] == ("test/comparison_error", 3, 4.0, 1.0)
     assert (rows["a-12345678", "mnist"].best, rows["a-12345678", "mnist"].worst) == ((3.0, 0), (5.0, 1))
     assert rows["a-12345678", "digits"].n == 1 and rows["b-12345678", "mnist"].failures == 1
 

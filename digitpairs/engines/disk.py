@@ -13,11 +13,12 @@ from pytorch_lightning.loggers import Logger
 import framework as fw
 from digitpairs.checks import InvalidValue, choice, did_you_mean, integer
 from digitpairs.data import DiskDataModule
-from digitpairs.engines.base import Engine, Once, Run, Section, built, lightning_checkpoint, naming, seeds_of, without_seeds
+from digitpairs.engines.base import Engine, Once, Run, Section, built, lightning_checkpoint, seeds_of, without_seeds
 from digitpairs.engines.boundary import Boundary, grid
 from digitpairs.engines.lightning_trainer import make_trainer, quick_cuda_check, quiet_lightning
 from digitpairs.engines.listening import RowsTo
 from digitpairs.engines.to_framework import copy_back, network_of, optimizer_of, schedule_of
+from digitpairs.networks import PointMLP
 from digitpairs.streams import stream
 from digitpairs.training import PointClassification, build
 from digitpairs.training.point_classification import LOSSES, final_row, stopping_of
@@ -35,7 +36,7 @@ class _Disk(Engine):
         self.check_keys(config)
         once("trainer", config["trainer"], _check_trainer)
         data = {key: value for key, value in config["data"].items() if not key.endswith("seed")}
-        datamodule: DiskDataModule = once("data", data, functools.partial(built, "data"))
+        datamodule = once("data", data, _points)
         once("early_stopping", {**config["early_stopping"], "held_out": datamodule.held_out}, _check_early_stopping)
         run = {key: config[key] for key in ("model", "loss", "optimizer", "scheduler")}
         loss = once("run", run, _check_run)
@@ -152,6 +153,13 @@ def _errors(output: torch.Tensor, target: torch.Tensor, threshold: tuple[float, 
     return {"error": 100 * wrong.flatten(1).double().mean(1)}
 
 
+def _points(section: Section) -> DiskDataModule:
+    datamodule = built("data", section)
+    if not isinstance(datamodule, DiskDataModule):
+        raise InvalidValue("data._target_", section["_target_"], "digitpairs.data.DiskDataModule for the disk (data=disk)")
+    return datamodule
+
+
 def _check_trainer(section: Section) -> None:
     for key, value in section.items():
         if key not in TRAINER:
@@ -177,6 +185,8 @@ def _check_run(run: Section) -> Any:
     """The run's parts, on the "meta" device; returns the loss."""
     with torch.device("meta"):
         network = built("model", run["model"])
+        if not isinstance(network, PointMLP):
+            raise InvalidValue("model._target_", type(network).__name__, "digitpairs.networks.PointMLP for the disk")
     try:
         loss = built("loss", run["loss"])
     except ValueError as fault:
@@ -186,7 +196,4 @@ def _check_run(run: Section) -> Any:
     optimizer, schedule = built("optimizer", run["optimizer"]), built("scheduler", run["scheduler"])
     optimizer_of(optimizer, [fw.Parameter(torch.zeros(1))])
     schedule_of(schedule)
-    with naming("model"):
-        if not isinstance(network, torch.nn.Module):
-            raise InvalidValue("_target_", type(network).__name__, "a network")
     return loss

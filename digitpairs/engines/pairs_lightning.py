@@ -95,7 +95,9 @@ def without_seeds_of_data(section: Section) -> dict[str, Any]:
 def prepared_data(section: Section) -> PairDataModule:
     """The data module with its digits read."""
     with naming("data"):
-        datamodule: PairDataModule = build(section)
+        datamodule = build(section)
+        if not isinstance(datamodule, PairDataModule):
+            raise InvalidValue("_target_", section["_target_"], "pairs of digits, or task=disk")
         datamodule.prepare_data()
     return datamodule
 

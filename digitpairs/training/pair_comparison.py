@@ -12,7 +12,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from digitpairs.checks import choice, positive
+from digitpairs.checks import InvalidValue, choice, positive
 from digitpairs.data.sources import SIDE
 from digitpairs.losses import PARTS, LambdaWeighting, Weighting, check_fits
 from digitpairs.networks import create
@@ -232,9 +232,11 @@ def _has_digits(network: nn.Module) -> bool:
     if hasattr(network, "has_digits"):
         return network.has_digits
     like = next(network.parameters(), torch.empty(0))
-    with torch.no_grad():
-        prediction = copy.deepcopy(network).eval()(like.new_zeros(1, 2, SIDE, SIDE))
-    return prediction.digits is not None
+    try:
+        with torch.no_grad():
+            return copy.deepcopy(network).eval()(like.new_zeros(1, 2, SIDE, SIDE)).digits is not None
+    except (RuntimeError, AttributeError, TypeError) as fault:
+        raise InvalidValue("model", type(network).__name__, f"a network that maps pairs (B, 2, {SIDE}, {SIDE}) to a Prediction, and it says: {fault}") from fault
 
 
 def _prefixed(split: str, metrics: Mapping[str, float]) -> dict[str, float]:
