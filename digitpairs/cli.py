@@ -130,7 +130,9 @@ def explain(error: BaseException) -> str:
     """One message for an error of the config: ours say it themselves, Hydra's and OmegaConf's are said in our words."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        return str(InvalidValue(group, name, f"one of {', '.join(error.options)}{did_you_mean(name, error.options)}"))
+        options = [*error.options, *(str(path.relative_to(CONF / group).with_suffix("")) for path in sorted((CONF / group).glob("*/*.yaml")))]
+        options = [option for option in options if not option.startswith("shared/")]
+        return str(InvalidValue(group, name, f"one of {', '.join(options)}{did_you_mean(name, options)}"))
     cause = error
     while cause.__cause__ is not None and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__

@@ -43,12 +43,12 @@ class Linear(Module):
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor | None:
         x = self._take()
-        if x.shape[1] == 1:
-            self.weight.grad.addcmul_(x.mT, dy)  # of a single row the product is one of every pair of numbers
+        if x.shape[1] == 1:  # of a single row the product is one of every pair of numbers, and the sum is dy itself
+            self.weight.grad.addcmul_(x.mT, dy)
         else:
             self.weight.grad.baddbmm_(x.mT, dy)
         if self.bias is not None:
-            self.bias.grad.add_(dy if dy.shape[1] == 1 else dy.sum(1, keepdim=True))
+            self.bias.grad.add_(dy if x.shape[1] == 1 else dy.sum(1, keepdim=True))
         return torch.bmm(dy, self.weight.data.mT) if input_gradient else None
 
 

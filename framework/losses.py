@@ -28,12 +28,12 @@ class Loss(Module):
         raise NotImplementedError
 
     def _reduced(self, each: Tensor) -> Tensor:
-        flat = each.flatten(1)
-        return flat.mean(1) if self.reduction == "mean" else flat.sum(1)
+        axes = tuple(range(1, each.dim()))
+        return each.mean(axes) if self.reduction == "mean" else each.sum(axes)
 
-    def _share(self, count: int) -> float:
-        """What one of so many numbers weighs."""
-        return 1 / count if self.reduction == "mean" else 1.0
+    def _share(self, each: Tensor) -> float:
+        """What one of a replica's numbers weighs."""
+        return len(each) / each.numel() if self.reduction == "mean" else 1.0
 
 
 class MSE(Loss):
@@ -43,11 +43,11 @@ class MSE(Loss):
         _check_equal(self, prediction, target)
         difference = prediction - target
         self._keep(difference)
-        return self._reduced(difference * difference)
+        return self._reduced(difference.square())
 
     def backward(self) -> Tensor:
         difference = self._take()
-        return difference * (2 * self._share(difference[0].numel()))
+        return difference * (2 * self._share(difference))
 
 
 class BinaryCrossEntropy(Loss):
@@ -61,7 +61,7 @@ class BinaryCrossEntropy(Loss):
 
     def backward(self) -> Tensor:
         prediction, target = self._take()
-        return (prediction.sigmoid() - target) * self._share(target[0].numel())
+        return (prediction.sigmoid() - target) * self._share(target)
 
 
 class CrossEntropy(Loss):
@@ -75,13 +75,13 @@ class CrossEntropy(Loss):
             raise refuse("the target of CrossEntropy", target, f"{tuple(prediction.shape[:-1])} int64 for logits {shape_of(prediction)}")
         logarithms = prediction - prediction.logsumexp(-1, keepdim=True)  # of the probabilities
         self._keep((logarithms, target))
-        return self._reduced(-logarithms.gather(-1, target[..., None]))
+        return self._reduced(-logarithms.gather(-1, target[..., None]).squeeze(-1))
 
     def backward(self) -> Tensor:
         logarithms, target = self._take()
         probabilities = logarithms.exp()
         probabilities.scatter_add_(-1, target[..., None], probabilities.new_full((1,), -1.0).expand(*target.shape, 1))
-        return probabilities.mul_(self._share(target[0].numel()))
+        return probabilities.mul_(self._share(target))
 
 
 def _check_equal(loss: Loss, prediction: Tensor, target: Tensor) -> None:

@@ -33,3 +33,8 @@ def test_the_commands_costs(tmp_path):
 def test_the_coukos_cnn(tmp_path):
     out = run(tmp_path, "coukos_cnn.py", "--rounds", "1")
     assert out.count("median") == 3
+
+
+def test_steps_of_framework(tmp_path):
+    out = run(tmp_path, "framework_steps.py", "--rounds", "1", "--steps", "10")
+    assert out.count("times as fast") == 8 and out.count("torch.nn") == 4
