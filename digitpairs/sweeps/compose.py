@@ -30,7 +30,7 @@ class Asked(NamedTuple):
 def compose_sweep(loader: ConfigLoader, master: DictConfig, sweep: Sequence[Sequence[str]]) -> list[Asked]:
     """The jobs of a sweep, given their overrides. Raises Hydra's and OmegaConf's errors for what cannot be composed."""
     parse = functools.lru_cache(None)(OverridesParser.create(config_loader=loader).parse_override)
-    is_group = functools.lru_cache(None)(lambda key: bool(loader.get_group_options(key)))
+    is_group = functools.lru_cache(None)(lambda key: bool(loader.get_group_options(key, results_filter=None)))
     bases: dict[tuple, _Base] = {}
     jobs = []
     for overrides in sweep:
@@ -68,7 +68,7 @@ class _Base:
         return OmegaConf.to_container(self.config, resolve=True, throw_on_missing=True)
 
     def _pattern(self, values: Sequence[Override]) -> dict[str, Any]:
-        key = tuple(each.value() for each in values if each.key_or_group != "seed")
+        key = tuple(str(each.value()) for each in values if each.key_or_group != "seed")
         if key not in self.patterns:
             seed, self.config.seed = self.config.seed, "*"
             self.patterns[key] = self._resolved()
@@ -77,6 +77,7 @@ class _Base:
 
 
 def _is_plain(override: Override) -> bool:
-    """Whether it sets a number, a word or nothing, and no new key."""
+    """Whether it sets a number, a word, a list of them or nothing, and no new key."""
     changes = not (override.is_add() or override.is_force_add() or override.is_delete() or override.package)
-    return changes and isinstance(override.value(), _PLAIN)
+    value = override.value()
+    return changes and all(isinstance(each, _PLAIN) for each in (value if isinstance(value, list) else [value]))

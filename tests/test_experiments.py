@@ -1,0 +1,95 @@
+"""The studies of the reports: each is what its report says, and each runs."""
+
+import itertools
+import json
+
+import pytest
+
+from digitpairs.cli import CONF
+from digitpairs.networks import create
+from digitpairs.streams import stream
+from digitpairs.sweeps import sweep
+from digitpairs.training import build
+
+STUDIES = sorted(str(path.relative_to(CONF / "experiment").with_suffix("")) for path in (CONF / "experiment").glob("*/*.yaml"))
+STUDIES_OF_PAIRS = [study for study in STUDIES if not study.endswith("/disk")]
+SMALL = ["data=digits", "data.pairs=40", "data.test_pairs=20"]
+
+
+@pytest.fixture
+def asked(command, monkeypatch):
+    """`asked("wang/sharing")`: the configs of a study's jobs, checked and not trained."""
+
+    def jobs_of(study: str, *arguments: str) -> list[dict]:
+        jobs = []
+        with monkeypatch.context() as patch:
+            patch.setattr(sweep, "make_plan", lambda given, *rest: jobs.extend(given) or sweep.Plan([], 0, 1))
+            patch.setattr(sweep, "carry_out", lambda *given: 0)
+            status, _, err = command(f"experiment={study}", *SMALL, *arguments)
+        assert status == 0, err
+        return [job.config for job in jobs]
+
+    return jobs_of
+
+
+def parameters(config: dict) -> int:
+    network = create(lambda: build(config["model"]), stream(0, "weights"))
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("study", STUDIES_OF_PAIRS)
+def test_every_study_can_be_run(asked, study):
+    short = asked(study, "smoke=on")
+    assert {job["seed"] for job in short} == {0, 1}
+    if not any(key in study for key in ("skura/epochs", "skura/schedules")):  # whose subject the epochs are
+        assert {job["trainer"]["max_epochs"] for job in short} == {2}
+
+
+def test_the_rows_of_azzano(asked):
+    jobs = asked("azzano/models")
+    rows = {(job["model"]["body"]["_target_"].rpartition(".")[2], job["model"]["sharing"], job["aux"]["_target_"].rpartition(".")[2]) for job in jobs}
+    assert len(jobs) == 80 and rows == set(itertools.product(["MLPBody", "CNNBody"], [True, False], ["FreeWeighting", "NoAuxWeighting"]))
+
+
+def test_the_searches_of_wang(asked):
+    widths = {tuple(job["model"]["body"]["hidden"]): parameters(job) for job in asked("wang/mlp_search")[::10]}
+    assert len(widths) == 47 and widths[128, 64, 32, 256] == 69345
+    assert all(65000 <= count <= 75000 for count in widths.values())
+    convnet = asked("wang/batch_norm")[0]
+    assert parameters(convnet) == 69313
+
+
+def test_the_parameters_of_coukos(asked):
+    jobs = {job["seed"]: job for job in asked("coukos/models", "variant=coukos/main")}
+    assert parameters(jobs[0]) == 105036
+    assert parameters(asked("coukos/models", "variant=coukos/not_shared")[0]) == 210030
+    assert abs(parameters(asked("coukos/models", "variant=coukos/fully_connected")[0]) - 105036) < 1000
+    assert [jobs[seed]["data"]["fold"] for seed in range(10)] == list(range(10)) and {job["data"]["seed"] for job in jobs.values()} == {0}
+    grid = {(job["aux"]["c"], job["optimizer"]["lr"]) for job in asked("coukos/grid")}
+    assert len(grid) == 50 and (0.2778, 0.1) in grid and (0, 0.0001) in grid and (0.5, 0.003162) in grid
+
+
+@pytest.mark.parametrize("variant", ["skura/mlp", "skura/legacy", "skura/shared", "pillonel/model2"])
+def test_sizes_that_are_open_are_near_the_courses(asked, variant):
+    assert 60_000 <= parameters(asked("skura/aux", f"variant={variant}", "seed=0")[0]) <= 80_000
+
+
+def test_rounds(asked):
+    for study, rounds, configurations in (("pillonel/models", 100, 4), ("wang/sharing", 10, 6), ("wang/aux", 10, 22)):
+        jobs = asked(study)
+        assert len(jobs) == rounds * configurations and {job["seed"] for job in jobs} == set(range(rounds))
+
+
+@pytest.mark.parametrize("study", ["pillonel/models", "coukos/models", "wang/sharing"])
+def test_studies_in_short(command, tmp_path, study):
+    status, out, err = command(f"experiment={study}", "smoke=on", *SMALL, "sweep.plan=serial")
+    assert status == 0, err
+    results = [json.loads(path.read_text()) for path in (tmp_path / "outputs").glob("*/*/*/result.json")]
+    assert results and all(result["epochs"] <= 2 for result in results)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_study_in_short(command, study):
+    small = SMALL if study in STUDIES_OF_PAIRS else []
+    assert command(f"experiment={study}", "smoke=on", *small, "sweep.plan=serial")[0] == 0
