@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from framework.errors import at_least_one, check_input
-from framework.initialisers import Generators, Initialiser, draw, torch_uniform
-from framework.layers import _bias
+from framework.errors import at_least_one, check_input, not_negative, refuse
+from framework.initialisers import Generators, Initialiser, draw, draw_bias, torch_uniform
 from framework.module import Module, Parameter
 
 
@@ -33,17 +32,17 @@ class Conv2d(Module):
         padding: int = 0,
         initialise: Initialiser = torch_uniform,
     ) -> None:
-        self.inputs, self.padding = inputs, padding
+        self.inputs, self.padding = inputs, int(not_negative("padding", padding))
         self.kernel, self.stride = at_least_one("kernel", kernel), at_least_one("stride", stride)
         fans = (inputs * kernel**2, outputs * kernel**2)
         self.weight = Parameter(draw(initialise, (fans[0], outputs), fans, generators))
-        self.bias = _bias((1, outputs), fans, generators, initialise)
+        self.bias = Parameter(draw_bias(outputs, fans, generators, initialise))
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight.data
         check_input(self, x, (len(weight), "rows", self.inputs, "height", "width"), weight)
         if min(x.shape[3:]) + 2 * self.padding < self.kernel:
-            check_input(self, x, (*x.shape[:3], *[f"at least {self.kernel - 2 * self.padding}"] * 2, "and no smaller"))
+            raise refuse("the input of Conv2d", x, f"images of at least {self.kernel - 2 * self.padding} pixels' height and width")
         windows = _windows(_padded(x, self.padding), self.kernel, self.stride)  # (R, B, inputs, H', W', kernel, kernel)
         replicas, rows, _, height, width = windows.shape[:5]
         patches = windows.permute(0, 1, 3, 4, 2, 5, 6).reshape(replicas, rows * height * width, -1)
@@ -85,7 +84,7 @@ class MaxPool2d(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 5 or min(x.shape[3:]) < self.kernel:
-            check_input(self, x, ("replicas", "rows", "channels", *[f"at least {self.kernel}"] * 2, "and no smaller")[: 5 + (x.dim() == 5)])
+            raise refuse("the input of MaxPool2d", x, f"(replicas, rows, channels, height, width) of at least {self.kernel} pixels' height and width")
         windows = _windows(x, self.kernel, self.stride).flatten(-2)  # (R, B, C, H', W', kernel^2)
         y, place = windows.max(-1)
         self._keep((place, x.shape))

@@ -8,7 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from framework.errors import at_least_one
+from framework.errors import at_least_one, not_negative
+
+_STATE = ("best", "best_epoch", "weights")
 
 
 class EarlyStopping:
@@ -22,9 +24,13 @@ class EarlyStopping:
 
     def __init__(self, patience: int, monitor: str = "validation/loss", min_delta: float = 0.0) -> None:
         self.patience = at_least_one("patience", patience)
-        self.monitor, self.min_delta = monitor, min_delta
+        self.monitor, self.min_delta = monitor, not_negative("min_delta", min_delta)
+        self.start()
+
+    def start(self) -> None:
+        """Forget what was seen: a new training begins."""
         self.best: dict[int, float] = {}
-        self.since: dict[int, int] = {}  # epochs without improvement
+        self.best_epoch: dict[int, int] = {}  # counted from 0, whose weights are kept
         self.weights: dict[int, dict[str, Tensor]] = {}
 
     def ends(self, replica: int, row: Mapping[str, float], state: Mapping[str, Tensor]) -> bool:
@@ -32,11 +38,9 @@ class EarlyStopping:
         if self.monitor not in row:
             raise ValueError(f"early stopping monitors {self.monitor}, accepted is one of {', '.join(row)}")
         if row[self.monitor] < self.best.get(replica, math.inf) - self.min_delta:
-            self.best[replica], self.since[replica] = row[self.monitor], 0
+            self.best[replica], self.best_epoch[replica] = row[self.monitor], int(row["epoch"])
             self.weights[replica] = {name: value[replica].clone() for name, value in state.items()}
-        else:
-            self.since[replica] = self.since.get(replica, 0) + 1
-        return self.since[replica] >= self.patience
+        return row["epoch"] - self.best_epoch.get(replica, -1) >= self.patience
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Copies each replica's best weights into the state."""
@@ -45,7 +49,8 @@ class EarlyStopping:
                 state[name][replica].copy_(value)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "since": self.since, "weights": self.weights}
+        return {name: getattr(self, name) for name in _STATE}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.best, self.since, self.weights = (dict(state[name]) for name in ("best", "since", "weights"))
+        for name in _STATE:
+            setattr(self, name, dict(state[name]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
@@ -27,10 +28,28 @@ def refuse(what: str, tensor: Tensor, accepted: str) -> ValueError:
 
 
 def at_least_one(name: str, value: int) -> int:
-    """`value`, or ValueError when it is below 1."""
-    if value < 1:
-        raise ValueError(f"{name} is {value}, accepted is a number of at least 1")
+    """`value`, or ValueError when it is no whole number or below 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} is {value!r}, accepted is a whole number of at least 1")
     return value
+
+
+def not_negative(name: str, value: float) -> float:
+    """`value`, or ValueError when it is no finite number or below 0."""
+    if not _is_finite(value) or value < 0:
+        raise ValueError(f"{name} is {value!r}, accepted is a number of at least 0")
+    return value
+
+
+def positive(name: str, value: float) -> float:
+    """`value`, or ValueError when it is no finite number above 0."""
+    if not _is_finite(value) or value <= 0:
+        raise ValueError(f"{name} is {value!r}, accepted is a number above 0")
+    return value
+
+
+def _is_finite(value: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def check_input(owner: object, tensor: Tensor, axes: Sequence[str | int], like: Tensor | None = None) -> None:

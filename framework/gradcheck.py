@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 
 from framework.module import Module
 
+NOISE = 1e-9  # of a difference over 2h, times f: some roundings of 1e-16, over h
 STEP = 1e-6  # where the error of the difference, h^2, and that of rounding, 1e-16 / h, are both small
 
 
@@ -20,24 +21,26 @@ def gradcheck(
 ) -> dict[str, float]:
     """Compares the gradients that `backward` gives with (f(p + h) - f(p - h)) / 2h, in float64.
 
-    f is the loss of the outputs, or, without a loss, the sum of the outputs, each times a random number of its own. A layer's mode,
-    training or evaluating, is left as it is, but gradients exist in training alone. Dropout has the same masks throughout.
+    f is the loss of the outputs, or, without a loss, the sum of the outputs, each times a random number of its own. It is done in
+    training mode, on a copy. Dropout has the same masks throughout.
 
     Args:
         module: a layer or a network; the check works on a copy.
         x: its input (replicas, rows, ...).
         loss, target: as in training. To check a loss by itself: `gradcheck(loss, prediction, target=target)`.
-        tolerance: largest deviation that passes, over the largest gradient of the same tensor (or over 1 if that is smaller).
+        tolerance: largest deviation that passes, over the largest gradient of the same tensor; what rounding makes of f always passes.
         coordinates: how many of a tensor's values are varied, at most; drawn with `seed`.
 
     Returns the deviation for the input ("x") and each parameter by its name. Raises AssertionError naming those above the tolerance.
     """
+    if isinstance(x, tuple):
+        raise ValueError("gradcheck varies one tensor; check a loss of several outputs together with the network that gives them")
     module, loss = copy.deepcopy(module), copy.deepcopy(loss)
     module.to(torch.float64)
     x, target = _double(x), _double(target)
     generator = Generator().manual_seed(seed + 987_654_321)  # not a stream that x may have been drawn from
     objective = _objective(module, x, loss, target, generator)
-    analytic = objective(x, True)
+    analytic, noise = objective(x, True), NOISE * max(1.0, objective(x, False).abs().item())
     tensors = {"x": x} | {name: parameter.data for name, parameter in module.named_parameters()}
     deviations = {}
     for name, tensor in tensors.items():
@@ -47,7 +50,8 @@ def gradcheck(
         chosen = torch.randperm(tensor.numel(), generator=generator)[:coordinates].tolist()
         numeric = torch.stack([_difference(tensor.view(-1), place, lambda: objective(x, False)) for place in chosen])
         expected = analytic[name].flatten()[chosen]
-        deviations[name] = ((numeric - expected).abs().max() / max(1.0, expected.abs().max())).item()
+        scale = max(expected.abs().max().item(), numeric.abs().max().item(), noise / tolerance)
+        deviations[name] = (numeric - expected).abs().max().item() / scale
     wrong = {name: deviation for name, deviation in deviations.items() if not deviation <= tolerance}
     if wrong:
         told = ", ".join(f"of {name} by {deviation:.1e}" for name, deviation in wrong.items())

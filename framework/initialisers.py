@@ -41,9 +41,19 @@ def draw(initialise: Initialiser, shape: Sequence[int], fans: tuple[int, int], g
     return torch.stack([initialise(shape, *fans, generator) for generator in as_list(generators)])
 
 
+def draw_bias(outputs: int, fans: tuple[int, int], generators: Generators, initialise: Initialiser) -> Tensor:
+    """Of all replicas, (replicas, 1, outputs): as torch draws them where the weights are drawn so, else 0."""
+    if initialise is torch_uniform:
+        return draw(torch_uniform, (1, outputs), fans, generators)
+    return torch.zeros(len(as_list(generators)), 1, outputs)
+
+
 def as_list(generators: Generators) -> list[Generator]:
     """One generator stands for one replica."""
-    return [generators] if isinstance(generators, Generator) else list(generators)
+    listed = [generators] if isinstance(generators, Generator) else generators
+    if not isinstance(listed, (list, tuple)) or not listed or not all(isinstance(each, Generator) for each in listed):
+        raise ValueError(f"the generators are {generators!r}, accepted is a torch.Generator, or a list of them, one a replica")
+    return list(listed)
 
 
 def _uniform(shape: Sequence[int], bound: float, generator: Generator) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from framework.errors import check_input
-from framework.initialisers import Generators, Initialiser, as_list, draw, torch_uniform
+from framework.initialisers import Generators, Initialiser, as_list, draw, draw_bias, torch_uniform
 from framework.module import Module, Parameter
 
 
@@ -29,7 +29,7 @@ class Linear(Module):
         self, inputs: int, outputs: int, generators: Generators, *, bias: bool = True, initialise: Initialiser = torch_uniform
     ) -> None:
         self.weight = Parameter(draw(initialise, (inputs, outputs), (inputs, outputs), generators))
-        self.bias = _bias((1, outputs), (inputs, outputs), generators, initialise) if bias else None
+        self.bias = Parameter(draw_bias(outputs, (inputs, outputs), generators, initialise)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight.data
@@ -50,12 +50,6 @@ class Linear(Module):
         if self.bias is not None:
             self.bias.grad.add_(dy if x.shape[1] == 1 else dy.sum(1, keepdim=True))
         return torch.bmm(dy, self.weight.data.mT) if input_gradient else None
-
-
-def _bias(shape: tuple[int, ...], fans: tuple[int, int], generators: Generators, initialise: Initialiser) -> Parameter:
-    if initialise is torch_uniform:
-        return Parameter(draw(torch_uniform, shape, fans, generators))
-    return Parameter(torch.zeros(len(as_list(generators)), *shape))
 
 
 class ReLU(Module):

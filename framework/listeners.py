@@ -43,7 +43,9 @@ class Progress:
     def _show(self, end: str) -> None:
         names = [name for name in self.rows[0] if "/" in name]
         means = [f"{name} {sum(row[name] for row in self.rows) / len(self.rows):.4g}" for name in names]
-        self.stream.write(f"epoch {self.rows[0]['epoch'] + 1:.0f}: {', '.join(means)} (mean of {len(self.rows)}){end}")
+        line = f"epoch {self.rows[0]['epoch'] + 1:.0f}: {', '.join(means)} (mean of {len(self.rows)})"
+        clear = "\x1b[K" if self.stream.isatty() else ""  # what a longer line has left
+        self.stream.write(line + clear + end)
         self.stream.flush()
         self.shown = time.monotonic()
 

@@ -51,13 +51,17 @@ class Module:
     def modules(self) -> Iterator[tuple[str, Module]]:
         """This and all layers in it with their names, in the order in which they were set: "", "0", "0.1"."""
         yield "", self
-        for name, layer in self.layers().items():
+        for name, layer in self.children().items():
             for inner, module in layer.modules():
                 yield f"{name}.{inner}".rstrip("."), module
 
-    def layers(self) -> dict[str, Module]:
-        """The layers directly in this one, by name."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, Module)}
+    def children(self) -> dict[str, Module]:
+        """The layers directly in this one, by name; those in a list or tuple with their places in it."""
+        found = {}
+        for name, value in vars(self).items():
+            parts = {f"{name}.{place}": each for place, each in enumerate(value)} if isinstance(value, (list, tuple)) else {name: value}
+            found |= {each: part for each, part in parts.items() if isinstance(part, Module)}
+        return found
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Each parameter with its name, such as "0.weight"."""
@@ -102,15 +106,19 @@ class Module:
         return {name: value.clone() for name, value in self.state().items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Copies the values in. KeyError or ValueError, with nothing changed, unless names and shapes are this network's."""
+        """Copies the values in, after `check_state`."""
+        self.check_state(state)
+        for name, value in self.state().items():
+            value.copy_(state[name])
+
+    def check_state(self, state: Mapping[str, Tensor]) -> None:
+        """KeyError or ValueError unless names, shapes and types are those of this network's state."""
         own = self.state()
         if own.keys() != state.keys():
             raise KeyError(f"the state has {', '.join(state) or 'nothing'}; accepted is {', '.join(own)}")
         for name, value in own.items():
-            if value.shape != state[name].shape:
+            if shape_of(value) != shape_of(state[name]):
                 raise ValueError(f"{name} is {shape_of(state[name])}, accepted is {shape_of(value)}")
-        for name, value in own.items():
-            value.copy_(state[name])
 
     def _keep(self, kept: Any) -> None:
         if self.training:
@@ -134,7 +142,7 @@ class Sequential(Module):
             raise ValueError("Sequential has no layers, accepted is at least one")
         self.sequence = layers
 
-    def layers(self) -> dict[str, Module]:
+    def children(self) -> dict[str, Module]:
         return {str(place): layer for place, layer in enumerate(self.sequence)}
 
     def forward(self, x: Tensor) -> Tensor:

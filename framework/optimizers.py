@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from framework.errors import not_negative, shape_of
 from framework.module import Parameter
 
 
@@ -52,13 +53,18 @@ class Optimizer:
         state = {name: getattr(self, name) for name in self.state_names}
         return {name: value.clone() if isinstance(value, Tensor) else value for name, value in state.items()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `state_dict` gave. KeyError unless it is such an optimiser's."""
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """KeyError or ValueError unless it is a state of such an optimiser."""
         if set(state) != set(self.state_names):
             raise KeyError(f"the state has {', '.join(state) or 'nothing'}; accepted is {', '.join(self.state_names) or 'nothing'}")
         for name, value in state.items():
-            if getattr(value, "shape", None) != getattr(getattr(self, name), "shape", None):
-                raise ValueError(f"{name} of the state does not fit this optimiser")
+            own = getattr(self, name)
+            if _kind(value) != _kind(own):
+                raise ValueError(f"{name} of the state does not fit this optimiser: it is {_kind(value)}, accepted is {_kind(own)}")
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state_dict` gave; see `check_state`."""
+        self.check_state(state)
         for name, value in state.items():
             setattr(self, name, value.clone() if isinstance(value, Tensor) else value)
 
@@ -144,13 +150,6 @@ class AdamW(Adam):
         return gradient
 
 
-def not_negative(name: str, value: float) -> float:
-    """`value`, or ValueError when it is below 0 or not a finite number."""
-    if not (value >= 0 and math.isfinite(value)):
-        raise ValueError(f"{name} is {value}, accepted is a number of at least 0")
-    return value
-
-
 def _as_views(parameters: Sequence[Parameter], name: str) -> Tensor:
     """The parameters' tensors of this name in one vector, of which they become views."""
     tensors = [getattr(parameter, name) for parameter in parameters]
@@ -158,3 +157,7 @@ def _as_views(parameters: Sequence[Parameter], name: str) -> Tensor:
     for parameter, tensor, part in zip(parameters, tensors, vector.split([tensor.numel() for tensor in tensors])):
         setattr(parameter, name, part.view(tensor.shape))
     return vector
+
+
+def _kind(value: Any) -> str:
+    return shape_of(value) if isinstance(value, Tensor) else type(value).__name__

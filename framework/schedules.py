@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from framework.errors import at_least_one
+from framework.errors import at_least_one, positive
 
 
 class Schedule:
@@ -43,7 +43,7 @@ class StepDecay(Schedule):
 
     def __init__(self, step_size: int, gamma: float = 0.1) -> None:
         super().__init__()
-        self.step_size, self.gamma = at_least_one("step_size", step_size), _positive("gamma", gamma)
+        self.step_size, self.gamma = at_least_one("step_size", step_size), positive("gamma", gamma)
 
     def rate(self, start: float, time: int, total: int, epoch: int = 1) -> float:
         return start * self.gamma ** (time // self.step_size)
@@ -54,7 +54,7 @@ class Exponential(Schedule):
 
     def __init__(self, gamma: float, interval: str = "epoch") -> None:
         super().__init__(interval)
-        self.gamma = _positive("gamma", gamma)
+        self.gamma = positive("gamma", gamma)
 
     def rate(self, start: float, time: int, total: int, epoch: int = 1) -> float:
         return start * self.gamma ** (time / epoch)
@@ -96,7 +96,7 @@ class OneCycle(Schedule):
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup is {warmup}, accepted is a share from 0 to below 1")
         self.warmup = warmup
-        self.div_factor, self.final_div_factor = _positive("div_factor", div_factor), _positive("final_div_factor", final_div_factor)
+        self.div_factor, self.final_div_factor = positive("div_factor", div_factor), positive("final_div_factor", final_div_factor)
 
     def rate(self, start: float, time: int, total: int, epoch: int = 1) -> float:
         first, peak = start / self.div_factor, self.warmup * total - 1  # the peak's time
@@ -110,9 +110,3 @@ class OneCycle(Schedule):
 def _half_cosine(start: float, end: float, share: float) -> float:
     """From start (share 0) to end (share 1)."""
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
-
-
-def _positive(name: str, value: float) -> float:
-    if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{name} is {value}, accepted is a number above 0")
-    return value

@@ -62,7 +62,7 @@ class PairLoss(Module):
         self.digit_losses = (CrossEntropy(), CrossEntropy())
         self.comparison_loss = BinaryCrossEntropy()
 
-    def layers(self) -> dict[str, Module]:
+    def children(self) -> dict[str, Module]:
         return {"digit1": self.digit_losses[0], "digit2": self.digit_losses[1], "comparison": self.comparison_loss}
 
     def forward(self, answer: Answer, targets: tuple[Tensor, Tensor]) -> Tensor:
