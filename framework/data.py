@@ -23,14 +23,21 @@ class Data(NamedTuple):
     def of(cls, data: Any, replicas: int) -> Data:
         """From a pair (inputs, targets), of each replica or, without that axis, `(n, ...)`, the same for all.
 
-        Two targets that agree in their rows tell the axes apart: the inputs' are the replicas' where they begin with (replicas, n).
-        ValueError where they do not agree.
+        The first axis is the replicas' where inputs and targets both begin with (replicas, n). ValueError where they do not agree, or
+        have no rows.
         """
-        inputs, targets = data
+        try:
+            inputs, targets = data
+        except (TypeError, ValueError):
+            raise ValueError(f"the data are {type(data).__name__}, accepted is a pair (inputs, targets) of tensors") from None
         first = targets[0] if isinstance(targets, tuple) else targets
+        if not isinstance(inputs, Tensor) or not isinstance(first, Tensor):
+            raise ValueError(f"the data are {type(inputs).__name__} and {type(first).__name__}, accepted are tensors")
+        if 0 in inputs.shape[:2]:
+            raise ValueError(f"the inputs are {shape_of(inputs)}, accepted is at least one row")
         if inputs.dim() >= 2 and inputs.shape[:2] == first.shape[:2] and len(inputs) == replicas:
             return cls(inputs, targets)
-        if len(inputs) == len(first):
+        if len(inputs) == len(first) and not (inputs.dim() > 2 and len(inputs) == replicas > 1 and first.dim() > 1 and first.shape[1] > 1):
             return cls(*(_map(lambda each: each.expand(replicas, *each.shape), part) for part in (inputs, targets)))
         accepted = f"({replicas}, n, ...) or (n, ...) for both, as the network has {replicas} replica{'s' * (replicas > 1)}"
         raise ValueError(f"the inputs are {shape_of(inputs)} and the targets {shape_of(first)}, accepted is {accepted}")

@@ -36,10 +36,12 @@ class Trainer:
         listeners: hear of each epoch, see `framework.listeners`.
 
     `history` has for each replica a row an epoch: "epoch", "learning_rate", "train/loss" and "train/error" (of the epoch's steps, as
-    they were made), and the same of the validation data. `failures` has for each replica whose loss was not finite the epoch and the
-    loss; such a replica goes no further, and harms no other.
+    they were made), and the same of the validation data. `failures` has for each replica whose loss, or whose weights, were not finite
+    the epoch and the loss (nan where the weights alone were not). It harms no other. The history of such a replica, and of one that
+    early stopping has ended, goes no further; its weights move on with the others until the best are restored.
 
-    Raises ValueError unless all parameters have as many replicas as there are generators.
+    The optimiser's rate is read here. Raises ValueError unless the optimiser has the network's parameters, and all of them as many
+    replicas as there are generators.
     """
 
     def __init__(
@@ -61,6 +63,8 @@ class Trainer:
         for name, parameter in network.named_parameters():
             if len(parameter.data) != self.replicas:
                 raise ValueError(f"{name} is {shape_of(parameter.data)}, accepted are {self.replicas} replicas, as there are generators")
+            if parameter.owner is not optimizer:
+                raise ValueError(f"the optimiser does not have {name}, accepted is one that was made for the parameters of this network")
         self.start_rate = optimizer.lr
         self.epochs = 0  # done
         self.history: list[list[Row]] = [[] for _ in range(self.replicas)]
@@ -76,31 +80,42 @@ class Trainer:
         early_stopping: EarlyStopping | None = None,
         checkpoint: str | Path | None = None,
     ) -> list[list[Row]]:
-        """Train until so many epochs are done in all; those of a loaded checkpoint count. Returns the history.
+        """Train until so many epochs are done in all; earlier ones, and those of a loaded checkpoint, count. Returns the history.
 
         `train` and `validation` are pairs (inputs, targets), see `Data.of`. With `checkpoint` the state is saved there after each
-        epoch. Raises NotFinite when the loss of every replica has become infinite or not a number.
+        epoch. Raises NotFinite when every replica has failed, and ValueError where early stopping has ended all of them before.
         """
+        at_least_one("epochs", epochs)
+        if len(self.ended) == self.replicas:
+            raise ValueError("every replica has ended in an earlier fit, accepted is a new trainer")
+        if early_stopping is not None and not self.epochs:
+            early_stopping.start()
         train = Data.of(train, self.replicas)
         validation = None if validation is None else Data.of(validation, self.replicas)
-        with torch.inference_mode():  # without even the possibility of autograd
-            while self.epochs < epochs and len(self.ended) < self.replicas:
-                rows = self._epoch(train, epochs)
-                if validation is not None:
-                    rows = [row | _prefixed("validation", each) for row, each in zip(rows, self.evaluate(validation))]
-                self._record(rows, early_stopping)
-                if checkpoint is not None:
-                    self.save(checkpoint, early_stopping)
-            if early_stopping is not None:
-                early_stopping.restore(self.network.state())
-        for listener in self.listeners:
-            listener.end()
+        try:
+            with torch.inference_mode():  # without even the possibility of autograd
+                while self.epochs < epochs and len(self.ended) < self.replicas:
+                    rows = self._epoch(train, epochs)
+                    if validation is not None:
+                        rows = [row | _prefixed("validation", each) for row, each in zip(rows, self.evaluate(validation))]
+                    self._record(rows, early_stopping)
+                    if checkpoint is not None:
+                        self.save(checkpoint, early_stopping)
+                if early_stopping is not None:
+                    early_stopping.restore(self.network.state())
+                    if checkpoint is not None:
+                        self.save(checkpoint, early_stopping)
+        finally:
+            for listener in self.listeners:
+                listener.end()
         if len(self.failures) == self.replicas:
             raise NotFinite(self.failures)
         return self.history
 
     def step(self, inputs: Tensor, targets: Any) -> tuple[Any, Tensor]:
         """One step on a mini-batch; returns the predictions and the loss (replicas,) before it."""
+        if not (self.network.training and self.loss.training):
+            self._set_mode(True)
         self.optimizer.zero_grad()
         prediction = self.network.forward(inputs)
         loss = self.loss.forward(prediction, targets)
@@ -118,7 +133,10 @@ class Trainer:
             return self._measured(predictions, batches, losses)
 
     def predict(self, inputs: Tensor) -> Any:
-        """The network's outputs for inputs (replicas, n, ...), or (n, ...) for all replicas: (replicas, n, ...)."""
+        """The network's outputs for inputs (replicas, n, ...), or (n, ...) for all replicas: (replicas, n, ...).
+
+        The first axis is the replicas' where it is as long as they are many, and two others follow.
+        """
         rows = torch.zeros(inputs.shape[:2] if len(inputs) == self.replicas and inputs.dim() > 2 else len(inputs))
         with torch.no_grad():
             self._set_mode(False)
@@ -143,8 +161,17 @@ class Trainer:
         os.replace(path.with_name(path.name + ".part"), path)
 
     def load(self, path: str | Path, early_stopping: EarlyStopping | None = None) -> None:
-        """Goes back to a saved state; `fit` goes on from it, bit for bit. KeyError or ValueError for that of another network."""
+        """Goes back to a saved state; `fit` goes on from it, bit for bit.
+
+        KeyError or ValueError, with nothing changed, for that of another training, or without the early stopping that it was saved with.
+        """
         state = torch.load(path, weights_only=True)
+        if not isinstance(state, dict) or "generators" not in state:
+            raise ValueError(f"{path} is no checkpoint of a trainer")
+        if (state["early_stopping"] is None) != (early_stopping is None):
+            raise ValueError(f"{path} was saved {'without' if early_stopping else 'with'} early stopping, accepted is the same here")
+        self.network.check_state(state["network"])
+        self.optimizer.check_state(state["optimizer"])
         if len(state["generators"]) != len(self._all_generators()):
             raise ValueError(f"{path} has {len(state['generators'])} generators, accepted are {len(self._all_generators())} as here")
         self.network.load_state_dict(state["network"])
@@ -153,7 +180,7 @@ class Trainer:
             generator.set_state(each)
         self.epochs, self.start_rate, self.history = state["epochs"], state["start_rate"], state["history"]
         self.failures, self.ended = state["failures"], set(state["ended"])
-        if early_stopping is not None and state["early_stopping"] is not None:
+        if early_stopping is not None:
             early_stopping.load_state_dict(state["early_stopping"])
 
     def _epoch(self, train: Data, epochs: int) -> list[Row]:
@@ -187,18 +214,23 @@ class Trainer:
         return [dict(zip(columns, row)) for row in zip(*(column.tolist() for column in columns.values()))]
 
     def _record(self, rows: list[Row], early_stopping: EarlyStopping | None) -> None:
-        for replica, row in enumerate(rows):
-            if replica in self.ended:
-                continue
+        going, finite = [replica for replica in range(self.replicas) if replica not in self.ended], self._finite()
+        for replica in going:
+            row = rows[replica]
             self.history[replica].append(row)
-            for listener in self.listeners:
-                listener.epoch(replica, row)
-            if not math.isfinite(row["train/loss"]):
-                self.failures[replica] = (self.epochs, row["train/loss"])
+            if not (math.isfinite(row["train/loss"]) and finite[replica]):
+                self.failures[replica] = (self.epochs, math.nan if math.isfinite(row["train/loss"]) else row["train/loss"])
                 self.ended.add(replica)
             elif early_stopping is not None and early_stopping.ends(replica, row, self.network.state()):
                 self.ended.add(replica)
         self.epochs += 1
+        for replica in going:
+            for listener in self.listeners:
+                listener.epoch(replica, rows[replica])
+
+    def _finite(self) -> list[bool]:
+        """Whether all weights of each replica are finite: the epoch's last step is not in its loss."""
+        return torch.stack([parameter.data.flatten(1).isfinite().all(1) for parameter in self.network.parameters()]).all(0).tolist()
 
     def _set_mode(self, training: bool) -> None:
         self.network.train(training)

@@ -98,9 +98,29 @@ def test_early_stopping_of_the_disk(command, tmp_path):
 def test_a_diverged_run_of_the_disk_fails_alone(command, tmp_path):
     for engine in ("framework", "lightning"):
         status, out, err = command(*DISK, f"engine={engine}", "optimizer.lr=1e30", "seed=0")
-        assert status == 1 and "the loss of replica 0 is" in out + err
+        assert status == 1 and "FAILED, the loss is" in out + err
     failures = list((tmp_path / "outputs").glob("*/*/*/failure.json"))
     assert len(failures) == 2 and all(json.loads(path.read_text())["epoch"] == 0 for path in failures)
+
+
+def test_divergence_in_the_very_last_step(command, tmp_path):
+    for engine in ("framework", "lightning"):
+        status, out, err = command(*DISK[:3], "data.batch_size=120", "trainer.max_epochs=1", f"engine={engine}", "optimizer.lr=1e30", "seed=0")
+        assert status == 1 and "FAILED, the " in out + err and "JSON" not in out + err
+
+
+def test_the_epoch_of_the_best_weights_with_min_delta(command, tmp_path):
+    stopping = ["early_stopping.patience=3", "early_stopping.min_delta=0.05", "data.validation=0.25", "trainer.max_epochs=30"]
+    for engine in ("framework", "lightning"):
+        assert command(*[item for item in DISK if "epochs" not in item], *stopping, f"engine={engine}", "seed=0")[0] == 0
+    for run in folders(tmp_path / "outputs"):
+        losses, best, kept = [row["validation/loss"] for row in history(run)], math.inf, 0
+        for epoch, loss in enumerate(losses):
+            if loss < best - 0.05:
+                best, kept = loss, epoch
+        assert result(run)["best_epoch"] == kept and result(run)["validation/loss"] == losses[kept] and len(losses) == kept + 4
+        with np.load(run / "boundary.npz") as file:
+            assert file["epochs"][-1] == kept + 1
 
 
 @pytest.mark.parametrize(
@@ -116,9 +136,13 @@ def test_a_diverged_run_of_the_disk_fails_alone(command, tmp_path):
         ("trainer.max_epochs=0", "trainer.max_epochs=0 is not accepted: a whole number of at least 1"),
         ("+trainer.accelerator=gpu", "trainer.accelerator=gpu is not accepted: for the disk one of max_epochs, precision"),
         ("trainer.precision=16", "trainer.precision=16 is not accepted: one of 32-true, 64-true"),
-        ("early_stopping.patience=2", "early_stopping.monitor=validation/loss is not accepted: train/loss or train/error, unless data.validation"),
+        ("early_stopping.patience=2", "early_stopping.monitor=validation/loss is not accepted: train/loss or train/error, unless points are held out, as by data.validation=0.2"),
         ("model.batch_norm=true data.batch_size=1", "data.batch_size=1 is not accepted: one that leaves no mini-batch of a single point"),
         ("loss=binary_cross_entropy data.outside=-1", "data.outside=-1 is not accepted: 0 with the binary cross-entropy"),
+        ("early_stopping.min_delta=x", "early_stopping.min_delta=x is not accepted: a number of at least 0"),
+        ("loss=binary_cross_entropy model.output_activation=sigmoid", "model.output_activation=sigmoid is not accepted: null for logits"),
+        ("data.outside=-1 model.output_activation=sigmoid", "model.output_activation=sigmoid is not accepted: null or tanh for the labels -1 and 1"),
+        ("data.points=1 data.normalise=true", "data.normalise=True is not accepted: false with a single training point"),
         ("optimizer.lr=-1", "optimizer.lr=-1 is not accepted: a number above 0"),
         ("model=siamese_cnn", "model._target_=SiameseNetwork is not accepted: digitpairs.networks.PointMLP for the disk"),
     ],
@@ -243,6 +267,6 @@ def test_plots_of_the_disk(command, tmp_path, capsys):
 
 @pytest.mark.parametrize("experiment", ["disk_best", "skura/disk", "azzano/disk"])
 def test_experiments_of_the_disk(command, tmp_path, experiment):
-    short = ["data.points=40", "data.test_points=100", "trainer.max_epochs=2"]
-    assert command(f"experiment={experiment}", *short, "-m", "seed=0,1")[0] == 0
-    assert len(folders(tmp_path / "outputs")) == 2
+    short = ["data.points=40", "data.test_points=100"]
+    assert command(f"experiment={experiment}", "smoke=on", *short)[0] == 0
+    assert len(folders(tmp_path / "outputs")) == (4 if experiment == "azzano/disk" else 2)

@@ -370,3 +370,31 @@ def test_a_wrong_pair_loss_fails():
     network = Siamese(Sequential(Flatten(), Linear(20, 10, g)), Linear(20, 1, g))
     found = wrong_names(lambda: gradcheck(network, normal(R, 4, 2, 4, 5), loss=Forgetful(torch.ones(3)), target=pair_targets()))
     assert found == {"x", "body.1.weight"}  # the biases get the sum of both digits' all the same
+
+
+def test_a_small_gradient_of_the_wrong_sign_is_found():
+    class Small(Module):
+        def forward(self, x):
+            self._keep(x)
+            return 1e-6 * x
+
+        def backward(self, dy, input_gradient=True):
+            self._take()
+            return -1e-6 * dy
+
+    with pytest.raises(AssertionError, match="of x by"):
+        gradcheck(Small(), torch.randn(1, 3, 4))
+
+
+def test_layers_in_a_list_are_seen():
+    class Twice(Module):
+        def __init__(self):
+            self.parts = [Linear(2, 3, torch.Generator()), Linear(3, 2, torch.Generator())]
+
+        def forward(self, x):
+            return self.parts[1].forward(self.parts[0].forward(x))
+
+        def backward(self, dy, input_gradient=True):
+            return self.parts[0].backward(self.parts[1].backward(dy), input_gradient)
+
+    assert set(gradcheck(Twice(), torch.randn(1, 5, 2))) == {"x", "parts.0.weight", "parts.0.bias", "parts.1.weight", "parts.1.bias"}

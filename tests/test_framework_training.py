@@ -130,8 +130,21 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     trainer().save(tmp_path / "state.pt")
     network = fw.mlp(2, [5], 1, generators())
     other = fw.Trainer(network, fw.MSE(), fw.SGD(network.parameters(), 0.1), generators())
-    with pytest.raises(ValueError, match="6 generators, accepted are 3"):
-        other.load(tmp_path / "state.pt")
+    for refused, fault, match in (
+        (other, KeyError, "the state has 0.weight, .*; accepted is 0.weight, 0.bias, 2.weight"),
+        (trainer(make=lambda parameters: fw.SGD(parameters, 0.1)), KeyError, "the state has first, second, steps; accepted is velocity"),
+        (trainer(dtype=torch.float64), ValueError, r"0.weight is \(3, 2, 16\) float32, accepted is \(3, 2, 16\) float64"),
+        (trainer([0, 1]), ValueError, r"0.weight is \(3, 2, 16\) float32, accepted is \(2, 2, 16\) float32"),
+    ):
+        before = refused.network.state_dict()
+        with pytest.raises(fault, match=match):
+            refused.load(tmp_path / "state.pt")
+        assert all(torch.equal(value, before[name]) for name, value in refused.network.state().items())
+    with pytest.raises(ValueError, match="was saved without early stopping"):
+        trainer().load(tmp_path / "state.pt", fw.EarlyStopping(3))
+    torch.save([1], tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="other.pt is no checkpoint of a trainer"):
+        trainer().load(tmp_path / "other.pt")
 
 
 def test_early_stopping_is_each_replicas_own_and_restores():
@@ -144,6 +157,26 @@ def test_early_stopping_is_each_replicas_own_and_restores():
         losses = [row["validation/loss"] for row in rows]
         assert len(rows) == 60 or losses.index(min(losses)) == len(rows) - 3
         assert tested["loss"] == pytest.approx(min(losses), rel=1e-6)
+
+
+def test_early_stopping_starts_anew_and_its_checkpoint_has_the_best_weights(tmp_path):
+    stopping, validation = fw.EarlyStopping(patience=2), points(rows=30)
+    fast = dict(make=lambda parameters: fw.Adam(parameters, lr=0.05), schedule=None)
+    first = trainer(**fast)
+    expected = first.fit(points(), 60, validation=validation, early_stopping=stopping)
+    again = trainer(**fast)
+    assert again.fit(points(), 60, validation=validation, early_stopping=stopping, checkpoint=tmp_path / "state.pt") == expected
+    loaded = trainer(**fast)
+    loaded.load(tmp_path / "state.pt", stopping)
+    assert loaded.evaluate(validation) == first.evaluate(validation)
+    with pytest.raises(ValueError, match="every replica has ended in an earlier fit"):
+        first.fit(points(), 70)
+
+
+def test_weights_that_are_not_finite_after_the_last_step():
+    ours = trainer(make=lambda parameters: fw.SGD(parameters, lr=1e39), batch_size=ROWS, schedule=None)
+    with pytest.raises(fw.NotFinite, match="of replica 0 is nan in epoch 0"):  # the loss before the one step is finite
+        ours.fit(points(), 1)
 
 
 def test_a_loss_that_is_no_number_ends_its_replica_alone():
@@ -164,6 +197,8 @@ def test_misuse_of_the_trainer():
     optimizer = fw.SGD(network.parameters(), 0.1)
     with pytest.raises(ValueError, match=r"0.weight is \(3, 2, 4\) float32, accepted are 2 replicas, as there are generators"):
         fw.Trainer(network, fw.MSE(), optimizer, generators([0, 1]))
+    with pytest.raises(ValueError, match="the optimiser does not have 0.weight, accepted is one that was made for the parameters of this network"):
+        fw.Trainer(fw.mlp(2, [4], 1, generators()), fw.MSE(), optimizer, generators())
     with pytest.raises(ValueError, match="batch_size is 0"):
         fw.Trainer(network, fw.MSE(), optimizer, generators(), batch_size=0)
     ours = fw.Trainer(network, fw.MSE(), optimizer, generators())
@@ -172,6 +207,16 @@ def test_misuse_of_the_trainer():
         ours.fit((inputs[:2], targets), 1)
     with pytest.raises(ValueError, match=r"the input of Linear is \(3, 40, 2\) float64, accepted is \(3, rows, 2\) float32"):
         ours.fit((inputs.double(), targets), 1)
+    for data, match in (
+        ((inputs.numpy(), targets), "the data are ndarray and Tensor, accepted are tensors"),
+        (inputs, "accepted is a pair"),
+        ((inputs[:, :0], targets[:, :0]), r"the inputs are \(3, 0, 2\) float32, accepted is at least one row"),
+        ((inputs, targets[:, 1:]), r"the inputs are \(3, 40, 2\) float32 and the targets \(3, 39, 1\) float32"),
+    ):
+        if data is inputs:
+            data = (inputs, targets, targets)
+        with pytest.raises(ValueError, match=match):
+            ours.fit(data, 1)
     with pytest.raises(ValueError, match=r"early stopping monitors validation/loss, accepted is one of epoch, learning_rate, train/loss"):
         ours.fit(points(), 1, early_stopping=fw.EarlyStopping(2))
 

@@ -70,7 +70,7 @@ def points(path: Path) -> plt.Figure:
     with np.load(path) as file:
         figure, axes = plt.subplots(figsize=(4, 4))
         _scatter(axes, file["points"], file["labels"], size=6)
-    axes.set_title(f"{len(axes.collections[0].get_offsets())} training points ({path.parent.name})", fontsize=9)
+    axes.set_title(f"{len(axes.collections[0].get_offsets())} training points\n{_name(path)}", fontsize=9)
     return figure
 
 
@@ -83,15 +83,15 @@ def boundary(path: Path) -> plt.Figure:
         for each in axes.flat[count:]:
             each.set_axis_off()
         for each, epoch, inside in zip(axes.flat, file["epochs"], file["inside"]):
-            each.imshow(inside, origin="lower", extent=(0, 1, 0, 1), cmap="Blues", vmin=-0.5, vmax=2)
+            each.imshow(inside, origin="lower", extent=(0, 1, 0, 1), cmap="Greys", vmin=0, vmax=4)
             _scatter(each, file["points"], file["labels"], size=1)
-            each.set_title(f"after {epoch} epoch{'s' if epoch > 1 else ''}", fontsize=9)
-    figure.suptitle(f"Held for the inside, and the disk's edge ({path.parent.name})", fontsize=10)
+            each.set_title(f"after {epoch} epoch{'s' if epoch > 1 else ''}{', final' if epoch == file['epochs'][-1] else ''}", fontsize=9)
+    figure.suptitle(f"Held for the inside, and the disk's edge\n{_name(path)}", fontsize=10, y=1.02)
     return figure
 
 
 def curves(runs: Runs) -> plt.Figure:
-    """Loss and error by epoch: mean over the rounds and a band of one standard deviation."""
+    """Loss and error by epoch: mean over the rounds, those still going, and a band of one standard deviation."""
     figure, (losses, errors) = plt.subplots(1, 2, figsize=(10, 3.6))
     for name, folders in runs.items():
         histories = [_history(folder) for folder in folders]
@@ -117,8 +117,8 @@ def errors_by_width(runs: Runs) -> dict[int, list[float]]:
     for folders in runs.values():
         config: dict[str, Any] = yaml.safe_load((folders[0] / "config.yaml").read_text(encoding="utf-8"))
         errors[max(config["model"].pop("hidden"), default=0)] = [_result(folder)["test/error"] for folder in folders]
-        kept = {key: value for key, value in config.items() if key not in ("seed", "seeds", "data")}
-        others.add(json.dumps(kept, sort_keys=True))
+        config["data"] = {key: value for key, value in config["data"].items() if not key.endswith("seed")}
+        others.add(json.dumps({key: value for key, value in config.items() if key not in ("seed", "seeds")}, sort_keys=True))
     return errors if len(others) == 1 and len(errors) == len(runs) else {}
 
 
@@ -128,7 +128,7 @@ def width(errors: dict[int, list[float]]) -> plt.Figure:
     widths = sorted(errors)
     rows = [mean_std_half_width(errors[each]) for each in widths]
     axes.errorbar(widths, [row[0] for row in rows], [np.nan_to_num(row[2]) for row in rows], marker="o", capsize=3)
-    axes.set(xscale="log", xlabel="units of the widest hidden layer", ylabel="test error, %", ylim=(0, None))
+    axes.set(xscale="symlog" if widths[0] == 0 else "log", xlabel="units of the widest hidden layer", ylabel="test error, %", ylim=(0, None))
     axes.set_xticks(widths, [str(each) for each in widths])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
@@ -140,6 +140,11 @@ def _scatter(axes: plt.Axes, places: np.ndarray, labels: np.ndarray, size: float
     axes.scatter(*places.T, s=size, c=np.where(labels == 1, "tab:blue", "tab:orange"), linewidths=0)
     axes.add_patch(plt.Circle((0.5, 0.5), 1 / np.sqrt(2 * np.pi), fill=False, linewidth=0.8))
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xticks=[], yticks=[])
+
+
+def _name(path: Path) -> str:
+    """Of the run to which a file belongs."""
+    return f"{path.parent.parent.name.rpartition('-')[0]} {path.parent.name}"
 
 
 def _history(folder: Path) -> list[dict[str, str]]:

@@ -76,6 +76,8 @@ class DiskDataModule(LightningDataModule):
         if self.held_out == self.points:
             raise InvalidValue("validation", validation, f"a share that leaves some of the {self.points} points for the training")
         self.normalise = boolean("normalise", normalise)
+        if self.normalise and self.points - self.held_out < 2:
+            raise InvalidValue("normalise", normalise, "false with a single training point, which has no spread")
         self.batch_size = integer("batch_size", batch_size, at_least=1)
         self.seed = check_seed("seed", seed)
         self.order_seed = check_seed("order_seed", order_seed, self.seed)

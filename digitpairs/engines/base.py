@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -34,7 +35,7 @@ class Run(NamedTuple):
     sizes: tuple[int, int]  # training and test rows
     parameters: int
     checkpoint: Callable[[], bytes]
-    files: Mapping[str, bytes] = {}  # others that it leaves, by name
+    files: Mapping[str, bytes] = MappingProxyType({})  # others that it leaves, by name
 
 
 class Engine:

@@ -26,21 +26,23 @@ class Boundary:
     `inside()` gives that of all replicas, (replicas, SIDE * SIDE) bool.
     """
 
-    def __init__(self, inside: Callable[[], Tensor], epochs: int) -> None:
-        self._inside, self._last = inside, epochs
-        self.seen: dict[int, Tensor] = {}
+    def __init__(self, inside: Callable[[], Tensor]) -> None:
+        self._inside = inside
+        self._seen: dict[int, Tensor] = {}
 
     def epoch(self, replica: int, row: Mapping[str, float]) -> None:
         done = int(row["epoch"]) + 1
-        if done not in self.seen and (done in MILESTONES or done == self._last):
-            self.seen[done] = self._inside()
+        if done in MILESTONES and done not in self._seen:
+            self._seen[done] = self._inside()
 
     def end(self) -> None:
         """Nothing is held open."""
 
-    def content(self, replica: int, points: Tensor, labels: Tensor) -> bytes:
-        """A replica's file, numpy's .npz: "epochs" (n,), "inside" (n, SIDE, SIDE) and the training "points" (m, 2) with "labels" (m,)."""
+    def content(self, replica: int, points: Tensor, labels: Tensor, epoch: int) -> bytes:
+        """A replica's file, numpy's .npz, once its weights are the final ones, those after so many epochs: "epochs" (n,), "inside"
+        (n, SIDE, SIDE), the last of them the final, and the training "points" (m, 2) with "labels" (m,)."""
+        seen = {done: inside for done, inside in self._seen.items() if done < epoch} | {epoch: self._inside()}
         buffer = io.BytesIO()
-        inside = np.stack([each[replica].view(SIDE, SIDE).numpy() for each in self.seen.values()])
-        np.savez_compressed(buffer, epochs=list(self.seen), inside=inside, points=points.numpy(), labels=labels.numpy())
+        inside = np.stack([each[replica].view(SIDE, SIDE).numpy() for each in seen.values()])
+        np.savez_compressed(buffer, epochs=list(seen), inside=inside, points=points.numpy(), labels=labels.numpy())
         return buffer.getvalue()

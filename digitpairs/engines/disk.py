@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Hashable, Sequence
+import math
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
 
 import framework as fw
-from digitpairs.checks import InvalidValue, choice, did_you_mean, integer
+from digitpairs.checks import InvalidValue, choice, did_you_mean, integer, number
 from digitpairs.data import DiskDataModule
 from digitpairs.engines.base import Engine, Once, Run, Section, built, lightning_checkpoint, seeds_of, without_seeds
 from digitpairs.engines.boundary import Boundary, grid
-from digitpairs.engines.lightning_trainer import make_trainer, quick_cuda_check, quiet_lightning
+from digitpairs.engines.lightning_trainer import make_trainer, running
 from digitpairs.engines.listening import RowsTo
 from digitpairs.engines.to_framework import copy_back, network_of, optimizer_of, schedule_of
 from digitpairs.networks import PointMLP
 from digitpairs.streams import stream
 from digitpairs.training import PointClassification, build
-from digitpairs.training.point_classification import LOSSES, final_row, stopping_of
+from digitpairs.training.point_classification import LOSSES, final_row, not_finite, stopping_of
 
 SOURCE, BOUNDARY = "disk", "boundary.npz"
 PRECISIONS = {"32-true": torch.float32, "64-true": torch.float64}
@@ -42,6 +44,7 @@ class _Disk(Engine):
         loss = once("run", run, _check_run)
         if isinstance(loss, fw.BinaryCrossEntropy) and datamodule.outside:
             raise InvalidValue("data.outside", int(datamodule.outside), "0 with the binary cross-entropy, whose labels are 0 and 1")
+        _check_output(config["model"].get("output_activation"), loss, datamodule.outside)
         lone = datamodule.batch_size == 1 or (datamodule.points - datamodule.held_out) % datamodule.batch_size == 1
         if config["model"].get("batch_norm") and lone:
             raise InvalidValue("data.batch_size", datamodule.batch_size, "one that leaves no mini-batch of a single point, for batch norm")
@@ -72,26 +75,31 @@ class DiskFramework(_Disk):
             schedule=schedule_of(first.schedule),
             measure=functools.partial(_errors, threshold=first.threshold),
         )
-        boundary = Boundary(lambda: _inside(trainer, datamodules, first.threshold[0]), section["max_epochs"])
+        boundary = Boundary(lambda: _inside(trainer.predict, datamodules, first.threshold[0], PRECISIONS[section["precision"]]))
         trainer.listeners = [RowsTo(loggers), boundary]
         train, validation, test = (_stacked(datamodules, name, section["precision"]) for name in ("train_set", "validation_set", "test_set"))
         with contextlib.suppress(fw.NotFinite):  # which says what the trainer's failures say
             trainer.fit(train, section["max_epochs"], validation=validation if datamodules[0].held_out else None, early_stopping=first.stopping)
-        failures, tested = trainer.failures, trainer.evaluate(test)
+        tested = trainer.evaluate(test)
+        failures = {place: not_finite(*trainer.failures[place]) for place in trainer.failures}
+        for place, metrics in enumerate(tested):
+            if place not in failures and not math.isfinite(metrics["loss"]):
+                failures[place] = not_finite(trainer.epochs - 1, metrics["loss"])
         copy_back(network, [module.network for module in modules])
         return [
             Run(
                 trainer.history[place],
                 {f"test/{name}": value for name, value in tested[place].items()},
-                final_row(trainer.history[place], first.stopping, place),
-                (failures[place][0], str(fw.NotFinite({place: failures[place]}))) if place in failures else None,
+                last,
+                failures.get(place),
                 SOURCE,
                 _sizes(datamodules[place]),
                 sum(parameter.numel() for parameter in module.network.parameters()),
                 functools.partial(lightning_checkpoint, module, len(trainer.history[place])),
-                {} if place in failures else {BOUNDARY: _boundary_file(boundary, place, datamodules[place])},
+                {} if place in failures else {BOUNDARY: _boundary_file(boundary, place, datamodules[place], last)},
             )
             for place, module in enumerate(modules)
+            for last in [final_row(trainer.history[place], first.stopping, place)]
         ]
 
 
@@ -106,14 +114,17 @@ class DiskLightning(_Disk):
     def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
         (config,), (logger,) = configs, loggers
         datamodule, module = _data(config), _module(config)
-        with quiet_lightning(), quick_cuda_check():
-            trainer = make_trainer({**config["trainer"], "accelerator": "cpu", "deterministic": True}, logger)
+        trainer = make_trainer({**config["trainer"], "accelerator": "cpu", "deterministic": True}, logger)
+        boundary = Boundary(lambda: _inside(functools.partial(_predictions, module), [datamodule], module.threshold[0], module.dtype))
+        trainer.callbacks.append(_Rows(boundary))
+        with running():
             trainer.fit(module, datamodule)
             if module.failure is None:
                 trainer.test(module, datamodule, verbose=False)
         parameters = sum(parameter.numel() for parameter in module.network.parameters())
         checkpoint = functools.partial(lightning_checkpoint, module, len(module.history))
-        return [Run(module.history, module.test_metrics, module.final_row(), module.failure, SOURCE, _sizes(datamodule), parameters, checkpoint)]
+        files = {} if module.failure else {BOUNDARY: _boundary_file(boundary, 0, datamodule, module.final_row())}
+        return [Run(module.history, module.test_metrics, module.final_row(), module.failure, SOURCE, _sizes(datamodule), parameters, checkpoint, files)]
 
 
 def _data(config: Section) -> DiskDataModule:
@@ -137,15 +148,35 @@ def _sizes(datamodule: DiskDataModule) -> tuple[int, int]:
     return datamodule.points - datamodule.held_out, datamodule.test_points
 
 
-def _inside(trainer: fw.Trainer, datamodules: Sequence[DiskDataModule], threshold: float) -> torch.Tensor:
+class _Rows(pl.Callback):
+    """Gives each epoch's row to a listener of `framework.Trainer`."""
+
+    def __init__(self, listener: Boundary) -> None:
+        self._listener = listener
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: PointClassification) -> None:
+        self._listener.epoch(0, {"epoch": trainer.current_epoch})
+
+
+def _predictions(module: PointClassification, points: torch.Tensor) -> torch.Tensor:
+    """As those of `framework`'s trainer, (1, n, 2) -> (1, n, 1); the module's mode stays."""
+    training = module.training
+    outputs = module.eval()(points[0])[None]
+    module.train(training)
+    return outputs
+
+
+def _inside(predict: Callable, datamodules: Sequence[DiskDataModule], threshold: float, dtype: torch.dtype) -> torch.Tensor:
     """Which points of the grid each replica holds for the inside, (replicas, points)."""
     points = torch.stack([(grid() - datamodule.mean) / datamodule.std for datamodule in datamodules])
-    return trainer.predict(points.to(trainer.optimizer.values.dtype))[..., 0] > threshold
+    with torch.no_grad():
+        return predict(points.to(dtype))[..., 0] > threshold
 
 
-def _boundary_file(boundary: Boundary, place: int, datamodule: DiskDataModule) -> bytes:
+def _boundary_file(boundary: Boundary, place: int, datamodule: DiskDataModule, last: Section) -> bytes:
+    """`last`: the row of the epoch whose weights the run has."""
     train = datamodule.train_set
-    return boundary.content(place, train.inputs * datamodule.std + datamodule.mean, train.target[:, 0])
+    return boundary.content(place, train.inputs * datamodule.std + datamodule.mean, train.target[:, 0], int(last["epoch"]) + 1)
 
 
 def _errors(output: torch.Tensor, target: torch.Tensor, threshold: tuple[float, float]) -> dict[str, torch.Tensor]:
@@ -160,24 +191,31 @@ def _points(section: Section) -> DiskDataModule:
     return datamodule
 
 
+def _check_output(activation: str | None, loss: Any, outside: float) -> None:
+    """That the output can reach both labels, on either side of the threshold."""
+    accepted = [None] if isinstance(loss, fw.BinaryCrossEntropy) else [None, "tanh"] if outside else [None, "tanh", "sigmoid"]
+    if activation not in accepted:
+        labels = "logits" if len(accepted) == 1 else f"the labels {outside:g} and 1"
+        raise InvalidValue("model.output_activation", activation, f"{' or '.join('null' if each is None else each for each in accepted)} for {labels}")
+
+
 def _check_trainer(section: Section) -> None:
     for key, value in section.items():
         if key not in TRAINER:
-            raise InvalidValue(f"trainer.{key}", value, f"for the disk one of {', '.join(TRAINER)}{did_you_mean(key, TRAINER)}")
+            raise InvalidValue(f"trainer.{key}", value, f"for the disk one of {', '.join(TRAINER)} (trainer=disk){did_you_mean(key, TRAINER)}")
     integer("trainer.max_epochs", section["max_epochs"], at_least=1)
     choice("trainer.precision", section["precision"], PRECISIONS)
 
 
 def _check_early_stopping(section: dict[str, Any]) -> None:
     settings = {key: value for key, value in section.items() if key != "held_out"}
-    for key in settings:
-        choice("early_stopping", key, ("patience", "monitor", "min_delta"))
+    number("early_stopping.min_delta", settings["min_delta"])
     if settings["patience"] is None:
         return
     integer("early_stopping.patience", settings["patience"], at_least=1)
     choice("early_stopping.monitor", settings["monitor"], MONITORED)
     if settings["monitor"].startswith("validation") and not section["held_out"]:
-        raise InvalidValue("early_stopping.monitor", settings["monitor"], "train/loss or train/error, unless data.validation holds points out")
+        raise InvalidValue("early_stopping.monitor", settings["monitor"], "train/loss or train/error, unless points are held out, as by data.validation=0.2")
     stopping_of(settings)
 
 

@@ -78,6 +78,18 @@ def quick_cuda_check() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def running() -> Iterator[None]:
+    """Around a fit: quiet, quick, and Ctrl-C as Python has it, which Lightning makes an exit of its own."""
+    try:
+        with quiet_lightning(), quick_cuda_check():
+            yield
+    except SystemExit as leave:
+        if isinstance(leave.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+
+
+@contextlib.contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Without Lightning's greetings and its warnings of what is meant so (no validation data); others stay."""
     logger = logging.getLogger("pytorch_lightning")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from torch import nn
 from digitpairs.checks import InvalidValue
 from digitpairs.data import PairDataModule, PairDataModuleArray
 from digitpairs.engines.base import Engine, Once, Run, Section, built, lightning_checkpoint, naming, seeds_of
-from digitpairs.engines.lightning_trainer import check_trainer, clipping, make_trainer, quick_cuda_check, quiet_lightning
+from digitpairs.engines.lightning_trainer import check_trainer, clipping, make_trainer, running
 from digitpairs.training import Diverged, PairComparison, PairComparisonArray, build
 from digitpairs.training.early_stopping import early_stopping as early_stopping_of
 from digitpairs.training.pair_comparison_array import stacking_key
@@ -75,16 +76,9 @@ def run_of(member: PairComparison, datamodule: PairDataModule) -> Run:
 def fit_and_test(section: Section, module: pl.LightningModule, datamodule: pl.LightningDataModule, logger: Logger | bool) -> None:
     """With the trainer of a config's section `trainer`; a run that diverges says so itself."""
     trainer = make_trainer(section, logger)
-    try:
-        with quiet_lightning(), quick_cuda_check():
-            trainer.fit(module, datamodule)
-            trainer.test(module, datamodule, verbose=False)
-    except Diverged:
-        pass  # the run has it as its failure, as each run of an array has
-    except SystemExit as leave:
-        if isinstance(leave.__context__, KeyboardInterrupt):  # Lightning makes it an exit of its own
-            raise KeyboardInterrupt from None
-        raise
+    with contextlib.suppress(Diverged), running():  # a run has it as its failure, as each run of an array has
+        trainer.fit(module, datamodule)
+        trainer.test(module, datamodule, verbose=False)
 
 
 def without_seeds_of_data(section: Section) -> dict[str, Any]:

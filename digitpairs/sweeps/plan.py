@@ -71,7 +71,7 @@ def make_plan(jobs: Sequence[Job], keys: Sequence[Hashable | None], settings: Se
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for place, key in enumerate(keys):
         if key is None and settings.plan == "array":
-            raise InvalidValue("sweep.plan", "array", "auto or processes, since a network or scheme of other layers trains only by itself")
+            raise InvalidValue("sweep.plan", "array", "auto or processes, since these runs train only by themselves (of the disk those with engine=lightning; of pairs networks of other layers)")
         groups[key if key is not None else ("alone", place)].append(place)
     pieces = []
     for key, places in groups.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -46,11 +45,11 @@ class PointClassification(LightningModule):
         seed: int = 0,
         weights_seed: int | None = None,
         dropout_seed: int | None = None,
-        **unused_seeds: int,
+        aux_seed: int | None = None,  # which all runs have, and no loss of a single part uses
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.save_hyperparameters(ignore=["unused_seeds"], logger=False)
+        self.save_hyperparameters(logger=False)
         weights_seed, self.dropout_seed = check_seed("weights_seed", weights_seed, seed), check_seed("dropout_seed", dropout_seed, seed)
         self.network = create(lambda: build(network), stream(weights_seed, "weights")) if isinstance(network, Mapping) else network
         self.loss, self.optimizer_recipe, self.schedule = build(loss), build(optimizer), build(scheduler)
@@ -104,6 +103,8 @@ class PointClassification(LightningModule):
     def on_test_epoch_end(self) -> None:
         self.test_metrics = self._measured("test", self._evaluated)
         self.log_dict(self.test_metrics)
+        if not math.isfinite(self.test_metrics["test/loss"]):
+            self.failure = not_finite(len(self.history) - 1, self.test_metrics["test/loss"])
 
     def on_train_epoch_end(self) -> None:
         if self.schedule.interval == "epoch":
@@ -111,8 +112,9 @@ class PointClassification(LightningModule):
         self.history.append(self._row)
         for logger in self.loggers:
             logger.log_metrics(self._row, step=self.current_epoch)
-        if not math.isfinite(self._row["train/loss"]):
-            self.failure = (self.current_epoch, str(framework.NotFinite({0: (self.current_epoch, self._row["train/loss"])})))
+        finite = all(parameter.isfinite().all() for parameter in self.network.parameters())
+        if not (math.isfinite(self._row["train/loss"]) and finite):
+            self.failure = not_finite(self.current_epoch, self._row["train/loss"])
             self.trainer.should_stop = True
         elif self.stopping is not None:  # framework's has a replica's axis before the values
             state = {name: value[None] for name, value in self.network.state_dict().items()}
@@ -146,12 +148,18 @@ def threshold_of(loss: Any, outside: float) -> tuple[float, float]:
 
 def stopping_of(section: Mapping[str, Any] | None) -> framework.EarlyStopping | None:
     """Early stopping out of its settings; None without patience."""
-    settings = copy.copy(dict(section or {}))
+    settings = dict(section or {})
     return framework.EarlyStopping(**settings) if settings.get("patience") is not None else None
 
 
 def final_row(history: list[dict[str, float]], stopping: framework.EarlyStopping | None, replica: int) -> dict[str, float]:
     """The row of the best epoch where early stopping watched, else the last."""
-    if stopping is None:
+    if stopping is None or replica not in stopping.best_epoch:
         return history[-1]
-    return min(history, key=lambda row: row[stopping.monitor])
+    return history[stopping.best_epoch[replica]]
+
+
+def not_finite(epoch: int, loss: float) -> tuple[int, str]:
+    """A run's failure: the epoch, and the reason in words."""
+    what = "the weights are not finite" if math.isfinite(loss) else f"the loss is {loss}"
+    return epoch, f"{what} in epoch {epoch}: a lower learning rate may help, unless the data are at fault"
