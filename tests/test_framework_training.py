@@ -174,9 +174,9 @@ def test_early_stopping_starts_anew_and_its_checkpoint_has_the_best_weights(tmp_
 
 
 def test_weights_that_are_not_finite_after_the_last_step():
-    ours = trainer(make=lambda parameters: fw.SGD(parameters, lr=1e39), batch_size=ROWS, schedule=None)
+    ours = trainer(make=lambda parameters: fw.SGD(parameters, lr=3e38), batch_size=ROWS, schedule=None)
     with pytest.raises(fw.NotFinite, match="of replica 0 is nan in epoch 0"):  # the loss before the one step is finite
-        ours.fit(points(), 1)
+        ours.fit((100 * points()[0], 100 * points()[1]), 1)
 
 
 def test_a_loss_that_is_no_number_ends_its_replica_alone():
