@@ -35,27 +35,27 @@ def gradcheck(
     """
     if isinstance(x, tuple):
         raise ValueError("gradcheck varies one tensor; check a loss of several outputs together with the network that gives them")
-    module, loss = copy.deepcopy(module), copy.deepcopy(loss)
-    module.to(torch.float64)
-    x, target = _double(x), _double(target)
+    checked, x = type(module).__name__, _double(x)
+    if loss is None and target is not None:
+        module, loss = _Identity(), module
     generator = Generator().manual_seed(seed + 987_654_321)  # not a stream that x may have been drawn from
-    objective = _objective(module, x, loss, target, generator)
-    analytic, noise = objective(x, True), NOISE * max(1.0, objective(x, False).abs().item())
-    tensors = {"x": x} | {name: parameter.data for name, parameter in module.named_parameters()}
+    objective = _Objective(copy.deepcopy(module), copy.deepcopy(loss), _double(target), generator)
+    analytic, noise = objective.gradients(x), NOISE * max(1.0, abs(objective.value(x)))
+    tensors = {"x": x} | {name: parameter.data for name, parameter in objective.module.named_parameters()}
     deviations = {}
     for name, tensor in tensors.items():
         if analytic[name] is None:
             deviations[name] = math.nan
             continue
         chosen = torch.randperm(tensor.numel(), generator=generator)[:coordinates].tolist()
-        numeric = torch.stack([_difference(tensor.view(-1), place, lambda: objective(x, False)) for place in chosen])
+        numeric = torch.tensor([_difference(tensor.view(-1), place, lambda: objective.value(x)) for place in chosen], dtype=torch.float64)
         expected = analytic[name].flatten()[chosen]
         scale = max(expected.abs().max().item(), numeric.abs().max().item(), noise / tolerance)
         deviations[name] = (numeric - expected).abs().max().item() / scale
     wrong = {name: deviation for name, deviation in deviations.items() if not deviation <= tolerance}
     if wrong:
         told = ", ".join(f"of {name} by {deviation:.1e}" for name, deviation in wrong.items())
-        raise AssertionError(f"gradients of {type(module).__name__} deviate from central differences, {told} (tolerance {tolerance:.0e})")
+        raise AssertionError(f"gradients of {checked} deviate from central differences, {told} (tolerance {tolerance:.0e})")
     return deviations
 
 
@@ -66,48 +66,66 @@ def _double(value: Any) -> Any:
     return value.to(torch.float64, copy=True).contiguous() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
-def _objective(module: Module, x: Tensor, loss: Module | None, target: Any, generator: Generator) -> Callable[[Tensor, bool], Any]:
-    """A function of x: the value f, or the gradients by name."""
-    state, streams = module.state_dict(), [each for _, layer in module.modules() for each in getattr(layer, "generators", [])]
-    beginnings = [stream.get_state() for stream in streams]
-    weights: list[Tensor] = []
+class _Identity(Module):
+    """What stands before a loss that is checked by itself."""
 
-    def evaluate(x: Tensor, gradients: bool) -> Any:
-        for stream, beginning in zip(streams, beginnings):
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
+        return dy
+
+
+class _Objective:
+    """f as a function of x and of the parameters as they stand, and its gradients by `backward`."""
+
+    def __init__(self, module: Module, loss: Module | None, target: Any, generator: Generator) -> None:
+        self.module, self.loss, self.target, self.generator = module, loss, target, generator
+        module.to(torch.float64)
+        self.streams = [each for _, layer in module.modules() for each in getattr(layer, "generators", [])]
+        self.beginnings = [stream.get_state() for stream in self.streams]
+        self.weights: list[Tensor] = []  # of the outputs, without a loss
+
+    def value(self, x: Tensor) -> float:
+        """f."""
+        y = self._outputs(x)
+        if self.loss is not None:
+            self.loss.train(True)
+            return self.loss.forward(y, self.target).sum().item()
+        return sum((part * weight).sum().item() for part, weight in zip(_parts(y), self.weights))
+
+    def gradients(self, x: Tensor) -> dict[str, Tensor | None]:
+        """By name, "x" for the input."""
+        y = self._outputs(x)
+        if self.loss is not None:
+            self.loss.train(True)
+            self.loss.forward(y, self.target)
+            dy = self.loss.backward()
+        else:
+            self.weights = [torch.randn(part.shape, dtype=torch.float64, generator=self.generator) for part in _parts(y)]
+            dy = type(y)(*self.weights) if isinstance(y, tuple) else self.weights[0]
+        self.module.zero_grad()
+        dx = self.module.backward(dy)
+        return {"x": dx} | {name: parameter.grad.clone() for name, parameter in self.module.named_parameters()}
+
+    def _outputs(self, x: Tensor) -> Any:
+        """Those of training, with the same masks each time."""
+        for stream, beginning in zip(self.streams, self.beginnings):
             stream.set_state(beginning)
-        buffers = {name: value for name, value in state.items() if name not in dict(module.named_parameters())}
-        for name, value in module.state().items():
-            if name in buffers:
-                value.copy_(buffers[name])
-        module.train(True)
-        y = module.forward(x) if loss is not None or target is None else module.forward(x, target)
-        if loss is not None:
-            loss.train(True)
-            value = loss.forward(y, target)
-        else:
-            parts = y if isinstance(y, tuple) else (y,)
-            weights.extend(torch.randn(part.shape, dtype=torch.float64, generator=generator) for part in parts[len(weights) :])
-            value = sum((part * weight).sum() for part, weight in zip(parts, weights))
-        if not gradients:
-            return value.sum()
-        module.zero_grad()
-        if loss is None and target is not None:
-            dx = module.backward() * weights[0].view(-1, *[1] * (x.dim() - 1))
-        elif loss is not None:
-            dx = module.backward(loss.backward())
-        else:
-            dx = module.backward(type(y)(*weights) if isinstance(y, tuple) else weights[0])
-        return {"x": dx} | {name: parameter.grad.clone() for name, parameter in module.named_parameters()}
-
-    return evaluate
+        self.module.train(True)
+        return self.module.forward(x)
 
 
-def _difference(values: Tensor, place: int, objective: Callable[[], Tensor]) -> Tensor:
+def _parts(y: Any) -> tuple[Tensor, ...]:
+    return y if isinstance(y, tuple) else (y,)
+
+
+def _difference(values: Tensor, place: int, value: Callable[[], float]) -> float:
     """The central difference in one coordinate."""
     before = values[place].item()
     results = []
     for sign in (1, -1):
         values[place] = before + sign * STEP
-        results.append(objective())
+        results.append(value())
     values[place] = before
     return (results[0] - results[1]) / (2 * STEP)

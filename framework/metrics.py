@@ -10,21 +10,22 @@ from torch import Tensor
 Measure = Callable[[Any, Any], dict[str, Tensor]]
 
 
-def threshold_error(threshold: float) -> Measure:
+def threshold_error(threshold: float, label_threshold: float | None = None) -> Measure:
     """Of one output (R, B, 1): wrong where it and its target lie on different sides of the threshold.
 
-    0.5 goes with the labels 0 and 1, and 0 with -1 and 1.
+    0.5 goes with the labels 0 and 1, and 0 with -1 and 1. `label_threshold`: that of the targets, where it is another.
     """
+    between = threshold if label_threshold is None else label_threshold
 
     def measure(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-        return _error((prediction > threshold) != (target > threshold))
+        return _error((prediction > threshold) != (target > between))
 
     return measure
 
 
 def logit_error(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
     """Of one logit (R, B, 1) for the labels 0 and 1: wrong where its sign is another than the label says."""
-    return _error((prediction > 0) != (target > 0.5))
+    return threshold_error(0.0, 0.5)(prediction, target)
 
 
 def argmax_error(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:

@@ -64,8 +64,9 @@ class DiskFramework(_Disk):
     def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
         datamodules, modules = [_data(config) for config in configs], [_module(config) for config in configs]
         first, section = modules[0], configs[0]["trainer"]
+        dtype = PRECISIONS[section["precision"]]
         network = network_of([module.network for module in modules], [stream(module.dropout_seed, "dropout") for module in modules])
-        network.to(PRECISIONS[section["precision"]])
+        network.to(dtype)
         trainer = fw.Trainer(
             network,
             first.loss,
@@ -73,34 +74,22 @@ class DiskFramework(_Disk):
             [stream(datamodule.order_seed, "order") for datamodule in datamodules],
             batch_size=datamodules[0].batch_size,
             schedule=schedule_of(first.schedule),
-            measure=functools.partial(_errors, threshold=first.threshold),
+            measure=fw.threshold_error(*first.threshold),
         )
-        boundary = Boundary(lambda: _inside(trainer.predict, datamodules, first.threshold[0], PRECISIONS[section["precision"]]))
+        boundary = Boundary(lambda: _inside(trainer.predict, datamodules, first.threshold[0], dtype))
         trainer.listeners = [RowsTo(loggers), boundary]
-        train, validation, test = (_stacked(datamodules, name, section["precision"]) for name in ("train_set", "validation_set", "test_set"))
+        train, validation, test = (_stacked(datamodules, name, dtype) for name in ("train_set", "validation_set", "test_set"))
         with contextlib.suppress(fw.NotFinite):  # which says what the trainer's failures say
             trainer.fit(train, section["max_epochs"], validation=validation if datamodules[0].held_out else None, early_stopping=first.stopping)
-        tested = trainer.evaluate(test)
-        failures = {place: not_finite(*trainer.failures[place]) for place in trainer.failures}
-        for place, metrics in enumerate(tested):
-            if place not in failures and not math.isfinite(metrics["loss"]):
-                failures[place] = not_finite(trainer.epochs - 1, metrics["loss"])
         copy_back(network, [module.network for module in modules])
-        return [
-            Run(
-                trainer.history[place],
-                {f"test/{name}": value for name, value in tested[place].items()},
-                last,
-                failures.get(place),
-                SOURCE,
-                _sizes(datamodules[place]),
-                sum(parameter.numel() for parameter in module.network.parameters()),
-                functools.partial(lightning_checkpoint, module, len(trainer.history[place])),
-                {} if place in failures else {BOUNDARY: _boundary_file(boundary, place, datamodules[place], last)},
-            )
-            for place, module in enumerate(modules)
-            for last in [final_row(trainer.history[place], first.stopping, place)]
-        ]
+        for place, (module, tested) in enumerate(zip(modules, trainer.evaluate(test))):
+            module.history, module.test_metrics = trainer.history[place], {f"test/{name}": value for name, value in tested.items()}
+            if place in trainer.failures:
+                module.failure = not_finite(*trainer.failures[place])
+            elif not math.isfinite(tested["loss"]):
+                module.failure = not_finite(trainer.epochs - 1, tested["loss"])
+        lasts = [final_row(module.history, first.stopping, place) for place, module in enumerate(modules)]
+        return [_run_of(module, datamodule, boundary, place, last) for place, (module, datamodule, last) in enumerate(zip(modules, datamodules, lasts))]
 
 
 class DiskLightning(_Disk):
@@ -121,10 +110,7 @@ class DiskLightning(_Disk):
             trainer.fit(module, datamodule)
             if module.failure is None:
                 trainer.test(module, datamodule, verbose=False)
-        parameters = sum(parameter.numel() for parameter in module.network.parameters())
-        checkpoint = functools.partial(lightning_checkpoint, module, len(module.history))
-        files = {} if module.failure else {BOUNDARY: _boundary_file(boundary, 0, datamodule, module.final_row())}
-        return [Run(module.history, module.test_metrics, module.final_row(), module.failure, SOURCE, _sizes(datamodule), parameters, checkpoint, files)]
+        return [_run_of(module, datamodule, boundary, 0, module.final_row())]
 
 
 def _data(config: Section) -> DiskDataModule:
@@ -139,13 +125,24 @@ def _module(config: Section) -> PointClassification:
     return PointClassification(*parts, outside=config["data"]["outside"], early_stopping=config["early_stopping"], **seeds_of(config))
 
 
-def _stacked(datamodules: Sequence[DiskDataModule], name: str, precision: str) -> tuple[torch.Tensor, torch.Tensor]:
+def _run_of(module: PointClassification, datamodule: DiskDataModule, boundary: Boundary, place: int, last: Section) -> Run:
+    """What is left of a trained module. `place` is the replica's in the boundary; `last` the row of the epoch whose weights it has."""
+    return Run(
+        module.history,
+        module.test_metrics,
+        last,
+        module.failure,
+        SOURCE,
+        (datamodule.points - datamodule.held_out, datamodule.test_points),
+        sum(parameter.numel() for parameter in module.network.parameters()),
+        functools.partial(lightning_checkpoint, module, len(module.history)),
+        {} if module.failure else {BOUNDARY: _boundary_file(boundary, place, datamodule, last)},
+    )
+
+
+def _stacked(datamodules: Sequence[DiskDataModule], name: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     sets = [getattr(datamodule, name) for datamodule in datamodules]
-    return tuple(torch.stack(each).to(PRECISIONS[precision]) for each in zip(*sets))
-
-
-def _sizes(datamodule: DiskDataModule) -> tuple[int, int]:
-    return datamodule.points - datamodule.held_out, datamodule.test_points
+    return tuple(torch.stack(each).to(dtype) for each in zip(*sets))
 
 
 class _Rows(pl.Callback):
@@ -174,14 +171,8 @@ def _inside(predict: Callable, datamodules: Sequence[DiskDataModule], threshold:
 
 
 def _boundary_file(boundary: Boundary, place: int, datamodule: DiskDataModule, last: Section) -> bytes:
-    """`last`: the row of the epoch whose weights the run has."""
     train = datamodule.train_set
     return boundary.content(place, train.inputs * datamodule.std + datamodule.mean, train.target[:, 0], int(last["epoch"]) + 1)
-
-
-def _errors(output: torch.Tensor, target: torch.Tensor, threshold: tuple[float, float]) -> dict[str, torch.Tensor]:
-    wrong = (output > threshold[0]) != (target > threshold[1])
-    return {"error": 100 * wrong.flatten(1).double().mean(1)}
 
 
 def _points(section: Section) -> DiskDataModule:
