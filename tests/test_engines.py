@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+import framework as fw
 from digitpairs.analysis import disk_plots
-from digitpairs.data import PairDataModule
+from digitpairs.data import DiskDataModule, PairDataModule
 from digitpairs.engines.pairs_framework import Training
 from digitpairs.engines.to_framework import copy_back, network_of
 from digitpairs.losses import LambdaWeighting, loss_parts
@@ -249,6 +250,17 @@ def test_weights_there_and_back():
     for network, copy in zip(networks, copies):
         for (name, value), other in zip(network.state_dict().items(), copy.state_dict().values(), strict=True):
             assert torch.equal(value, other), name
+
+
+def test_a_data_modules_sets_are_data_for_the_trainer():
+    module = DiskDataModule(points=60, test_points=50, seed=3)
+    module.setup()
+    drawing = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
+    network = fw.mlp(2, [8], 1, drawing)
+    trainer = fw.Trainer(network, fw.MSE(), fw.SGD(network.parameters(), 0.1), drawing, measure=fw.threshold_error(0.5))
+    assert [row["epoch"] for row in trainer.fit(module.train_set, 2)[1]] == [0, 1]
+    wrong = (trainer.predict(module.test_set.inputs)[0] > 0.5) != (module.test_set.target > 0.5)
+    assert trainer.evaluate(module.test_set)[0]["error"] == pytest.approx(100 * wrong.double().mean().item())
 
 
 def test_plots_of_the_disk(command, tmp_path, capsys):

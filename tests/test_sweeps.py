@@ -224,21 +224,12 @@ def running(output: Path) -> bool:
     return len(list(output.glob("*/*/*/events*"))) == len(available_cores())
 
 
-def test_a_second_launch_is_told_who_holds_the_sweep(tmp_path):
-    first = launch(*LONG, f"output={tmp_path}")
-    try:
-        wait_for(lambda: running(tmp_path))
-        second = launch(*LONG, f"output={tmp_path}")
-        _, err = second.communicate(timeout=60)
-        assert second.returncode == 2 and f"process {first.pid} on " in err and err.count("\n") == 1, err
-    finally:
-        first.kill()
-        first.communicate()
-
-
-def test_ctrl_c_ends_a_sweep_and_says_how_far_it_came(tmp_path):
+def test_a_second_launch_is_told_who_holds_the_sweep_and_ctrl_c_how_far_it_came(tmp_path):
     process = launch(*LONG, f"output={tmp_path}")
     wait_for(lambda: running(tmp_path))
+    second = launch(*LONG, f"output={tmp_path}")
+    _, err = second.communicate(timeout=60)
+    assert second.returncode == 2 and f"process {process.pid} on " in err and err.count("\n") == 1, err
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all of the foreground
     started = time.monotonic()
     _, err = process.communicate(timeout=30)
