@@ -23,7 +23,7 @@ from framework.errors import NotFinite
 from framework.gradcheck import gradcheck
 from framework.initialisers import he, lecun, torch_uniform, xavier
 from framework.layers import GELU, SELU, BatchNorm, Dropout, LeakyReLU, Linear, ReLU, Sigmoid, Tanh
-from framework.listeners import Progress, TensorBoard
+from framework.listeners import Listener, Progress, TensorBoard
 from framework.losses import MSE, BinaryCrossEntropy, CrossEntropy
 from framework.metrics import argmax_error, logit_error, threshold_error
 from framework.module import Module, Parameter, Sequential
@@ -50,6 +50,7 @@ __all__ = [
     "GELU",
     "LeakyReLU",
     "Linear",
+    "Listener",
     "MSE",
     "MaxPool2d",
     "Module",

@@ -105,7 +105,7 @@ class Flatten(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() < 3:
-            check_input(self, x, ("replicas", "rows", "units, or channels, height, width"))
+            raise refuse("the input of Flatten", x, "(replicas, rows, ...)")
         self._keep(x.shape)
         return x.flatten(2)
 

@@ -37,13 +37,11 @@ class Data(NamedTuple):
             raise ValueError(f"the inputs are {shape_of(inputs)}, accepted is at least one row")
         if inputs.dim() >= 2 and inputs.shape[:2] == first.shape[:2] and len(inputs) == replicas:
             return cls(inputs, targets)
-        if len(inputs) == len(first) and not (inputs.dim() > 2 and len(inputs) == replicas > 1 and first.dim() > 1 and first.shape[1] > 1):
+        meant_for_each = len(inputs) == replicas > 1 and inputs.dim() > 2 and first.dim() > 1 and first.shape[1] > 1  # of unequal rows
+        if len(inputs) == len(first) and not meant_for_each:
             return cls(*(_map(lambda each: each.expand(replicas, *each.shape), part) for part in (inputs, targets)))
         accepted = f"({replicas}, n, ...) or (n, ...) for both, as the network has {replicas} replica{'s' * (replicas > 1)}"
         raise ValueError(f"the inputs are {shape_of(inputs)} and the targets {shape_of(first)}, accepted is {accepted}")
-
-    def __len__(self) -> int:
-        raise TypeError("the number of rows is data.rows")
 
     @property
     def rows(self) -> int:

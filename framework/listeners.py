@@ -6,20 +6,22 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import TextIO
 
 from torch.utils.tensorboard import SummaryWriter
 
 
-class Listener(Protocol):
-    """Called with each epoch's row of the history, and at the end of a fit."""
+class Listener:
+    """Base: hears nothing."""
 
-    def epoch(self, replica: int, row: Mapping[str, float]) -> None: ...
+    def epoch(self, replica: int, row: Mapping[str, float]) -> None:
+        """Called with each epoch's row of the history."""
 
-    def end(self) -> None: ...
+    def end(self) -> None:
+        """Called at the end of a fit, however it ends."""
 
 
-class Progress:
+class Progress(Listener):
     """One line: the epoch and the metrics' means over the replicas. On a terminal it is written over, elsewhere a new one comes every
     `seconds`, and at the end."""
 
@@ -50,7 +52,7 @@ class Progress:
         self.shown = time.monotonic()
 
 
-class TensorBoard:
+class TensorBoard(Listener):
     """Writes each row as scalars, below a folder for each replica."""
 
     def __init__(self, folders: Sequence[str | Path]) -> None:

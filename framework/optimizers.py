@@ -132,18 +132,11 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam whose weight decay shrinks the parameters themselves: p *= 1 - lr * weight_decay (Loshchilov and Hutter 2019)."""
+    """Adam whose weight decay shrinks the parameters themselves: p *= 1 - lr * weight_decay (Loshchilov and Hutter 2019). The other
+    settings are Adam's."""
 
-    def __init__(
-        self,
-        parameters: Sequence[Parameter],
-        lr: float = 0.001,
-        *,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.01,
-    ) -> None:
-        super().__init__(parameters, lr, betas=betas, eps=eps, weight_decay=weight_decay)
+    def __init__(self, parameters: Sequence[Parameter], lr: float = 0.001, *, weight_decay: float = 0.01, **settings: Any) -> None:
+        super().__init__(parameters, lr, weight_decay=weight_decay, **settings)
 
     def decayed(self, gradient: Tensor) -> Tensor:
         self.values.mul_(1 - self.lr * self.weight_decay)

@@ -74,8 +74,12 @@ def seeds_of(config: Section) -> dict[str, int]:
 def without_seeds(config: Section) -> str:
     """What runs have in common that differ in their seeds alone, as text."""
     rest = {key: value for key, value in config.items() if key not in ("seed", "seeds", "output")}
-    rest["data"] = {key: value for key, value in config["data"].items() if not key.endswith("seed")}
-    return json.dumps(rest, sort_keys=True)
+    return json.dumps(rest | {"data": data_without_seeds(config["data"])}, sort_keys=True)
+
+
+def data_without_seeds(section: Section) -> dict[str, Any]:
+    """What decides whether data can be had."""
+    return {key: value for key, value in section.items() if not key.endswith("seed")}
 
 
 @contextlib.contextmanager

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from framework import Listener
+
 MILESTONES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)  # epochs done
 SIDE = 64  # of the grid
 
@@ -20,7 +22,7 @@ def grid() -> Tensor:
     return torch.stack([x.flatten(), y.flatten()], 1)
 
 
-class Boundary:
+class Boundary(Listener):
     """A listener of `framework.Trainer` that keeps which points of the grid are held for the inside, at the milestones and at the end.
 
     `inside()` gives that of all replicas, (replicas, SIDE * SIDE) bool.
@@ -34,9 +36,6 @@ class Boundary:
         done = int(row["epoch"]) + 1
         if done in MILESTONES and done not in self._seen:
             self._seen[done] = self._inside()
-
-    def end(self) -> None:
-        """Nothing is held open."""
 
     def content(self, replica: int, points: Tensor, labels: Tensor, epoch: int) -> bytes:
         """A replica's file, numpy's .npz, once its weights are the final ones, those after so many epochs: "epochs" (n,), "inside"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,15 +15,14 @@ from pytorch_lightning.loggers import Logger
 import framework as fw
 from digitpairs.checks import InvalidValue, choice, did_you_mean, integer, number
 from digitpairs.data import DiskDataModule
-from digitpairs.engines.base import Engine, Once, Run, Section, built, lightning_checkpoint, seeds_of, without_seeds
+from digitpairs.engines.base import Engine, Once, Run, Section, built, data_without_seeds, lightning_checkpoint, seeds_of, without_seeds
 from digitpairs.engines.boundary import Boundary, grid
 from digitpairs.engines.lightning_trainer import make_trainer, running
-from digitpairs.engines.listening import RowsTo
 from digitpairs.engines.to_framework import copy_back, network_of, optimizer_of, schedule_of
 from digitpairs.networks import PointMLP
 from digitpairs.streams import stream
 from digitpairs.training import PointClassification, build
-from digitpairs.training.point_classification import LOSSES, final_row, not_finite, stopping_of
+from digitpairs.training.point_classification import LOSSES, final_row, not_finite
 
 SOURCE, BOUNDARY = "disk", "boundary.npz"
 PRECISIONS = {"32-true": torch.float32, "64-true": torch.float64}
@@ -34,11 +33,10 @@ MONITORED = ("validation/loss", "validation/error", "train/loss", "train/error")
 class _Disk(Engine):
     own_sections = ("loss",)
 
-    def check(self, config: Section, once: Once) -> Hashable | None:
+    def check(self, config: Section, once: Once) -> None:
         self.check_keys(config)
         once("trainer", config["trainer"], _check_trainer)
-        data = {key: value for key, value in config["data"].items() if not key.endswith("seed")}
-        datamodule = once("data", data, _points)
+        datamodule = once("data", data_without_seeds(config["data"]), _points)
         once("early_stopping", {**config["early_stopping"], "held_out": datamodule.held_out}, _check_early_stopping)
         run = {key: config[key] for key in ("model", "loss", "optimizer", "scheduler")}
         loss = once("run", run, _check_run)
@@ -48,17 +46,13 @@ class _Disk(Engine):
         lone = datamodule.batch_size == 1 or (datamodule.points - datamodule.held_out) % datamodule.batch_size == 1
         if config["model"].get("batch_norm") and lone:
             raise InvalidValue("data.batch_size", datamodule.batch_size, "one that leaves no mini-batch of a single point, for batch norm")
-        return self.kind(config)
-
-    def kind(self, config: Section) -> Hashable | None:
-        """What runs have in common that train at once."""
-        raise NotImplementedError
 
 
 class DiskFramework(_Disk):
     """See `Engine`. Runs that differ in their seeds alone train as replicas."""
 
-    def kind(self, config: Section) -> Hashable:
+    def check(self, config: Section, once: Once) -> Hashable:
+        super().check(config, once)
         return without_seeds(config)
 
     def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
@@ -77,7 +71,7 @@ class DiskFramework(_Disk):
             measure=fw.threshold_error(*first.threshold),
         )
         boundary = Boundary(lambda: _inside(trainer.predict, datamodules, first.threshold[0], dtype))
-        trainer.listeners = [RowsTo(loggers), boundary]
+        trainer.listeners = [_RowsTo(loggers), boundary]
         train, validation, test = (_stacked(datamodules, name, dtype) for name in ("train_set", "validation_set", "test_set"))
         with contextlib.suppress(fw.NotFinite):  # which says what the trainer's failures say
             trainer.fit(train, section["max_epochs"], validation=validation if datamodules[0].held_out else None, early_stopping=first.stopping)
@@ -88,29 +82,24 @@ class DiskFramework(_Disk):
                 module.failure = not_finite(*trainer.failures[place])
             elif not math.isfinite(tested["loss"]):
                 module.failure = not_finite(trainer.epochs - 1, tested["loss"])
-        lasts = [final_row(module.history, first.stopping, place) for place, module in enumerate(modules)]
-        return [_run_of(module, datamodule, boundary, place, last) for place, (module, datamodule, last) in enumerate(zip(modules, datamodules, lasts))]
+        finished = enumerate(zip(modules, datamodules))
+        return [_run_of(module, datamodule, boundary, first.stopping, place) for place, (module, datamodule) in finished]
 
 
 class DiskLightning(_Disk):
     """See `Engine`. Each run trains by itself."""
-
-    most_members = 1
-
-    def kind(self, config: Section) -> None:
-        return None
 
     def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
         (config,), (logger,) = configs, loggers
         datamodule, module = _data(config), _module(config)
         trainer = make_trainer({**config["trainer"], "accelerator": "cpu", "deterministic": True}, logger)
         boundary = Boundary(lambda: _inside(functools.partial(_predictions, module), [datamodule], module.threshold[0], module.dtype))
-        trainer.callbacks.append(_Rows(boundary))
+        trainer.callbacks.append(_EpochsTo(boundary))
         with running():
             trainer.fit(module, datamodule)
             if module.failure is None:
                 trainer.test(module, datamodule, verbose=False)
-        return [_run_of(module, datamodule, boundary, 0, module.final_row())]
+        return [_run_of(module, datamodule, boundary, module.stopping, 0)]
 
 
 def _data(config: Section) -> DiskDataModule:
@@ -125,8 +114,9 @@ def _module(config: Section) -> PointClassification:
     return PointClassification(*parts, outside=config["data"]["outside"], early_stopping=config["early_stopping"], **seeds_of(config))
 
 
-def _run_of(module: PointClassification, datamodule: DiskDataModule, boundary: Boundary, place: int, last: Section) -> Run:
-    """What is left of a trained module. `place` is the replica's in the boundary; `last` the row of the epoch whose weights it has."""
+def _run_of(module: PointClassification, datamodule: DiskDataModule, boundary: Boundary, stopping: fw.EarlyStopping | None, place: int) -> Run:
+    """What is left of a trained module; `place` is the replica's in the boundary and the early stopping."""
+    last = final_row(module.history, stopping, place)
     return Run(
         module.history,
         module.test_metrics,
@@ -145,8 +135,18 @@ def _stacked(datamodules: Sequence[DiskDataModule], name: str, dtype: torch.dtyp
     return tuple(torch.stack(each).to(dtype) for each in zip(*sets))
 
 
-class _Rows(pl.Callback):
-    """Gives each epoch's row to a listener of `framework.Trainer`."""
+class _RowsTo(fw.Listener):
+    """Gives each replica's rows to its logger."""
+
+    def __init__(self, loggers: Sequence[Logger]) -> None:
+        self._loggers = loggers
+
+    def epoch(self, replica: int, row: Mapping[str, float]) -> None:
+        self._loggers[replica].log_metrics(row, step=int(row["epoch"]))
+
+
+class _EpochsTo(pl.Callback):
+    """Tells a listener of `framework.Trainer` of Lightning's epochs."""
 
     def __init__(self, listener: Boundary) -> None:
         self._listener = listener
@@ -199,15 +199,13 @@ def _check_trainer(section: Section) -> None:
 
 
 def _check_early_stopping(section: dict[str, Any]) -> None:
-    settings = {key: value for key, value in section.items() if key != "held_out"}
-    number("early_stopping.min_delta", settings["min_delta"])
-    if settings["patience"] is None:
+    number("early_stopping.min_delta", section["min_delta"])
+    if section["patience"] is None:
         return
-    integer("early_stopping.patience", settings["patience"], at_least=1)
-    choice("early_stopping.monitor", settings["monitor"], MONITORED)
-    if settings["monitor"].startswith("validation") and not section["held_out"]:
-        raise InvalidValue("early_stopping.monitor", settings["monitor"], "train/loss or train/error, unless points are held out, as by data.validation=0.2")
-    stopping_of(settings)
+    integer("early_stopping.patience", section["patience"], at_least=1)
+    choice("early_stopping.monitor", section["monitor"], MONITORED)
+    if section["monitor"].startswith("validation") and not section["held_out"]:
+        raise InvalidValue("early_stopping.monitor", section["monitor"], "train/loss or train/error, unless points are held out, as by data.validation=0.2")
 
 
 def _check_run(run: Section) -> Any:

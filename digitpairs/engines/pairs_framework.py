@@ -12,8 +12,8 @@ from torch import Tensor
 import framework as fw
 from digitpairs.checks import InvalidValue
 from digitpairs.data import PairDataModule, PairSet
-from digitpairs.engines.base import Once, Run, Section, without_seeds
-from digitpairs.engines.pairs_lightning import PairsLightning, make_module, prepared_data, run_of, without_seeds_of_data
+from digitpairs.engines.base import Once, Run, Section, data_without_seeds, without_seeds
+from digitpairs.engines.pairs_lightning import PairsLightning, make_module, prepared_data, run_of
 from digitpairs.engines.to_framework import copy_back, network_of, optimizer_of, schedule_of
 from digitpairs.losses import Weighting, loss_parts
 from digitpairs.losses.parts import PARTS
@@ -34,7 +34,7 @@ class PairsFramework(PairsLightning):
         super().check(config, once)
         for section, check in (("trainer", _check), ("model", _check_model), ("aux", _check_aux)):
             once(f"framework's {section}", config[section], check)
-        if once("data", without_seeds_of_data(config["data"]), prepared_data).augmentation:
+        if once("data", data_without_seeds(config["data"]), prepared_data).augmentation:
             raise InvalidValue("data.augmentation", config["data"]["augmentation"], "none with engine=framework")
         return without_seeds(config)
 
@@ -48,7 +48,7 @@ class PairsFramework(PairsLightning):
         return [run_of(member, datamodule) for member, datamodule in zip(members, datamodules)]
 
 
-class Training:
+class Training(fw.Listener):
     """Several members' training by one `framework.Trainer`; each member keeps its own history, weights of the loss and end."""
 
     def __init__(self, members: Sequence[PairComparison], datamodules: Sequence[PairDataModule], loggers: Sequence[Logger] = ()) -> None:
@@ -103,9 +103,6 @@ class Training:
         for logger in self.loggers[replica : replica + 1]:
             logger.log_metrics(member.history[-1], step=epoch)
         self._start_epoch(replica, epoch + 1)
-
-    def end(self) -> None:
-        """Nothing is held open."""
 
     def _start_epoch(self, place: int, epoch: int) -> None:
         """Sets the weights of the member's loss for an epoch."""

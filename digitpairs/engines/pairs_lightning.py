@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Hashable, Sequence
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -14,7 +13,7 @@ from torch import nn
 
 from digitpairs.checks import InvalidValue
 from digitpairs.data import PairDataModule, PairDataModuleArray
-from digitpairs.engines.base import Engine, Once, Run, Section, built, lightning_checkpoint, naming, seeds_of
+from digitpairs.engines.base import Engine, Once, Run, Section, built, data_without_seeds, lightning_checkpoint, naming, seeds_of
 from digitpairs.engines.lightning_trainer import check_trainer, clipping, make_trainer, running
 from digitpairs.training import Diverged, PairComparison, PairComparisonArray, build
 from digitpairs.training.early_stopping import early_stopping as early_stopping_of
@@ -33,7 +32,7 @@ class PairsLightning(Engine):
         self.check_keys(config)
         trainer = config["trainer"]
         once("trainer", trainer, check_trainer)
-        datamodule = once("data", without_seeds_of_data(config["data"]), prepared_data)
+        datamodule = once("data", data_without_seeds(config["data"]), prepared_data)
         run = {key: config[key] for key in (*PARTS, "early_stopping")} | {"trainer": clipping(trainer)}
         model, kind = once("run", run, lambda run: _model_and_kind(run, once))
         check_together(datamodule, model, trainer)
@@ -79,11 +78,6 @@ def fit_and_test(section: Section, module: pl.LightningModule, datamodule: pl.Li
     with contextlib.suppress(Diverged), running():  # a run has it as its failure, as each run of an array has
         trainer.fit(module, datamodule)
         trainer.test(module, datamodule, verbose=False)
-
-
-def without_seeds_of_data(section: Section) -> dict[str, Any]:
-    """What decides whether data can be had."""
-    return {key: value for key, value in section.items() if not key.endswith("seed")}
 
 
 def prepared_data(section: Section) -> PairDataModule:

@@ -17,7 +17,7 @@ class PointMLP(nn.Module):
     Args:
         hidden: widths of the hidden layers.
         activation, dropout, batch_norm: after each of them.
-        output_activation: of the output; None is none.
+        output_activation: of the output, tanh or sigmoid; None is none.
         initialise: a key of `digitpairs.networks.initialise.SCHEMES`.
     """
 
@@ -34,7 +34,7 @@ class PointMLP(nn.Module):
         layers, width = linear_stack(2, hidden, key="hidden", activation=activation, batch_norm=batch_norm, dropout=dropout)
         layers.append(Linear(width, 1))
         if output_activation is not None:
-            layers.append(activation_layer(choice_of_output(output_activation)))
+            layers.append(activation_layer(choice("output_activation", output_activation, ["tanh", "sigmoid"])))
         self.layers = nn.Sequential(*layers)
         for layer in self.layers:
             if isinstance(layer, nn.Linear):
@@ -42,8 +42,3 @@ class PointMLP(nn.Module):
 
     def forward(self, points: Tensor) -> Tensor:
         return self.layers(points)
-
-
-def choice_of_output(name: str) -> str:
-    """tanh or sigmoid, or InvalidValue."""
-    return choice("output_activation", name, ["tanh", "sigmoid"])

@@ -65,8 +65,9 @@ class PointClassification(LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = self.optimizer_recipe(self.network.parameters())
-        steps = self.trainer.estimated_stepping_batches and self.trainer.train_dataloader.steps_per_epoch
-        return {"optimizer": optimizer, "lr_scheduler": self.schedule(optimizer, Timing(self.trainer.max_epochs, steps))}
+        _ = self.trainer.estimated_stepping_batches  # asking for it sets the loader up
+        timing = Timing(self.trainer.max_epochs, self.trainer.train_dataloader.steps_per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": self.schedule(optimizer, timing)}
 
     def on_fit_start(self) -> None:
         self._masks, self._dropouts = stream(self.dropout_seed, "dropout"), dropout_layers(self.network)
@@ -123,10 +124,6 @@ class PointClassification(LightningModule):
     def on_train_end(self) -> None:
         if self.stopping is not None:
             self.stopping.restore({name: value[None] for name, value in self.network.state_dict().items()})
-
-    def final_row(self) -> dict[str, float]:
-        """The history's row of the epoch whose weights the network has."""
-        return final_row(self.history, self.stopping, 0)
 
     def _loss(self, output: Tensor, target: Tensor) -> Tensor:
         return LOSSES[type(self.loss)](output, target, reduction=self.loss.reduction)
