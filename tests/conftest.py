@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+pytest.register_assert_rewrite("tests.framework_twins")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

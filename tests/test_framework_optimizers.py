@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
 from framework import SGD, Adam, AdamW, Constant, Cosine, Exponential, Linear, OneCycle, Parameter, StepDecay, WarmRestarts
-from tests.test_framework_layers import generator, generators, normal
+from tests.framework_twins import generator, generators, normal
 
 # After ten steps, relative and absolute. In float32 each step rounds to 6e-8 of the values; Adam divides small moments by each other.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5}
