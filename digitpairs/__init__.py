@@ -14,6 +14,7 @@ _HOMES = {
     "CNNBody": "digitpairs.networks",
     "JointNetwork": "digitpairs.networks",
     "MLPBody": "digitpairs.networks",
+    "ResNetBody": "digitpairs.networks",
     "SiameseNetwork": "digitpairs.networks",
     "PairComparison": "digitpairs.training",
     "PairComparisonArray": "digitpairs.training",

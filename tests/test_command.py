@@ -62,13 +62,14 @@ def test_the_main_job_in_small(command, tmp_path):
         result = json.loads((run / "result.json").read_text())
         assert result["seed"] == seed and result["source"] == "digits" and result["epochs"] == 2 and result["seconds"] > 0
         assert {"torch", "digitpairs", "pytorch_lightning", "python"} <= set(result["versions"])
+        assert result["processor"] and result["cores"] >= 1 and "commit" in result
         errors.append(result["test/comparison_error"])
         config = yaml.safe_load((run / "config.yaml").read_text())
         assert config["seed"] == config["data"]["seed"] == seed and config["aux"]["lambda"] == 0.7
         model = PairComparison.load_from_checkpoint(run / "checkpoint.ckpt", weights_only=True)
         assert sum(parameter.numel() for parameter in model.network.parameters()) == result["parameters"]
         assert len((run / "metrics.csv").read_text().splitlines()) == 3
-        assert len(list(run.glob("events*"))) == 1 and len(list(run.iterdir())) == 5
+        assert len(list(run.glob("events*"))) == 1 and len(list(run.iterdir())) == 6
     mean = sum(errors) / 3
     std = (sum((error - mean) ** 2 for error in errors) / 2) ** 0.5
     (row,) = [line for line in out.splitlines() if line.startswith("  siamese_mlp")]
@@ -175,7 +176,7 @@ def test_an_exception_in_one_run_is_one_failed_row(command, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ("model=foo", "model=foo is not accepted: one of cnn, disk_mlp, mlp, siamese_cnn, siamese_mlp, azzano/cnn"),
+        ("model=foo", "model=foo is not accepted: one of cnn, disk_mlp, mlp, siamese_cnn, siamese_mlp, siamese_resnet, azzano/cnn"),
         ("modle=mlp", "modle=mlp is not accepted: there is no such key; .* did you mean model?"),
         ("aux.lamda=1", "aux.lamda=1 is not accepted: there is no such key; the keys here are lambda; did you mean lambda?"),
         ("trainer.max_epochs=abc", "trainer.max_epochs=abc is not accepted: a whole number of at least 1"),

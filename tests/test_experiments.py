@@ -12,7 +12,7 @@ from digitpairs.sweeps import sweep
 from digitpairs.training import build
 
 STUDIES = sorted(str(path.relative_to(CONF / "experiment").with_suffix("")) for path in (CONF / "experiment").glob("*/*.yaml"))
-STUDIES_OF_PAIRS = [study for study in STUDIES if not study.endswith("/disk")]
+STUDIES_OF_PAIRS = [study for study in STUDIES if "/disk" not in study]
 SMALL = ["data=digits", "data.pairs=40", "data.test_pairs=20"]
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from digitpairs.checks import InvalidValue
 from digitpairs.losses import LambdaWeighting, NoAuxWeighting, loss_parts
-from digitpairs.networks import CNNBody, JointNetwork, MLPBody, SiameseNetwork, create
+from digitpairs.networks import CNNBody, JointNetwork, MLPBody, ResNetBody, SiameseNetwork, create
 from digitpairs.networks.heads import posterior_logit, posterior_probability
 from digitpairs.networks.initialise import initialise
 from digitpairs.networks.layers import ACTIVATIONS, Dropout
@@ -54,6 +54,26 @@ def test_initial_values_are_torchs_own_and_leave_the_global_generator_alone():
 def test_a_layer_without_a_rule_is_refused():
     with pytest.raises(TypeError, match="no rule for the initial values of 0"):
         create(lambda: nn.Sequential(nn.Bilinear(2, 2, 2)), stream(0, "weights"))
+
+
+def test_a_resnet_is_torchvisions_but_for_its_first_layers(global_generator_untouched):
+    """What follows the pool has torchvision's parameters and computes what torchvision's computes."""
+    from torchvision.models import resnet18
+
+    ours = create(lambda: SiameseNetwork(ResNetBody(), batch_norm=True), stream(0, "weights")).eval()
+    body = ours.bodies[0]
+    with torch.random.fork_rng():
+        theirs = resnet18().eval()
+    assert parameters(body) == parameters(theirs) - 64 * 3 * 49 + 64 * 9 - (512 * 1000 + 1000)
+    theirs.load_state_dict({name: value for name, value in body.state_dict().items() if not name.startswith("conv1")}, strict=False)
+    images = torch.rand(3, 1, 14, 14, generator=stream(0, "data"))
+    stem = F.relu(body.bn1(F.conv2d(images, body.conv1.weight, padding=1)))
+    expected = theirs.avgpool(theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(stem))))).flatten(1)
+    torch.testing.assert_close(body(images), expected)
+    with pytest.raises(InvalidValue, match="body.batch_norm=False|batch_norm=False"):
+        SiameseNetwork(ResNetBody())
+    with pytest.raises(InvalidValue, match="body.blocks"):
+        SiameseNetwork(ResNetBody([1, 2]), batch_norm=True)
 
 
 BODIES = {

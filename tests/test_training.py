@@ -1,6 +1,7 @@
 """PairComparison under Lightning: against a loop by hand, against torchmetrics, and against itself."""
 
 import csv
+import itertools
 import math
 
 import pytest
@@ -17,7 +18,7 @@ from digitpairs.losses import DynamicWeightAverage, LambdaWeighting, NoAuxWeight
 from digitpairs.networks import CNNBody, JointNetwork, MLPBody, Prediction, SiameseNetwork, create
 from digitpairs.streams import stream
 from digitpairs.training import SGD, Adam, Cosine, Diverged, OneCycle, PairComparison
-from digitpairs.training.metrics import error_rates
+from digitpairs.training.metrics import confusion, error_rates
 from tests.conftest import write_mnist_like
 
 pytestmark = pytest.mark.filterwarnings("ignore:Total length of `list`", "ignore:.*LeafSpec", "ignore:.*does not have many workers", "ignore:.*lr_scheduler.step")
@@ -97,6 +98,35 @@ def test_error_rates_are_torchmetrics(outputs):
     }
     for name, accuracy in expected.items():
         assert rates[name] == pytest.approx(100 * (1 - accuracy.item()), abs=1e-4)
+
+
+def test_confusion_is_scikit_learns():
+    from sklearn.metrics import confusion_matrix
+
+    generator = torch.Generator().manual_seed(0)
+    logits, digits = torch.randn(3, 50, 2, 10, generator=generator), torch.randint(10, (3, 50, 2), generator=generator)
+    ours = confusion(Prediction(torch.zeros(3, 50, 1), logits), digits)
+    for member, image in itertools.product(range(3), range(2)):
+        theirs = confusion_matrix(digits[member, :, image], logits[member, :, image].argmax(-1), labels=range(10))
+        assert ours[member, image].tolist() == theirs.tolist()
+
+
+def test_the_test_pairs_can_be_watched(data):
+    """Each epoch's row has the error of a test at that time; what is learnt does not change, and nothing can be chosen by it."""
+    models = [PairComparison(NETWORK, optimizer=Adam(0.01)) for _ in range(3)]
+    watching = module_of(data, watch_test=True)
+    trainer = trainer_for(3)
+    trainer.fit(models[0], watching)
+    trainer.test(models[0], watching, verbose=False)
+    trainer_for(3).fit(models[1], module_of(data))
+    short = trainer_for(2)
+    short.fit(models[2], module_of(data))
+    short.test(models[2], module_of(data), verbose=False)
+    assert same(models[0].state_dict(), models[1].state_dict())
+    assert models[0].test_metrics.items() <= models[0].history[-1].items()
+    assert models[2].test_metrics.items() <= models[0].history[1].items()
+    with pytest.raises(InvalidValue, match="watch_test=True is not accepted: false where validation"):
+        module_of(data, watch_test=True, validation=0.2)
 
 
 def test_equal_config_equal_bits_whatever_ran_before(data, global_generator_untouched):

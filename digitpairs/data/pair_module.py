@@ -37,6 +37,8 @@ class PairDataModule(LightningDataModule):
         batch_size: pairs a mini-batch.
         normalise: whether networks get mean 0 and standard deviation 1 over the training set (see `mean_and_std`).
         augmentation: changes to the training batches, an `Augmentation` or its settings as a mapping.
+        watch_test: whether the test pairs are measured after each epoch too, for curves such as the reports draw. Nothing may
+            be chosen by them: there are no validation pairs then, and early stopping has nothing to look at.
         seed: of the draw of the pairs, and of what follows when it has no seed of its own.
         order_seed, augmentation_seed: of the order of the mini-batches, of the augmentation.
 
@@ -55,6 +57,7 @@ class PairDataModule(LightningDataModule):
         batch_size: int = 100,
         normalise: bool = True,
         augmentation: Augmentation | Mapping[str, float] | None = None,
+        watch_test: bool = False,
         seed: int = 0,
         order_seed: int | None = None,
         augmentation_seed: int | None = None,
@@ -68,6 +71,9 @@ class PairDataModule(LightningDataModule):
         self.batch_size = integer("batch_size", batch_size, at_least=1)
         self.normalise = boolean("normalise", normalise)
         self.augmentation = _augmentation(augmentation)
+        self.watch_test = boolean("watch_test", watch_test)
+        if self.watch_test and self.held_out:
+            raise InvalidValue("watch_test", True, "false where validation or folds hold pairs out, which are what is watched then")
         self.seed = check_seed("seed", seed)
         self.order_seed = check_seed("order_seed", order_seed, self.seed)
         self.augmentation_seed = check_seed("augmentation_seed", augmentation_seed, self.seed)
@@ -129,7 +135,14 @@ class PairDataModule(LightningDataModule):
             return None
         return functools.partial(self.augmentation, generator=stream(self.augmentation_seed, "augmentation"))
 
+    @property
+    def watched(self) -> str:
+        """What is measured after each epoch: "validation", or "test"."""
+        return "test" if self.watch_test else "validation"
+
     def val_dataloader(self) -> EvaluationLoader | list:
+        if self.watch_test:
+            return self.test_dataloader()
         count = len(self.validation_set.index)
         return EvaluationLoader(self.validation_set, count) if count else []
 

@@ -31,9 +31,14 @@ class PairDataModuleArray(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         for member in self.members:
             member.setup(stage)
-        sizes = {member.sizes for member in self.members}
+        sizes = {(*member.sizes, member.watched) for member in self.members}
         if len(sizes) > 1:
-            raise ValueError(f"members of one array differ in (training, held-out, test pairs, batch size): {sorted(sizes)}")
+            raise ValueError(f"members of one array differ in (training, held-out, test pairs, batch size, what is watched): {sorted(sizes)}")
+
+    @property
+    def watched(self) -> str:
+        """See `PairDataModule.watched`."""
+        return self.members[0].watched
 
     def train_dataloader(self) -> TrainLoader:
         orders = [stream(member.order_seed, "order") for member in self.members]
@@ -43,6 +48,8 @@ class PairDataModuleArray(LightningDataModule):
         return TrainLoader(train_set, count, batch_size, orders, _each_by_its_own(changes) if any(changes) else None)
 
     def val_dataloader(self) -> EvaluationLoader | list:
+        if self.watched == "test":
+            return self.test_dataloader()
         if not len(self.members[0].validation_set.index):
             return []
         return self._evaluation([member.validation_set for member in self.members])

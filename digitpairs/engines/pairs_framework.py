@@ -20,7 +20,7 @@ from digitpairs.losses.parts import PARTS
 from digitpairs.networks import Prediction, create
 from digitpairs.streams import stream
 from digitpairs.training import PairComparison, build
-from digitpairs.training.metrics import error_rates
+from digitpairs.training.metrics import confusion, error_rates
 
 TRAINER = ("max_epochs", "accelerator", "precision", "deterministic", "gradient_clip_val", "gradient_clip_algorithm")
 
@@ -34,8 +34,13 @@ class PairsFramework(PairsLightning):
         super().check(config, once)
         for section, check in (("trainer", _check), ("model", _check_model), ("aux", _check_aux)):
             once(f"framework's {section}", config[section], check)
-        if once("data", data_without_seeds(config["data"]), prepared_data).augmentation:
+        datamodule = once("data", data_without_seeds(config["data"]), prepared_data)
+        if datamodule.augmentation:
             raise InvalidValue("data.augmentation", config["data"]["augmentation"], "none with engine=framework")
+        if config["two_stage"] is not None:
+            raise InvalidValue("two_stage", config["two_stage"], "null with engine=framework")
+        if datamodule.watch_test:
+            raise InvalidValue("data.watch_test", True, "false with engine=framework")
         return without_seeds(config)
 
     def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
@@ -80,8 +85,11 @@ class Training(fw.Listener):
         with contextlib.suppress(fw.NotFinite):  # the members have it as their failures
             self.trainer.fit(train, epochs, validation=held_out if held_out.rows else None, early_stopping=early)
         copy_back(self.network, [member.network for member in self.members])
-        for member, metrics in zip(self.members, self.trainer.evaluate(test)):
-            member.record_test(metrics)
+        for member, metrics, datamodule in zip(self.members, self.trainer.evaluate(test), self.datamodules):
+            pairs = datamodule.test_set.take(slice(None))
+            with torch.no_grad():
+                prediction = member.eval()(pairs.images)
+            member.record_test(metrics, confusion(prediction, pairs.digits).tolist())
 
     def data(self, name: str) -> fw.Data:
         """All members' pairs of the set, normalised as Lightning's runs normalise them."""

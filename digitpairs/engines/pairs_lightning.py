@@ -18,14 +18,16 @@ from digitpairs.engines.lightning_trainer import check_trainer, clipping, make_t
 from digitpairs.training import Diverged, PairComparison, PairComparisonArray, build
 from digitpairs.training.early_stopping import early_stopping as early_stopping_of
 from digitpairs.training.pair_comparison_array import stacking_key
+from digitpairs.training.stages import first_epochs
 
+CONFUSION = "confusion.json"  # rows digits, columns answers, counts of test images
 PARTS = ("model", "aux", "optimizer", "scheduler")  # in the order of PairComparison's arguments
 
 
 class PairsLightning(Engine):
     """See `Engine`. Which runs train together is measured."""
 
-    own_sections = ("aux",)
+    own_sections = ("aux", "two_stage")
     most_members = None
 
     def check(self, config: Section, once: Once) -> Hashable | None:
@@ -33,7 +35,7 @@ class PairsLightning(Engine):
         trainer = config["trainer"]
         once("trainer", trainer, check_trainer)
         datamodule = once("data", data_without_seeds(config["data"]), prepared_data)
-        run = {key: config[key] for key in (*PARTS, "early_stopping")} | {"trainer": clipping(trainer)}
+        run = {key: config[key] for key in (*PARTS, "early_stopping", "two_stage")} | {"trainer": clipping(trainer)}
         model, kind = once("run", run, lambda run: _model_and_kind(run, once))
         check_together(datamodule, model, trainer)
         rest = {key: value for key, value in trainer.items() if key not in run["trainer"]}
@@ -54,7 +56,7 @@ class PairsLightning(Engine):
 
 def make_module(config: Section) -> PairComparison:
     """The run's module with its initial weights."""
-    settings = dict(early_stopping=config["early_stopping"], **clipping(config["trainer"]))
+    settings = dict(early_stopping=config["early_stopping"], two_stage=config["two_stage"], **clipping(config["trainer"]))
     return PairComparison(*(config[section] for section in PARTS), **settings, **seeds_of(config))
 
 
@@ -69,6 +71,7 @@ def run_of(member: PairComparison, datamodule: PairDataModule) -> Run:
         (datamodule.sizes[0], datamodule.sizes[2]),
         sum(parameter.numel() for parameter in member.network.parameters()),
         lambda: lightning_checkpoint(member, len(member.history)),
+        {} if member.confusion is None else {CONFUSION: json.dumps(dict(zip(("digit1", "digit2"), member.confusion))).encode()},
     )
 
 
@@ -96,13 +99,15 @@ def _model_and_kind(run: Section, once: Once) -> tuple[PairComparison, Hashable 
         parts = [once(section, run[section], lambda part, section=section: built(section, part, PARTS)) for section in PARTS]
         with naming("early_stopping"):
             early_stopping_of(run["early_stopping"])
-        with naming("trainer", PARTS):
-            model = PairComparison(*parts, early_stopping=run["early_stopping"], **run["trainer"])
+        with naming("trainer", (*PARTS, "two_stage")):
+            model = PairComparison(*parts, early_stopping=run["early_stopping"], two_stage=run["two_stage"], **run["trainer"])
     return model, stacking_key(model)
 
 
 def check_together(datamodule: PairDataModule, model: PairComparison, trainer: Section) -> None:
     """What the network and the early stopping ask of the data, and of the trainer."""
+    if model.two_stage is not None:
+        first_epochs(model.two_stage, trainer["max_epochs"])
     train, held_out, _, batch_size = datamodule.sizes
     lone = train % batch_size == 1 or batch_size == 1
     if lone and any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules()):

@@ -5,6 +5,7 @@ from digitpairs.networks.comparison import JointNetwork, Prediction, SiameseNetw
 from digitpairs.networks.initialise import create, initialise
 from digitpairs.networks.mlp import MLPBody
 from digitpairs.networks.points import PointMLP
+from digitpairs.networks.resnet import ResNetBody
 from digitpairs.networks.stacking import is_stackable, kind_of, release, share, stack
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "MLPBody",
     "PointMLP",
     "Prediction",
+    "ResNetBody",
     "SiameseNetwork",
     "create",
     "initialise",

@@ -33,7 +33,8 @@ class JointNetwork(nn.Module):
         body: `MLPBody` or `CNNBody`, or any callable like them.
         digit_head: "joint" (20 logits name both digits at once) or "none".
         digit_hidden: widths of the digit head's hidden layers.
-        comparison_input, comparison_hidden, comparison_outputs: see `ComparisonPart` (`sees`, `hidden`, `outputs`).
+        comparison_input, comparison_hidden, comparison_outputs, comparison_output_activation: see `ComparisonPart` (`sees`,
+            `hidden`, `outputs`, `output_activation`).
         activation: a key of `digitpairs.networks.layers.ACTIVATIONS`.
         batch_norm: after every layer but the last of each part.
     """
@@ -47,6 +48,7 @@ class JointNetwork(nn.Module):
         comparison_input: str = "features",
         comparison_hidden: Sequence[int] = (),
         comparison_outputs: int = 1,
+        comparison_output_activation: str | None = None,
         activation: str = "relu",
         batch_norm: bool = False,
     ) -> None:
@@ -61,6 +63,7 @@ class JointNetwork(nn.Module):
             sees=comparison_input,
             hidden=comparison_hidden,
             outputs=comparison_outputs,
+            output_activation=comparison_output_activation,
             activation=activation,
             batch_norm=batch_norm,
         )
@@ -89,6 +92,7 @@ class SiameseNetwork(nn.Module):
         comparison_input: str = "probabilities",
         comparison_hidden: Sequence[int] = (),
         comparison_outputs: int = 1,
+        comparison_output_activation: str | None = None,
         activation: str = "relu",
         batch_norm: bool = False,
     ) -> None:
@@ -110,6 +114,7 @@ class SiameseNetwork(nn.Module):
             sees=comparison_input,
             hidden=comparison_hidden,
             outputs=comparison_outputs,
+            output_activation=comparison_output_activation,
             activation=activation,
             batch_norm=batch_norm,
         )

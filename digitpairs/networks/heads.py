@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from digitpairs.checks import InvalidValue, choice
-from digitpairs.networks.layers import Linear, linear_stack
+from digitpairs.networks.layers import Linear, activation_layer, linear_stack
 
 CLASSES = 10
 
@@ -40,12 +40,25 @@ class ComparisonPart(nn.Module):
             learned, and the comparison follows from the two digit posteriors (`posterior_logit`).
         hidden: widths of the hidden layers.
         outputs: 1 or 2 logits; the posterior has 1.
+        output_activation: None, or what the logits pass through: the coukos report lists a ReLU.
+
+    While `detached` is set, no gradient passes from the comparison to what it sees.
     """
 
     def __init__(
-        self, features: int, has_digits: bool, *, sees: str, hidden: Sequence[int], outputs: int, activation: str, batch_norm: bool
+        self,
+        features: int,
+        has_digits: bool,
+        *,
+        sees: str,
+        hidden: Sequence[int],
+        outputs: int,
+        output_activation: str | None,
+        activation: str,
+        batch_norm: bool,
     ) -> None:
         super().__init__()
+        self.detached = False
         self.sees = choice("comparison_input", sees, [*COMPARISON_INPUTS, "posterior", "features"])
         if sees != "features" and not has_digits:
             raise InvalidValue("comparison_input", sees, "features, since digit_head=none leaves no digit logits to see")
@@ -54,15 +67,25 @@ class ComparisonPart(nn.Module):
         if sees != "posterior":
             inputs = features if sees == "features" else 2 * CLASSES
             layers, width = linear_stack(inputs, hidden, key="comparison_hidden", activation=activation, batch_norm=batch_norm)
-            self.layers = nn.Sequential(*layers, Linear(width, outputs))
+            last = [] if output_activation is None else [_output_activation(output_activation)]
+            self.layers = nn.Sequential(*layers, Linear(width, outputs), *last)
 
     def forward(self, features: Tensor | None, digits: Tensor | None) -> Tensor:
         """(..., B, features), unless the digits are what it sees, and (..., B, 2, 10) or None -> (..., B, outputs)."""
+        if self.detached:
+            features, digits = (each if each is None else each.detach() for each in (features, digits))
         if self.sees == "posterior":
             return posterior_logit(digits)[..., None]
         if self.sees != "features":
             features = COMPARISON_INPUTS[self.sees](digits).flatten(-2)  # (..., B, 2, 10) -> (..., B, 20)
         return self.layers(features)
+
+
+def _output_activation(name: str) -> nn.Module:
+    try:
+        return activation_layer(name)
+    except InvalidValue as fault:
+        raise InvalidValue("comparison_output_activation", name, f"null, or {fault.accepted}") from None
 
 
 def posteriors(digits: Tensor) -> Tensor:

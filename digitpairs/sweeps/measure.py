@@ -25,7 +25,7 @@ from digitpairs.engines.lightning_trainer import make_trainer, quick_cuda_check,
 from digitpairs.engines.pairs_lightning import make_module
 from digitpairs.sweeps import files
 from digitpairs.sweeps.jobs import Job, digest
-from digitpairs.sweeps.run import versions
+from digitpairs.sweeps.provenance import versions
 from digitpairs.training import Diverged, PairComparisonArray, build
 
 SIZES = {"cpu": (1, 4, 8, 16, 32), "cuda": (1, 16, 64, 256, 1024)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import platform
 import shutil
 import sys
 import time
@@ -11,14 +10,13 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import pytorch_lightning as pl
 import torch
 
-import digitpairs
 from digitpairs.engines import Run, engine_of
 from digitpairs.sweeps import files
 from digitpairs.sweeps.events import EventsLogger
 from digitpairs.sweeps.jobs import Job, fingerprint
+from digitpairs.sweeps.provenance import provenance
 
 
 class Listener(Protocol):
@@ -115,19 +113,7 @@ def result_of(job: Job, run: Run, seconds: float, array_size: int) -> dict[str, 
         "seconds": seconds,
         "array_size": array_size,
         "threads": torch.get_num_threads(),
-        "versions": versions(),
-    }
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-    """Of everything that decides the numbers."""
-    return {
-        "digitpairs": digitpairs.__version__,
-        "torch": torch.__version__,
-        "pytorch_lightning": pl.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
+        **provenance(),
     }
 
 

@@ -88,7 +88,7 @@ class ArrayOptimizer(torch.optim.Optimizer):
             parameter.grad.addcmul_(parameter, beside(self.weight_decay, parameter))
 
     def _clip(self) -> None:
-        gradients = [parameter.grad for parameter in self.parameters]
+        gradients = [parameter.grad for parameter in self.parameters if parameter.requires_grad]
         if self.clip_algorithm == "value":
             for each in gradients:
                 bound = beside(self.clip, each)
@@ -117,6 +117,8 @@ class ArraySGD(ArrayOptimizer):
 
     def update(self, rate: Tensor) -> None:
         for parameter, decays, buffer in zip(self.parameters, self.decaying, self.buffers):
+            if not parameter.requires_grad:
+                continue
             self.add_decay_to_gradient(parameter, decays)
             direction = parameter.grad
             if buffer is not None:
@@ -138,10 +140,14 @@ class ArrayAdam(ArrayOptimizer):
         self.betas = torch.tensor([each["betas"] for each in self.settings], dtype=torch.float64)  # (members, 2)
         self.new1, self.new2 = self.column(1 - self.betas).unbind(1)
         self.steps = 0
+        self.learning = [True] * len(self.parameters)
         self.in_one_pass = self.parameters[0].device.type in ONE_PASS_DEVICES
 
     def start_epoch(self, rates: Tensor) -> None:
-        """The rates, and what goes with them through the epoch."""
+        """The rates, and what goes with them through the epoch. Where other parameters learn than before, they begin with it."""
+        learning = [parameter.requires_grad for parameter in self.parameters]
+        if learning != self.learning:
+            self.learning, self.steps = learning, 0
         if self.in_one_pass:
             self.passes = self._passes(rates.cpu())
             self.rates = iter(rates.tolist())
@@ -158,6 +164,8 @@ class ArrayAdam(ArrayOptimizer):
             return
         correction1, correction2 = next(self.corrections)
         for parameter, decays, (first, second) in zip(self.parameters, self.decaying, self.moments):
+            if not parameter.requires_grad:
+                continue
             gradient, size = parameter.grad, beside(-rate * correction1, parameter)
             self.decay(parameter, decays, rate)
             first.lerp_(gradient, beside(self.new1, first))
@@ -184,7 +192,11 @@ class ArrayAdam(ArrayOptimizer):
         for group in self._alike(rates):
             setting, rows = self.settings[group[0]], [...] if len(group) == len(self.settings) else group
             for decays in sorted(set(self.decaying)):
-                mine = [(parameter, *moments) for parameter, moments, each in zip(self.parameters, self.moments, self.decaying) if each == decays]
+                mine = [
+                    (parameter, *moments)
+                    for parameter, moments, each in zip(self.parameters, self.moments, self.decaying)
+                    if each == decays and parameter.requires_grad
+                ]
                 tensors = [[each[place][row] for each in mine for row in rows] for place in range(3)]
                 steps = torch.tensor(float(self.steps))
                 shared = dict(beta1=setting["betas"][0], beta2=setting["betas"][1], eps=setting["eps"], weight_decay=setting["weight_decay"] * decays)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from digitpairs.losses import PARTS
 from digitpairs.networks import Prediction
-from digitpairs.networks.heads import posterior_probability
+from digitpairs.networks.heads import CLASSES, posterior_probability
 
 
 def says_less_or_equal(comparison: Tensor) -> Tensor:
@@ -26,6 +27,12 @@ def error_rates(prediction: Prediction, digits: Tensor, target: Tensor) -> dict[
         wrong["digit_error"] = wrong_digits.flatten(-2)
         wrong["posterior_error"] = (posterior_probability(prediction.digits.float()) > 0.5) != target
     return {name: 100 * each.count_nonzero(-1).double() / each.shape[-1] for name, each in wrong.items()}
+
+
+def confusion(prediction: Prediction, digits: Tensor) -> Tensor:
+    """How often each digit got each answer: (..., 2, 10, 10) int64, a table for each of the two images, a row a digit."""
+    pairs = CLASSES * digits + prediction.digits.argmax(-1)  # (..., B, 2)
+    return F.one_hot(pairs, CLASSES * CLASSES).sum(-3).unflatten(-1, (CLASSES, CLASSES))
 
 
 class Tally:
@@ -50,6 +57,13 @@ class Tally:
         metrics = dict(zip([*names, "loss"], losses.unbind(-1))) | error_rates(*self._concatenated())
         table = torch.stack([value.cpu() for value in metrics.values()], -1)  # (..., metrics)
         return [dict(zip(metrics, row)) for row in table.view(-1, len(metrics)).tolist()]
+
+    def confusions(self) -> list[list | None]:
+        """See `confusion`: one a member, as lists; None without digit logits."""
+        prediction, digits, _ = self._concatenated()
+        if prediction.digits is None:
+            return [None] * prediction.comparison[..., 0, 0].numel()
+        return confusion(prediction, digits).view(-1, 2, CLASSES, CLASSES).tolist()
 
     def _mean_losses(self) -> Tensor:
         """The parts and the loss over all rows so far, each batch weighing as its rows: (..., 4) or (..., 2), float64."""

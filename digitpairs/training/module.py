@@ -22,6 +22,7 @@ from digitpairs.networks import Prediction
 from digitpairs.networks.layers import draw_masks, dropout_layers
 from digitpairs.training.metrics import Tally
 from digitpairs.training.schedulers import Timing
+from digitpairs.training.stages import first_epochs, train_only
 
 if TYPE_CHECKING:
     from digitpairs.training.pair_comparison import PairComparison
@@ -59,6 +60,10 @@ class ComparisonModule(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self._tally = Tally()
+        share = self.members[0].two_stage
+        if share is not None:
+            first = first_epochs(share, self.trainer.max_epochs)
+            train_only(self.network, "digits" if self.current_epoch < first else "comparison")
         for member, rate in zip(self.members, self._start_rates()):
             member.start_epoch(self.current_epoch, rate)
 
@@ -98,6 +103,8 @@ class ComparisonModule(LightningModule):
 
     def on_train_end(self) -> None:  # not on_fit_end, which comes after the weights have left the device
         self._last_set = (None, None)
+        if self.members[0].two_stage is not None:
+            train_only(self.network, None)
         for member in self.members:
             member.early_stopping.restore(member.network)
 
@@ -113,14 +120,19 @@ class ComparisonModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
             for member, metrics in zip(self.members, self._evaluation.measure()):
-                member.record("validation", metrics)
+                member.record(self.watched, metrics)
+
+    @property
+    def watched(self) -> str:
+        """What is measured after each epoch: "validation", or "test" where the data module says so."""
+        return getattr(self.trainer.datamodule, "watched", "validation")
 
     on_test_epoch_start = on_validation_epoch_start
     test_step = validation_step
 
     def on_test_epoch_end(self) -> None:
-        for member, metrics in zip(self.members, self._evaluation.measure()):
-            member.record_test(metrics)
+        for member, metrics, confusion in zip(self.members, self._evaluation.measure(), self._evaluation.confusions()):
+            member.record_test(metrics, confusion)
 
     def _start_rates(self) -> Sequence[float]:
         """Called before each epoch; gives each member's learning rate."""

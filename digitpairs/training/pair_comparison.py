@@ -23,6 +23,7 @@ from digitpairs.training.metrics import says_less_or_equal
 from digitpairs.training.module import ComparisonModule
 from digitpairs.training.optimizers import Adam
 from digitpairs.training.schedulers import Constant, Schedule
+from digitpairs.training.stages import check_two_stage
 
 CLIP_ALGORITHMS = ("norm", "value")
 
@@ -52,6 +53,8 @@ class PairComparison(ComparisonModule):
         optimizer: a recipe from `digitpairs.training.optimizers`, parameters -> optimiser.
         scheduler: a recipe from `digitpairs.training.schedulers`, or None for a constant rate.
         early_stopping: an `EarlyStopping` or its settings; None trains for all epochs.
+        two_stage: the share of the epochs in which all but the comparison learns; in the rest the comparison learns on it,
+            frozen. None is none: everything learns at once.
         gradient_clip_val: bound of the gradient before each step, above 0; None is none.
         gradient_clip_algorithm: whether it bounds the "norm" of the whole gradient or each of its values ("value").
         seed: of all randomness here that has no seed of its own.
@@ -74,6 +77,7 @@ class PairComparison(ComparisonModule):
         scheduler: Schedule | Mapping | None = None,
         *,
         early_stopping: EarlyStopping | Mapping | None = None,
+        two_stage: float | None = None,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str = "norm",
         seed: int = 0,
@@ -91,7 +95,7 @@ class PairComparison(ComparisonModule):
         parts = dict(network=network, aux=aux, optimizer=optimizer, scheduler=scheduler, early_stopping=early_stopping)
         plain = {key: part for key, part in parts.items() if part is None or isinstance(part, Mapping)}
         seeds = dict(seed=seed, weights_seed=weights_seed, dropout_seed=dropout_seed, aux_seed=aux_seed)
-        clip = dict(gradient_clip_val=gradient_clip_val, gradient_clip_algorithm=gradient_clip_algorithm)
+        clip = dict(two_stage=two_stage, gradient_clip_val=gradient_clip_val, gradient_clip_algorithm=gradient_clip_algorithm)
         self.save_hyperparameters(plain | clip | seeds, logger=False)
         self.optimizer_recipe = Adam(lr=0.001) if optimizer is None else build(optimizer)
         self.schedule: Schedule = Constant() if scheduler is None else build(scheduler)
@@ -99,8 +103,12 @@ class PairComparison(ComparisonModule):
         self.clip_value = None if gradient_clip_val is None else positive("gradient_clip_val", gradient_clip_val)
         self.clip_algorithm = choice("gradient_clip_algorithm", gradient_clip_algorithm, CLIP_ALGORITHMS)
         check_fits(self.aux, _has_digits(self.network))
+        self.two_stage = check_two_stage(two_stage, self.network, self.aux)
+        if self.two_stage and self.early_stopping.patience is not None:
+            raise InvalidValue("two_stage", two_stage, "null with early stopping, which would watch both stages as one")
         self.history: list[dict[str, float]] = []
         self.test_metrics: dict[str, float] = {}
+        self.confusion: Sequence[Sequence[Sequence[int]]] | None = None  # of the test; None without digit logits
         self.failure: Diverged | None = None
         self.ended = False  # before the last epoch, by a failure or by early stopping
         self._part_history: list[Tensor] = []  # mean losses by part of each epoch, for the weighting
@@ -148,8 +156,9 @@ class PairComparison(ComparisonModule):
         self.history.append(self._row)
         self.ended = self.failure is not None or self.early_stopping.ends(self._row, self.network)
 
-    def record_test(self, metrics: Mapping[str, float]) -> None:
-        self.test_metrics = _prefixed("test", metrics)
+    def record_test(self, metrics: Mapping[str, float], confusion: Sequence[Sequence[Sequence[int]]] | None) -> None:
+        """The metrics of the test pairs, and how often each digit got each answer (see `metrics.confusion`)."""
+        self.test_metrics, self.confusion = _prefixed("test", metrics), confusion
         self._check(metrics["loss"])
 
     def final_row(self) -> dict[str, float]:
@@ -186,7 +195,7 @@ class PairComparison(ComparisonModule):
         super().on_validation_epoch_end()
         self._tell_callbacks()
         if self.trainer.state.fn == TrainerFn.VALIDATING:  # `trainer.validating` is true within a fit as well
-            self.log_dict(_prefixed("validation", self._evaluation.measure()[0]))
+            self.log_dict(_prefixed(self.watched, self._evaluation.measure()[0]))
 
     def on_test_epoch_end(self) -> None:
         super().on_test_epoch_end()

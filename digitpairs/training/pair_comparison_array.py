@@ -95,7 +95,7 @@ def stacking_key(member: PairComparison) -> tuple | None:
     if not is_stackable(member.network) or type(member.aux) not in _WEIGHTINGS or type(member.optimizer_recipe) not in ARRAY_OPTIMIZERS:
         return None
     nesterov = member.optimizer_recipe.settings.get("nesterov")
-    return kind_of(member.network), type(member.aux), type(member.optimizer_recipe), nesterov, member.clip_algorithm
+    return kind_of(member.network), type(member.aux), type(member.optimizer_recipe), nesterov, member.clip_algorithm, member.two_stage
 
 
 def rates_by_epoch(members: Sequence[PairComparison], timing: Timing) -> Iterator[Tensor]:

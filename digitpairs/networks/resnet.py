@@ -1,0 +1,41 @@
+"""torchvision's ResNet as a body, adapted to images of 14x14."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from digitpairs.checks import InvalidValue, integers
+
+STAGES = 4
+
+
+class ResNetBody:
+    """Settings of torchvision's ResNet of basic blocks (He et al. 2016); called by the network that it is part of.
+
+    Its first convolution of 7x7 and stride 2 and the pool after it, made for photographs, would leave 4x4 of an image of 14x14:
+    in their place is one convolution of 3x3, as is usual for small images, so that the stages see 14, 7, 4 and 2 pixels a side.
+    It has batch norm and ReLU by itself. Such networks are not stacked into arrays: each run trains alone.
+
+    Args:
+        blocks: basic blocks of each of the four stages, whose channels are 64, 128, 256, 512: [2, 2, 2, 2] is ResNet-18.
+    """
+
+    def __init__(self, blocks: Sequence[int] = (2, 2, 2, 2)) -> None:
+        self.blocks = blocks
+
+    def __call__(self, in_channels: int, rows_per_pair: int, activation: str, batch_norm: bool) -> tuple[nn.Module, int]:
+        """The body (rows, in_channels, 14, 14) -> (rows, 512), and 512."""
+        from torchvision.models.resnet import BasicBlock, ResNet  # a second to import, for this body alone
+
+        blocks = list(integers("blocks", self.blocks, length=STAGES))
+        if activation != "relu" or not batch_norm:
+            raise InvalidValue("batch_norm", batch_norm, "true, with activation=relu, for a ResNet")
+        with torch.random.fork_rng(devices=[]):  # its constructor draws from the global generator, though nothing of it stays
+            network = ResNet(BasicBlock, blocks)
+        features = network.fc.in_features
+        network.conv1 = nn.Conv2d(in_channels, 64, kernel_size=3, padding=1, bias=False)
+        network.maxpool, network.fc = nn.Identity(), nn.Identity()
+        return network, features
