@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 _PLAIN = (bool, int, float, str, type(None))
@@ -42,6 +47,17 @@ def compose_sweep(loader: ConfigLoader, master: DictConfig, sweep: Sequence[Sequ
             bases[key] = _Base(loader.load_sweep_config(master, list(overrides)))
         jobs.append(bases[key].with_values(values, overrides))
     return jobs
+
+
+def compose_command(conf: Path, arguments: Sequence[str]) -> list[Asked]:
+    """The jobs that `train.py -m` with these arguments would have, for who wants to know of them without running them."""
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        master = loader.load_configuration("config", list(arguments), run_mode=RunMode.MULTIRUN)
+        grid = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
+        parsed = OverridesParser.create(config_loader=loader).parse_overrides([*grid, *arguments])
+        (sweep,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+        return compose_sweep(loader, master, sweep)
 
 
 def compose_one(config: DictConfig, overrides: Sequence[str], model: str) -> Asked:

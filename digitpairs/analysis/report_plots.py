@@ -1,0 +1,97 @@
+"""The plots of a report's page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # draws into files, wherever it runs
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+
+from digitpairs.analysis.reports import Epochs, Table, statistic_of  # noqa: E402
+from digitpairs.analysis.results import Cell, Study  # noqa: E402
+
+OURS, REPORTS = "tab:blue", "tab:orange"
+Points = dict[str, list[tuple[str, Cell]]]  # of each line: the label on the axis, and the runs
+
+
+def save(figure: plt.Figure, path: Path) -> None:
+    """As PNG, without the time of its making: equal results, equal files."""
+    figure.savefig(path, dpi=90, bbox_inches="tight", metadata={"Software": None})
+    plt.close(figure)
+
+
+def plot_table(table: Table, cells: Sequence[Sequence[Cell]]) -> plt.Figure | None:
+    """Each row's mean and standard deviation, the report's and ours; a panel for each column that shows means. None without any runs."""
+    panels = [place for place, column in enumerate(table.columns.values()) if statistic_of(column)[1] == "mean"]
+    if not panels or not any(cell.n for row in cells for cell in row):
+        return None
+    height = 0.9 + 0.34 * len(table.rows)
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.4 + 2.9 * len(panels), height), sharey=True, squeeze=False)
+    names = list(table.columns)
+    for panel, place in zip(axes[0], panels):
+        for line, (row, own) in enumerate(zip(table.rows, cells)):
+            cell = own[place]
+            if cell.n:
+                panel.errorbar(cell.mean, line + 0.13, xerr=np.nan_to_num(cell.std), color=OURS, marker="o", capsize=3, markersize=4)
+            if names[place] in row.report:
+                mean, *std = row.report[names[place]]
+                panel.errorbar(mean, line - 0.13, xerr=std or None, color=REPORTS, marker="s", capsize=3, markersize=4)
+        panel.set_title(names[place], fontsize=9)
+        panel.set_xlim(0, None)
+        panel.grid(alpha=0.3)
+    axes[0][0].set_yticks(range(len(table.rows)), [row.name for row in table.rows], fontsize=8)
+    axes[0][0].invert_yaxis()
+    handles = [plt.Line2D([], [], color=color, marker=marker, label=label) for color, marker, label in ((REPORTS, "s", "report"), (OURS, "o", "ours"))]
+    figure.legend(handles=handles, loc="lower right", fontsize=8, ncols=2, bbox_to_anchor=(0.9, -0.22 if height < 3 else -0.09))
+    return figure
+
+
+def plot_grid(x: str, metric: str, lines: Points) -> plt.Figure:
+    """The metric against a setting, mean and standard deviation over the rounds."""
+    figure, axes = plt.subplots(figsize=(6.2, 3.4))
+    labels = list(dict.fromkeys(label for points in lines.values() for label, _ in points))
+    for shift, (name, points) in enumerate(lines.items()):
+        there = [(labels.index(label) + 0.06 * (shift - (len(lines) - 1) / 2), cell) for label, cell in points if cell.n]
+        axes.errorbar(
+            [place for place, _ in there],
+            [cell.mean for _, cell in there],
+            [np.nan_to_num(cell.std) for _, cell in there],
+            label=name,
+            marker="o",
+            markersize=4,
+            capsize=3,
+            linewidth=1,
+        )
+    axes.set_xticks(range(len(labels)), labels, fontsize=8, rotation=90 if len(labels) > 12 else 0)
+    axes.set(xlabel=x, ylabel=f"{metric}, %", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    if len(lines) > 1:
+        axes.legend(fontsize=8)
+    return figure
+
+
+def plot_epochs(epochs: Epochs, study: Study) -> plt.Figure | None:
+    """The metrics by epoch: mean over the rounds and a band of one standard deviation. None without any runs."""
+    figure, axes = plt.subplots(1, len(epochs.metrics), figsize=(1.4 + 4.8 * len(epochs.metrics), 3.6), squeeze=False)
+    for row in epochs.rows:
+        runs = [member.run for member in study.of(row.settings) if member.run is not None]
+        for panel, (name, metric) in zip(axes[0], epochs.metrics.items()):
+            panel.set(title=name, xlabel="epochs", ylabel="%", ylim=(0, None))
+            panel.grid(alpha=0.3)
+            if not runs:
+                continue
+            length = min(len(run.history) for run in runs)
+            values = np.array([[each[metric] for each in run.history[:length]] for run in runs])
+            mean, std = values.mean(0), values.std(0, ddof=1) if len(runs) > 1 else np.zeros(length)
+            places = np.arange(1, length + 1)
+            (line,) = panel.plot(places, mean, label=f"{row.name} (n = {len(runs)})", linewidth=1.2)
+            panel.fill_between(places, np.maximum(mean - std, 0), mean + std, color=line.get_color(), alpha=0.18, linewidth=0)
+    if not axes[0][0].lines:
+        plt.close(figure)
+        return None
+    axes[0][-1].legend(fontsize=7)
+    return figure

@@ -1,0 +1,168 @@
+"""What a report says: its tables, figures and claims, as `conf/reports/<report>.yaml` holds them.
+
+Each part names the study whose runs stand beside it, and the place in the report that it comes from. In the files errors are in per
+cent; a report's figure is a mean, or a mean and a standard deviation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from digitpairs.checks import InvalidValue, did_you_mean
+
+COMPARISON_ERROR = "test/comparison_error"
+STATISTICS = ("mean", "min", "minutes", "relative")  # of a column: over the rounds; minutes: in all; relative: to the first row, in per cent
+RELATIONS = ("lower", "steadier", "alike")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration, by its settings in the study; `report`: by column what the report says; `why`: a reason for a difference."""
+
+    name: str
+    settings: list[str]
+    study: str | None = None  # where it is not the table's
+    report: dict[str, list[float]] = field(default_factory=dict)
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of the report beside ours. `columns`: by name a metric, or [metric, one of STATISTICS]."""
+
+    table: str
+    place: str
+    study: str
+    columns: dict[str, Any]
+    rows: list[Row]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A metric against a setting `x`, a line for each value of `lines`; with `best_over` only the best value of that key at each point."""
+
+    grid: str
+    place: str
+    study: str
+    x: str
+    metrics: dict[str, str]
+    lines: str | None = None
+    best_over: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """A metric by epoch, mean and a band of one standard deviation over the rounds, for each configuration; `metrics` by panel."""
+
+    epochs: str
+    place: str
+    study: str
+    metrics: dict[str, str]
+    rows: list[Row]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A choice among a study's configurations, by the test (as the report made it) and by the metric `by`, which is not of the test."""
+
+    choice: str
+    place: str
+    study: str
+    report: list[str]
+    among: list[str] = field(default_factory=list)  # only configurations with any of these settings; all by default
+    by: str = "validation/comparison_error"
+    metric: str = COMPARISON_ERROR
+    chose_by: str = "test"  # or validation: what the report did
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Something that a report says of two configurations: the first has a lower mean of the metric, varies less ("steadier"), or is
+    within `within` of the second ("alike"). With `factor` the first's values are multiplied before."""
+
+    claim: str
+    place: str
+    study: str
+    first: list[str]
+    second: list[str]
+    relation: str = "lower"
+    metric: str = COMPARISON_ERROR
+    second_metric: str | None = None
+    second_study: str | None = None
+    factor: float = 1.0
+    within: float = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Final:
+    """A report's final model: ours is to be at least as good under its protocol. `report`: mean, standard deviation, rounds."""
+
+    final: str
+    place: str
+    study: str
+    settings: list[str]
+    report: list[float]
+    metric: str = COMPARISON_ERROR
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that is compared with one report."""
+
+    title: str
+    about: str
+    shows: list[Table | Grid | Epochs | Choice]
+    finals: list[Final]
+    claims: list[Claim]
+
+
+KINDS = {"table": Table, "grid": Grid, "epochs": Epochs, "choice": Choice}
+
+
+def read_report(path: Path) -> Report:
+    """The file's content; InvalidValue, with the place, for keys that have no meaning or are missing."""
+    content = _made(Report, yaml.safe_load(path.read_text(encoding="utf-8")), path.name)
+    shows = [_show(each, f"{path.name}: shows[{place}]") for place, each in enumerate(content.shows)]
+    finals = [_made(Final, each, f"{path.name}: finals[{place}]") for place, each in enumerate(content.finals)]
+    claims = [_made(Claim, each, f"{path.name}: claims[{place}]") for place, each in enumerate(content.claims)]
+    for place, each in enumerate(claims):
+        if each.relation not in RELATIONS:
+            raise InvalidValue(f"{path.name}: claims[{place}].relation", each.relation, f"one of {', '.join(RELATIONS)}")
+    return Report(content.title, content.about, shows, finals, claims)
+
+
+def statistic_of(column: str | list[str]) -> tuple[str, str]:
+    """Of a table's column the metric, and which of STATISTICS is shown."""
+    metric, statistic = (column, "mean") if isinstance(column, str) else column
+    if statistic not in STATISTICS:
+        raise InvalidValue("columns", statistic, f"one of {', '.join(STATISTICS)}")
+    return metric, statistic
+
+
+def _show(content: Any, place: str) -> Table | Grid | Epochs | Choice:
+    kinds = [kind for kind in KINDS if isinstance(content, Mapping) and kind in content]
+    if len(kinds) != 1:
+        raise InvalidValue(place, content, f"one of {', '.join(KINDS)}")
+    rows = {"rows": [_made(Row, row, f"{place}.rows[{number}]") for number, row in enumerate(content["rows"])]} if "rows" in content else {}
+    return _made(KINDS[kinds[0]], {**content, **rows}, place)
+
+
+def _made(kind: type, content: Any, place: str) -> Any:
+    known = {each.name: each for each in fields(kind)}
+    for key in content:
+        if key not in known:
+            raise InvalidValue(f"{place}.{key}", content[key], f"one of the keys {', '.join(known)}{did_you_mean(key, known)}")
+    missing = [name for name, each in known.items() if name not in content and each.default is MISSING and each.default_factory is MISSING]
+    if missing:
+        raise InvalidValue(place, ", ".join(content), f"the keys {', '.join(missing)} as well")
+    return kind(**content)
