@@ -22,21 +22,23 @@ class Verdict(NamedTuple):
     first: Cell
     second: Cell
     comparison: Comparison
-    p: float  # adjusted for all the report's tests (Holm); nan where intervals decide
+    p: float  # adjusted for all tests on the study (Holm); nan where intervals decide
     verdict: str
 
 
 def verdicts(results: Results, claims: Sequence[Claim]) -> list[Verdict]:
-    """One a claim: "holds", "does not hold" (the opposite is significant), or "not decided" with the number of seeds.
+    """One a claim, a study's claims being one family: "holds", "does not hold" (the opposite is significant), or "not decided" with the number of seeds.
 
-    "lower" is decided by the sign-flip test of the means, "steadier" by the Pitman-Morgan test of the variances, both adjusted over the
-    report's claims; "alike" by whether the 95 % interval of the difference lies within the claim's bound, or wholly outside.
+    "lower" and "above" are decided by the sign-flip test of the means, "steadier" by the Pitman-Morgan test of the variances, adjusted over
+    the claims on one study (Holm); "alike" by whether the 95 % interval of the difference lies within the claim's bound, or wholly outside.
     """
     pairs = [_cells(results, claim) for claim in claims]
     comparisons = [compare(*_paired(*cells)) for cells in pairs]
-    tests = [place for place, claim in enumerate(claims) if claim.relation != "alike"]
-    raw = [spread_p(*_paired(*pairs[place])) if claims[place].relation == "steadier" else comparisons[place].p for place in tests]
-    adjusted = dict(zip(tests, holm(raw)))
+    adjusted: dict[int, float] = {}
+    for study in dict.fromkeys(claim.study for claim in claims):
+        tests = [place for place, claim in enumerate(claims) if claim.relation != "alike" and claim.study == study]
+        raw = [spread_p(*_paired(*pairs[place])) if claims[place].relation == "steadier" else comparisons[place].p for place in tests]
+        adjusted |= dict(zip(tests, holm(raw)))
     said = []
     for place, (claim, cells, comparison) in enumerate(zip(claims, pairs, comparisons)):
         p = adjusted.get(place, math.nan)
@@ -46,7 +48,9 @@ def verdicts(results: Results, claims: Sequence[Claim]) -> list[Verdict]:
 
 def _cells(results: Results, claim: Claim) -> tuple[Cell, Cell]:
     first = results.study(claim.study).cell(claim.first, claim.metric)
-    second = results.study(claim.second_study or claim.study).cell(claim.second, claim.second_metric or claim.metric)
+    if claim.bound is not None:
+        return first, Cell(dict.fromkeys(first.values, claim.bound), first.expected)
+    second = results.study(claim.study).cell(claim.second, claim.second_metric or claim.metric)
     return Cell({seed: claim.factor * value for seed, value in first.values.items()}, first.expected), second
 
 
@@ -66,8 +70,12 @@ def _verdict(claim: Claim, first: list[float], second: list[float], comparison: 
         return FAILS if low > claim.within or high < -claim.within else undecided
     if p >= ALPHA:
         return undecided
-    less = comparison.difference < 0 if claim.relation == "lower" else np.std(first) < np.std(second)
-    return HOLDS if less else FAILS
+    as_claimed = {
+        "lower": comparison.difference < 0,
+        "above": comparison.difference > 0,
+        "steadier": np.std(first) < np.std(second),
+    }
+    return HOLDS if as_claimed[claim.relation] else FAILS
 
 
 class Chosen(NamedTuple):

@@ -63,9 +63,10 @@ class _Page:
         rows = []
         for each in verdicts(self.results, self.report.claims):
             claim = each.claim
-            ours = f"{_mean_std(each.first)} against {_mean_std(each.second)}"
+            ours = f"{_mean_std(each.first)} against {f'{claim.bound:g}' if claim.bound is not None else _mean_std(each.second)}"
             decided = {
                 "lower": f"p = {_p(each.p)}",
+                "above": f"p = {_p(each.p)}",
                 "steadier": f"p = {_p(each.p)} (variances)",
                 "alike": f"within {claim.within:g}?",
             }[claim.relation]
@@ -75,7 +76,7 @@ class _Page:
         notes = [f"- {claim.claim}: {claim.note}" for claim in self.report.claims if claim.note]
         explained = (
             "Compared seed by seed: BCa bootstrap intervals; two-sided sign-flip tests of means, Pitman-Morgan tests of variances, p adjusted over "
-            "this page (Holm). *holds*: significant at 5 %; *does not hold*: the opposite is; otherwise *not decided*; nothing is below 6 seeds. "
+            "the claims on one study (Holm). *holds*: significant at 5 %; *does not hold*: the opposite is; otherwise *not decided*; nothing is below 6 seeds. "
             "A claim of likeness holds where the interval lies within the bound."
         )
         return "\n\n".join([text, *(["\n".join(notes)] if notes else []), explained])

@@ -17,7 +17,7 @@ from digitpairs.checks import InvalidValue, did_you_mean
 
 COMPARISON_ERROR = "test/comparison_error"
 STATISTICS = ("mean", "min", "minutes", "relative")  # of a column: over the rounds; minutes: in all; relative: to the first row, in per cent
-RELATIONS = ("lower", "steadier", "alike")
+RELATIONS = ("lower", "steadier", "alike", "above")
 
 
 @dataclass(frozen=True)
@@ -87,19 +87,19 @@ class Choice:
 @dataclass(frozen=True)
 class Claim:
     """Something that a report says of two configurations: the first has a lower mean of the metric, varies less ("steadier"), or is
-    within `within` of the second ("alike"). With `factor` the first's values are multiplied before."""
+    within `within` of the second ("alike"). With `factor` the first's values are multiplied before. Or of one: "above" a `bound`."""
 
     claim: str
     place: str
     study: str
     first: list[str]
-    second: list[str]
+    second: list[str] = field(default_factory=list)
     relation: str = "lower"
     metric: str = COMPARISON_ERROR
     second_metric: str | None = None
-    second_study: str | None = None
     factor: float = 1.0
     within: float = 0.0
+    bound: float | None = None
     note: str = ""
 
 
