@@ -31,7 +31,7 @@ class Run:
 
     def value(self, metric: str) -> float:
         """A metric of its result; `RELABELLED`; as "test/comparison_error@30" of its 30th epoch, as "...@best" the least of all epochs.
-        KeyError for one it has not."""
+        KeyError for one it has not, IndexError for an epoch."""
         if metric == RELABELLED:
             return relabelled_error(np.array(list(self._confusion.values())))
         if "@" in metric:
@@ -122,7 +122,10 @@ class Study:
     def cell(self, settings: Iterable[str], metric: str) -> Cell:
         """The metric of one configuration."""
         members = self.of(settings)
-        return Cell({member.seed: member.run.value(metric) for member in members if member.run is not None}, len(members))
+        try:
+            return Cell({member.seed: member.run.value(metric) for member in members if member.run is not None}, len(members))
+        except KeyError:
+            raise InvalidValue("metric", metric, f"what the runs of {self.name} have measured, and these have not") from None
 
 
 class Results:

@@ -1,0 +1,233 @@
+"""The reports beside ours: their data files, results found by fingerprint, verdicts, pages."""
+
+import itertools
+import json
+import math
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from digitpairs.analysis import reproduction
+from digitpairs.analysis.claims import FAILS, HOLDS, choices, final_verdict, verdicts
+from digitpairs.analysis.report_page import is_far, table_text
+from digitpairs.analysis.reports import Choice, Claim, Epochs, Final, Grid, Table, read_report, statistic_of
+from digitpairs.analysis.results import Cell, Member, Results, Run, Study, relabelled_error
+from digitpairs.checks import InvalidValue
+from digitpairs.cli import CONF, main
+
+REPORTS = sorted(path.stem for path in (CONF / "reports").glob("*.yaml"))
+SMALL = ["data=digits", "data.pairs=40", "data.test_pairs=20", "smoke=on"]
+
+
+@pytest.fixture(scope="module")
+def nothing_run(tmp_path_factory):
+    """Results of which there are none, of pairs and of the disk."""
+    output = tmp_path_factory.mktemp("outputs")
+    pairs, disk = Results(output, ["smoke=on", "data=digits"]), Results(output, ["smoke=on"])
+    return lambda study: (disk if "/disk" in study else pairs).study(study)
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_every_row_and_claim_is_of_one_configuration_of_its_study(report, nothing_run):
+    given = read_report(CONF / "reports" / f"{report}.yaml")
+    for show in given.shows:
+        if isinstance(show, (Table, Epochs)):
+            for row in show.rows:
+                assert nothing_run(row.study or show.study).of(row.settings)
+        if isinstance(show, Table):
+            names = set(show.columns)
+            assert all(set(row.report) <= names for row in show.rows), show.table
+            assert all(statistic_of(column) for column in show.columns.values())
+        if isinstance(show, Grid):
+            assert nothing_run(show.study).varied(show.x) and (show.lines is None or nothing_run(show.study).varied(show.lines))
+        if isinstance(show, Choice):
+            assert sum(set(show.report) <= each for each in nothing_run(show.study).configurations()) == 1
+    for claim in given.claims:
+        assert nothing_run(claim.study).of(claim.first)
+        assert claim.bound is not None or nothing_run(claim.study).of(claim.second)
+    for final in given.finals:
+        assert nothing_run(final.study).of(final.settings)
+
+
+def test_every_study_of_a_report_is_shown():
+    """But for the rates of a choice, which are a grid of it."""
+    for report in REPORTS:
+        given = read_report(CONF / "reports" / f"{report}.yaml")
+        shown = {show.study for show in given.shows} | {row.study for show in given.shows for row in getattr(show, "rows", [])} | {each.study for each in given.claims}
+        assert {f"{report}/{path.stem}" for path in (CONF / "experiment" / report).glob("*.yaml")} <= shown
+
+
+@pytest.fixture(scope="module")
+def small_study(tmp_path_factory):
+    """The wang report's dropout study, in short: the folder of the outputs, and its results by (dropout, seed)."""
+    output = tmp_path_factory.mktemp("outputs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["train.py", "experiment=wang/dropout", *SMALL, "sweep.plan=serial", f"output={output}"])
+        main()
+    results = {}
+    for path in output.glob("*/*/*/result.json"):
+        config = (path.parent / "config.yaml").read_text()
+        dropout = float(next(line for line in config.splitlines() if "dropout:" in line and "0." in line).split(":")[1])
+        result = json.loads(path.read_text())
+        results[dropout, result["seed"]] = (path.parent, result)
+    return output, results
+
+
+def test_a_page_holds_what_the_files_say(small_study, capsys, tmp_path):
+    output, results = small_study
+    assert reproduction.main(["wang", *SMALL, f"output={output}", "--to", str(tmp_path / "pages")]) == 0
+    said = capsys.readouterr().out
+    page = (tmp_path / "pages" / "wang.md").read_text()
+    assert page in said
+    for dropout in (0.0, 0.2, 0.5, 0.8):
+        errors = [results[dropout, seed][1]["test/comparison_error"] for seed in (0, 1)]
+        assert f"| {dropout} " in page and f"{statistics.fmean(errors):.2f} ± {statistics.stdev(errors):.2f} (n = 2)" in page
+    assert "`wang/dropout`        | 8 of 8" in page and "`wang/sharing`        | 0 of" in page
+    assert "not decided at n = 2" in page and "missing" in page
+    assert "`python train.py experiment=wang/sharing data=digits" in page
+    plots = {path.name for path in (tmp_path / "pages").glob("*.png")}
+    assert plots and all(f"({name})" in page for name in plots)
+
+
+def test_results_of_other_settings_are_never_taken(small_study):
+    output, _ = small_study
+    assert all(member.run is not None for member in Results(output, SMALL).study("wang/dropout").members)
+    for other in ("data.pairs=60", "optimizer.lr=0.002", "data.seed=7"):
+        given = [each for each in SMALL if each.partition("=")[0] != other.partition("=")[0]]
+        assert all(member.run is None for member in Results(output, [*given, other]).study("wang/dropout").members)
+
+
+def test_values_of_a_run(small_study):
+    folder, result = next(iter(small_study[1].values()))
+    run = Run(folder, result)
+    lines = (folder / "metrics.csv").read_text().splitlines()
+    column = lines[0].split(",").index("train/loss")
+    losses = [float(line.split(",")[column]) for line in lines[1:]]
+    assert run.value("train/loss@1") == losses[0] and run.value("train/loss@best") == min(losses)
+    assert run.value("seconds") == result["seconds"]
+    for unknown in ("test/nothing", "test/relabelled_digit_error", "test/nothing@1"):
+        with pytest.raises(KeyError):
+            run.value(unknown)
+
+
+def test_relabelling_is_the_best_of_all():
+    random = np.random.default_rng(0)
+    small = random.integers(0, 20, (2, 5, 5))
+    best = [max(sum(table[row, column] for row, column in enumerate(order)) for order in itertools.permutations(range(5))) for table in small]
+    assert relabelled_error(small) == pytest.approx(100 * (1 - sum(best) / small.sum()))
+    shuffled = np.stack([np.diag([7] * 10)[random.permutation(10)]] * 2)
+    assert relabelled_error(shuffled) == 0
+
+
+def study_of(values: dict[str, list[float]]) -> Results:
+    """Results of one study "s" whose configurations have these test errors, and held-out errors a point higher."""
+    members = [
+        Member(frozenset([name]), seed, Run(Path("nowhere"), {"test/comparison_error": value, "validation/comparison_error": value + 1}))
+        for name, numbers in values.items()
+        for seed, value in enumerate(numbers)
+    ]
+    results = Results(Path("nowhere"))
+    results._studies["s"] = Study("s", members)
+    return results
+
+
+LOW, HIGH = [5.0, 6.0, 5.5, 5.2, 6.1, 5.9, 5.3, 5.7], [9.0, 9.6, 8.5, 9.2, 9.9, 9.1, 8.8, 9.4]
+WILD = [2.0, 16.0, 1.0, 14.0, 3.0, 15.0, 2.5, 13.0]
+
+
+@pytest.mark.parametrize(
+    "claim, verdict",
+    [
+        (dict(first=["a=low"], second=["a=high"]), HOLDS),
+        (dict(first=["a=high"], second=["a=low"]), FAILS),
+        (dict(first=["a=low"], second=["a=wild"]), "not decided at n = 8"),
+        (dict(first=["a=low"], second=["a=few"]), "not decided at n = 5"),
+        (dict(first=["a=low"], second=["a=high"], factor=3.0), FAILS),
+        (dict(first=["a=low"], second=["a=wild"], relation="steadier"), HOLDS),
+        (dict(first=["a=wild"], second=["a=low"], relation="steadier"), FAILS),
+        (dict(first=["a=low"], second=["a=high"], relation="alike", within=5.0), HOLDS),
+        (dict(first=["a=low"], second=["a=high"], relation="alike", within=1.0), FAILS),
+        (dict(first=["a=low"], second=["a=wild"], relation="alike", within=1.0), "not decided at n = 8"),
+        (dict(first=["a=low"], relation="above", bound=3.0), HOLDS),
+        (dict(first=["a=low"], relation="above", bound=9.0), FAILS),
+        (dict(first=["a=low"], second=["a=low"], second_metric="validation/comparison_error"), HOLDS),
+    ],
+)
+def test_verdicts(claim, verdict):
+    results = study_of({"a=low": LOW, "a=high": HIGH, "a=wild": WILD, "a=few": HIGH[:5]})
+    (said,) = verdicts(results, [Claim("c", "p", "s", **claim)])
+    assert said.verdict == verdict
+
+
+def test_many_claims_on_one_study_are_one_family():
+    results = study_of({"a=low": LOW, "a=high": HIGH, "a=wild": WILD})
+    claim = Claim("c", "p", "s", first=["a=low"], second=["a=high"])
+    assert verdicts(results, [claim])[0].p == pytest.approx(2 / 2**8)
+    assert [each.p for each in verdicts(results, [claim] * 7)] == pytest.approx([14 / 2**8] * 7)
+    assert verdicts(results, [claim] * 7)[0].verdict == "not decided at n = 8"
+
+
+def test_choices_by_the_test_and_without_it():
+    results = study_of({"a=low": LOW, "a=high": HIGH, "a=few": [1.0]})
+    study = results.study("s")
+    for member in study.members:
+        if "a=low" in member.settings:
+            member.run.result["validation/comparison_error"] = 20.0
+    by_test, by_held_out, of_report = choices(study, Choice("c", "p", "s", report=["a=few"]))
+    assert by_test.settings == {"a=low"} and by_test.rank == 1 and by_test.held_out.mean == 20
+    assert by_held_out.settings == {"a=high"} and by_held_out.rank == 2
+    assert of_report.settings == {"a=few"} and of_report.test is None  # fewer rounds do not compete
+    none = choices(Study("s", [Member(frozenset(["a=1"]), 0, None)]), Choice("c", "p", "s", report=["a=1"]))
+    assert [each.test for each in none] == [None] * 3
+
+
+def test_a_final_model_is_as_good_within_a_standard_error():
+    final = Final("f", "p", "s", [], report=[5.0, 1.0, 10])
+    cell = Cell(dict(enumerate([5.2, 5.4, 5.0, 5.4])), 10)
+    error = math.sqrt(1 / 10 + statistics.variance(cell.values.values()) / 4)
+    assert final_verdict(cell, final) == (pytest.approx(error), HOLDS)
+    assert final_verdict(Cell({0: 9.0, 1: 9.2}, 10), final)[1] == FAILS
+    assert final_verdict(Cell({}, 10), final)[1] == "not decided at n = 0"
+
+
+def test_far_is_more_than_both_spreads():
+    cell = Cell({0: 4.0, 1: 6.0}, 2)  # 5 +- 1.41
+    assert not is_far(cell, [6.0, 0.1]) and is_far(cell, [6.5, 0.1]) and not is_far(cell, [6.5, 2.0]) and not is_far(Cell({}, 2), [6.5, 0.1])
+    assert is_far(cell, [6.5]) and not is_far(Cell({0: 5.0}, 2), [9.0])
+
+
+def test_tables_are_markdown():
+    assert table_text(["a", "bcd"], [["x|y", "1"]]) == "| a    | bcd |\n| ---- | --- |\n| x\\|y | 1   |"
+
+
+def test_settings_that_name_no_row(nothing_run):
+    study = nothing_run("wang/dropout")
+    with pytest.raises(InvalidValue, match="those of one row of wang/dropout, and 8 of its runs"):
+        study.of([])
+    with pytest.raises(InvalidValue, match="and 0 of its runs"):
+        study.of(["model.body.dropout=0.3"])
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("title: t", "the keys about, shows, finals, claims as well"),
+        ("{title: t, about: a, finals: [], claims: [], shows: [{tabel: x}]}", r"shows\[0\].*one of table, grid, epochs, choice"),
+        ("{title: t, about: a, finals: [], shows: [], claims: [{claim: c, place: p, study: s, frist: []}]}", r"claims\[0\].frist.*did you mean first"),
+        ("{title: t, about: a, finals: [], shows: [], claims: [{claim: c, place: p, study: s, first: [], relation: best}]}", "relation=best"),
+    ],
+)
+def test_faults_in_a_data_file_are_named(tmp_path, text, message):
+    path = tmp_path / "report.yaml"
+    path.write_text(text)
+    with pytest.raises(InvalidValue, match=message):
+        read_report(path)
+
+
+@pytest.mark.parametrize("arguments, message", [(["wagn"], "report=wagn is not accepted: one of azzano"), (["wang", "data=nothing"], "data=nothing is not accepted")])
+def test_what_cannot_be_had_is_one_message(arguments, message, capsys, tmp_path):
+    with pytest.raises(SystemExit) as left:
+        reproduction.main([*arguments, f"output={tmp_path}"])
+    assert left.value.code == 2 and message in capsys.readouterr().err
