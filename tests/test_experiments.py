@@ -41,7 +41,7 @@ def parameters(config: dict) -> int:
 def test_every_study_can_be_run(asked, study):
     short = asked(study, "smoke=on")
     assert {job["seed"] for job in short} == {0, 1}
-    if not any(key in study for key in ("skura/epochs", "skura/schedules")):  # whose subject the epochs are
+    if not any(key in study for key in ("skura/epochs", "skura/sched")):  # whose subject the epochs are
         assert {job["trainer"]["max_epochs"] for job in short} == {2}
 
 
@@ -75,7 +75,7 @@ def test_sizes_that_are_open_are_near_the_courses(asked, variant):
 
 
 def test_rounds(asked):
-    for study, rounds, configurations in (("pillonel/models", 100, 4), ("wang/sharing", 10, 6), ("wang/aux", 10, 22)):
+    for study, rounds, configurations in (("pillonel/models", 100, 4), ("wang/sharing", 10, 7), ("wang/aux", 10, 22)):
         jobs = asked(study)
         assert len(jobs) == rounds * configurations and {job["seed"] for job in jobs} == set(range(rounds))
 
