@@ -66,7 +66,7 @@ def plot_grid(x: str, metric: str, lines: Points) -> plt.Figure:
             capsize=3,
             linewidth=1,
         )
-    axes.set_xticks(range(len(labels)), labels, fontsize=8, rotation=90 if len(labels) > 12 else 0)
+    axes.set_xticks(range(len(labels)), labels, fontsize=8, rotation=90 if sum(map(len, labels)) > 60 else 0)
     axes.set(xlabel=x, ylabel=f"{metric}, %", ylim=(0, None))
     axes.grid(alpha=0.3)
     if len(lines) > 1:
@@ -80,8 +80,6 @@ def plot_epochs(epochs: Epochs, study: Study) -> plt.Figure | None:
     for row in epochs.rows:
         runs = [member.run for member in study.of(row.settings) if member.run is not None]
         for panel, (name, metric) in zip(axes[0], epochs.metrics.items()):
-            panel.set(title=name, xlabel="epochs", ylabel="%", ylim=(0, None))
-            panel.grid(alpha=0.3)
             if not runs:
                 continue
             length = min(len(run.history) for run in runs)
@@ -93,5 +91,8 @@ def plot_epochs(epochs: Epochs, study: Study) -> plt.Figure | None:
     if not axes[0][0].lines:
         plt.close(figure)
         return None
+    for panel, name in zip(axes[0], epochs.metrics):
+        panel.set(title=name, xlabel="epochs", ylabel="%", ylim=(0, None))
+        panel.grid(alpha=0.3)
     axes[0][-1].legend(fontsize=7)
     return figure
