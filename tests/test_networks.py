@@ -70,8 +70,10 @@ def test_a_resnet_is_torchvisions_but_for_its_first_layers(global_generator_unto
     stem = F.relu(body.bn1(F.conv2d(images, body.conv1.weight, padding=1)))
     expected = theirs.avgpool(theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(stem))))).flatten(1)
     torch.testing.assert_close(body(images), expected)
-    with pytest.raises(InvalidValue, match="body.batch_norm=False|batch_norm=False"):
+    with pytest.raises(InvalidValue, match="^batch_norm=False is not accepted: true for"):
         SiameseNetwork(ResNetBody())
+    with pytest.raises(InvalidValue, match="^activation=tanh is not accepted: relu for"):
+        SiameseNetwork(ResNetBody(), batch_norm=True, activation="tanh")
     with pytest.raises(InvalidValue, match="body.blocks"):
         SiameseNetwork(ResNetBody([1, 2]), batch_norm=True)
 

@@ -13,14 +13,15 @@ from digitpairs.analysis.results import Cell, Results, Study
 from digitpairs.analysis.statistics import ALPHA, ENOUGH, Comparison, compare, holm, spread_p
 
 HOLDS, FAILS = "holds", "does not hold"
+TESTED = ("lower", "above", "steadier")  # the other relations are decided by intervals
 
 
 class Verdict(NamedTuple):
-    """On one claim. The comparison is of the two configurations' values over the seeds that both have."""
+    """On one claim."""
 
     claim: Claim
-    first: Cell
-    second: Cell
+    first: list[float]  # of the seeds that both configurations have
+    second: list[float]
     comparison: Comparison
     p: float  # adjusted for all tests on the study (Holm); nan where intervals decide
     verdict: str
@@ -30,41 +31,41 @@ def verdicts(results: Results, claims: Sequence[Claim]) -> list[Verdict]:
     """One a claim, a study's claims being one family: "holds", "does not hold" (the opposite is significant), or "not decided" with the number of seeds.
 
     "lower" and "above" are decided by the sign-flip test of the means, "steadier" by the Pitman-Morgan test of the variances, adjusted over
-    the claims on one study (Holm); "alike" by whether the 95 % interval of the difference lies within the claim's bound, or wholly outside.
+    the claims on one study (Holm); "alike" and "no worse" by whether the 95 % interval of the difference lies within the claim's bound, or
+    wholly outside.
     """
-    pairs = [_cells(results, claim) for claim in claims]
-    comparisons = [compare(*_paired(*cells)) for cells in pairs]
+    pairs = [_values(results, claim) for claim in claims]
+    comparisons = [compare(*values) for values in pairs]
     adjusted: dict[int, float] = {}
     for study in dict.fromkeys(claim.study for claim in claims):
-        tests = [place for place, claim in enumerate(claims) if claim.relation != "alike" and claim.study == study]
-        raw = [spread_p(*_paired(*pairs[place])) if claims[place].relation == "steadier" else comparisons[place].p for place in tests]
+        tests = [place for place, claim in enumerate(claims) if claim.relation in TESTED and claim.study == study]
+        raw = [spread_p(*pairs[place]) if claims[place].relation == "steadier" else comparisons[place].p for place in tests]
         adjusted |= dict(zip(tests, holm(raw)))
     said = []
-    for place, (claim, cells, comparison) in enumerate(zip(claims, pairs, comparisons)):
+    for place, (claim, values, comparison) in enumerate(zip(claims, pairs, comparisons)):
         p = adjusted.get(place, math.nan)
-        said.append(Verdict(claim, *cells, comparison, p, _verdict(claim, *_paired(*cells), comparison, p)))
+        said.append(Verdict(claim, *values, comparison, p, _verdict(claim, *values, comparison, p)))
     return said
 
 
-def _cells(results: Results, claim: Claim) -> tuple[Cell, Cell]:
-    first = results.study(claim.study).cell(claim.first, claim.metric)
+def _values(results: Results, claim: Claim) -> tuple[list[float], list[float]]:
+    """Of the seeds that both configurations have."""
+    first = results.study(claim.study).cell(claim.first, claim.metric).values
     if claim.bound is not None:
-        return first, Cell(dict.fromkeys(first.values, claim.bound), first.expected)
-    second = results.study(claim.study).cell(claim.second, claim.second_metric or claim.metric)
-    return Cell({seed: claim.factor * value for seed, value in first.values.items()}, first.expected), second
-
-
-def _paired(first: Cell, second: Cell) -> tuple[list[float], list[float]]:
-    seeds = sorted(first.values.keys() & second.values.keys())
-    return [first.values[seed] for seed in seeds], [second.values[seed] for seed in seeds]
+        return list(first.values()), [claim.bound] * len(first)
+    second = results.study(claim.study).cell(claim.second, claim.second_metric or claim.metric).values
+    seeds = sorted(first.keys() & second.keys())
+    return [first[seed] for seed in seeds], [second[seed] for seed in seeds]
 
 
 def _verdict(claim: Claim, first: list[float], second: list[float], comparison: Comparison, p: float) -> str:
     undecided = f"not decided at n = {comparison.n}"
     if comparison.n < ENOUGH:
         return undecided
+    low, high = comparison.interval
+    if claim.relation == "no worse":
+        return HOLDS if high <= claim.within else FAILS if low > claim.within else undecided
     if claim.relation == "alike":
-        low, high = comparison.interval
         if -claim.within <= low and high <= claim.within:
             return HOLDS
         return FAILS if low > claim.within or high < -claim.within else undecided
@@ -92,8 +93,8 @@ def choices(study: Study, choice: Choice) -> list[Chosen]:
     """Chosen by the test, chosen by what is not of the test, and the report's own; only configurations with as many rounds as any compete."""
     groups = [each for each in study.configurations() if not choice.among or each & set(choice.among)]
     cells = {each: (study.cell(each, choice.by), study.cell(each, choice.metric)) for each in groups}
-    most = max(test.n for _, test in cells.values())
-    full = {each: pair for each, pair in cells.items() if pair[1].n == most and most}
+    most = max(min(held_out.n, test.n) for held_out, test in cells.values())
+    full = {each: pair for each, pair in cells.items() if most and min(cell.n for cell in pair) == most}
     ranking = sorted(full, key=lambda each: full[each][1].mean)
 
     def chosen(how: str, settings: frozenset[str] | None) -> Chosen:
@@ -101,7 +102,8 @@ def choices(study: Study, choice: Choice) -> list[Chosen]:
             return Chosen(how, settings, None, None, 0)
         return Chosen(how, settings, *full[settings], ranking.index(settings) + 1)
 
-    of_report = next((each for each in groups if set(choice.report) <= each), None)
+    candidates = [each for each in groups if set(choice.report) <= each]
+    of_report = min((each for each in candidates if each in full), key=lambda each: full[each][0].mean, default=candidates[0])
     return [
         chosen("by the test", min(full, key=lambda each: full[each][1].mean, default=None)),
         chosen("by pairs that are not of the test", min(full, key=lambda each: full[each][0].mean, default=None)),
@@ -109,10 +111,18 @@ def choices(study: Study, choice: Choice) -> list[Chosen]:
     ]
 
 
+def flattery(study: Study, choice: Choice, winner: Chosen) -> float:
+    """How much better the winner by the test looks on the test than on other pairs, in points, beyond what all configurations do."""
+    there = [(study.cell(each, choice.by), study.cell(each, choice.metric)) for each in study.configurations() if not choice.among or each & set(choice.among)]
+    usual = np.mean([held_out.mean - test.mean for held_out, test in there if held_out.n and test.n])
+    return float(winner.held_out.mean - winner.test.mean - usual)
+
+
 def final_verdict(cell: Cell, final: Final) -> tuple[float, str]:
     """The standard error of the difference to the report's mean, and whether ours is at most one of them higher."""
-    mean, std, rounds = final.report
-    if cell.n < 2:
+    mean, *spread = final.report
+    if cell.n < ENOUGH:
         return math.nan, f"not decided at n = {cell.n}"
+    std, rounds = spread or (0.0, 1)
     error = math.hypot(std / math.sqrt(rounds), cell.std / math.sqrt(cell.n))
     return error, HOLDS if cell.mean <= mean + error else FAILS

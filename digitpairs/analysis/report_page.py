@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from digitpairs.analysis import report_plots
-from digitpairs.analysis.claims import Chosen, choices, final_verdict, verdicts
+from digitpairs.analysis.claims import TESTED, Chosen, Verdict, choices, final_verdict, flattery, verdicts
 from digitpairs.analysis.reports import Choice, Epochs, Grid, Report, Row, Table, statistic_of
 from digitpairs.analysis.results import Cell, Results, Run, Study
 
@@ -26,6 +26,7 @@ def write_page(report: Report, name: str, results: Results, folder: Path) -> str
 class _Page:
     def __init__(self, report: Report, name: str, results: Results, folder: Path) -> None:
         self.report, self.name, self.results, self.folder = report, name, results, folder
+        self.said: set[str] = set()  # studies of which it was said what is missing
 
     def text(self) -> str:
         parts = [f"# {self.report.title}", self.report.about.strip(), self._provenance()]
@@ -54,30 +55,20 @@ class _Page:
                 for package in ("torch", "pytorch_lightning", "python")
                 for version in sorted({run.result["versions"][package] for run in runs})
             ]
-            machines = sorted({f"{run.result['processor']}, {run.result['cores']} cores" for run in runs})
+            machines = sorted({f"{run.result.get('processor', 'a machine unknown')}, {run.result.get('cores', '?')} cores" for run in runs})
             text += f" Data: {', '.join(_each(runs, 'source'))}. Made with {', '.join(versions)} on {'; '.join(machines)}."
         text += " Figures are means ± standard deviations (ddof 1) over the rounds, errors in per cent unless said; n is the number of rounds."
         return text + "\n\n" + table_text(["study", "runs", "time of all runs", "commit"], lines)
 
     def _claims(self) -> str:
-        rows = []
-        for each in verdicts(self.results, self.report.claims):
-            claim = each.claim
-            ours = f"{_mean_std(each.first)} against {f'{claim.bound:g}' if claim.bound is not None else _mean_std(each.second)}"
-            decided = {
-                "lower": f"p = {_p(each.p)}",
-                "above": f"p = {_p(each.p)}",
-                "steadier": f"p = {_p(each.p)} (variances)",
-                "alike": f"within {claim.within:g}?",
-            }[claim.relation]
-            interval = f"{_signed(each.comparison.difference)} [{_signed(each.comparison.interval[0])}, {_signed(each.comparison.interval[1])}]"
-            rows.append([claim.claim, claim.place, ours, interval, decided, f"**{each.verdict}**"])
-        text = table_text(["the report says", "where", "ours", "difference by seed [95 % interval]", "test", "verdict"], rows)
+        rows = [_claim_row(each) for each in verdicts(self.results, self.report.claims)]
+        heads = ["claim", "where", "n", "ours", "difference by seed [95 % interval]", "test", "verdict"]
+        text = table_text(heads, rows)
         notes = [f"- {claim.claim}: {claim.note}" for claim in self.report.claims if claim.note]
         explained = (
             "Compared seed by seed: BCa bootstrap intervals; two-sided sign-flip tests of means, Pitman-Morgan tests of variances, p adjusted over "
             "the claims on one study (Holm). *holds*: significant at 5 %; *does not hold*: the opposite is; otherwise *not decided*; nothing is below 6 seeds. "
-            "A claim of likeness holds where the interval lies within the bound."
+            "A claim of likeness, or of being no worse, holds where the interval lies within the bound."
         )
         return "\n\n".join([text, *(["\n".join(notes)] if notes else []), explained])
 
@@ -86,8 +77,9 @@ class _Page:
         for final in self.report.finals:
             cell = self.results.study(final.study).cell(final.settings, final.metric)
             error, verdict = final_verdict(cell, final)
-            rows.append([final.final, final.place, _spread(final.report[:2]), _mean_std(cell), f"{error:.2f}", f"**{verdict}**"])
-        heads = ["final model", "where", "report", "ours", "standard error", "at least as good"]
+            shown = "-" if math.isnan(error) else f"{error:.2f}"
+            rows.append([final.final, final.place, _n(cell), _spread(final.report[:2]), _mean_std(cell), shown, f"**{verdict}**"])
+        heads = ["final model", "where", "n", "report", "ours", "standard error", "at least as good"]
         return ["At least as good as the report's, to within one standard error of the difference:", table_text(heads, rows)] if rows else []
 
     def _table(self, table: Table) -> list[str]:
@@ -102,7 +94,8 @@ class _Page:
                 shown, value = _statistic(column, cell, [each[list(table.columns).index(name)] for each in cells])
                 if any(name in each.report for each in table.rows):
                     figure = row.report.get(name)
-                    far = figure is not None and statistic_of(column)[1] == "mean" and is_far(cell, figure)
+                    metric, statistic = statistic_of(column)
+                    far = figure is not None and statistic == "mean" and metric != "seconds" and is_far(cell, figure)
                     line += [_spread(figure), shown, _difference(value, figure) + ("*" if far else "")]
                     if far and not row.why and row.name not in unexplained:
                         unexplained.append(row.name)
@@ -122,21 +115,26 @@ class _Page:
     def _grid(self, grid: Grid) -> list[str]:
         study = self.results.study(grid.study)
         parts = [f"## {grid.grid}", f"{grid.place}; study `{grid.study}`."]
-        lines = study.varied(grid.lines) if grid.lines else [""]
-        for name, metric in grid.metrics.items():
-            points = {}
-            for line in lines:
-                among = {line} - {""}
-                points[_value(line) or name] = [
-                    (_value(x), study.cell(self._best(study, grid, among | {x}), metric)) for x in study.varied(grid.x, among)
-                ]
-            xs = list(dict.fromkeys(label for each in points.values() for label, _ in each))
-            shown = [[label, *(_mean_std(dict(points[line]).get(label), with_n=True) for line in points)] for label in xs]
-            parts.append(table_text([f"{name} against {grid.x}", *points], shown))
-            if any(cell.n for each in points.values() for _, cell in each):
+        lines = study.varied(grid.lines, grid.settings) if grid.lines else [""]
+        among = {line: {line, *grid.settings} - {""} for line in lines}
+        xs = list(dict.fromkeys(x for line in lines for x in study.varied(grid.x, among[line])))
+        chosen = {(line, x): self._best(study, grid, among[line] | {x}) for line in lines for x in xs if x in study.varied(grid.x, among[line])}
+        cells = {metric: {key: study.cell(settings, metric) for key, settings in chosen.items()} for metric in grid.metrics.values()}
+        if any(cell.n for each in cells.values() for cell in each.values()):
+            heads = [grid.x, *(f"{name}{f', {_value(line)}' if line else ''}" for name in grid.metrics for line in lines)]
+            heads += [f"best {grid.best_over}"] * bool(grid.best_over)
+            rows = []
+            for x in xs:
+                row = [_value(x), *(_mean_std(cells[metric].get((line, x)), with_n=True) for metric in grid.metrics.values() for line in lines)]
+                if grid.best_over:
+                    row.append(", ".join(_value(each) for line in lines for each in chosen[line, x] if each.startswith(f"{grid.best_over}=")))
+                rows.append(row)
+            parts.append(table_text(heads, rows))
+            for name, metric in grid.metrics.items():
+                points = {_value(line) or name: [(_value(x), cells[metric][line, x]) for x in xs if (line, x) in chosen] for line in lines}
                 parts.append(self._plot(f"{grid.grid} {name}", report_plots.plot_grid(grid.x, name, points)))
         if grid.best_over:
-            parts.append(f"At each point the {grid.best_over} is shown whose mean of the first metric is lowest.")
+            parts.append(f"At each point with the {grid.best_over} whose mean of the first metric is lowest.")
         return [*parts, grid.note, self._missing(grid.study, [])]
 
     def _best(self, study: Study, grid: Grid, settings: set[str]) -> Iterable[str]:
@@ -157,14 +155,13 @@ class _Page:
         chosen = choices(study, choice)
         rows = [_choice_row(each, study) for each in chosen]
         heads = ["chosen", "configuration", f"`{choice.by}`", f"`{choice.metric}`", "rank by the test"]
-        parts = [f"## {choice.choice}", f"{choice.place}; study `{choice.study}`; the report chose by the {choice.chose_by}.", table_text(heads, rows)]
-        by_test, by_held_out = chosen[:2]
-        if by_test.test is not None and by_held_out.test is not None:
-            flattery = by_test.held_out.mean - by_test.test.mean
-            lost = by_held_out.test.mean - by_test.test.mean
+        parts = [f"## {choice.choice}", f"{choice.place}; study `{choice.study}`; the report chose by the {choice.chose_by}."]
+        if chosen[0].test is not None:
+            parts.append(table_text(heads, rows))
+            looks = flattery(study, choice, chosen[0])
             parts.append(
-                f"The winner by the test is {abs(flattery):.2f} points {'worse' if flattery > 0 else 'better'} on pairs by which it was not "
-                f"chosen; choosing without the test costs {lost:.2f} points of test error here."
+                f"On the test its winner looks {abs(looks):.2f} points {'better' if looks >= 0 else 'worse'} than on pairs by which it was not chosen, "
+                "beyond what all configurations do."
             )
         return [*parts, choice.note, self._missing(choice.study, [])]
 
@@ -175,10 +172,16 @@ class _Page:
         lines = []
         for name in dict.fromkeys([study, *(row.study for row in rows if row.study)]):
             members = self.results.study(name).members
-            done = sum(member.run is not None for member in members)
-            if done < len(members):
+            failed = [member.failure for member in members if member.run is None and member.failure is not None]
+            missing = sum(member.run is None for member in members) - len(failed)
+            if name in self.said:
+                continue
+            self.said.add(name)
+            if failed:
+                lines.append(f"{len(failed)} of the {len(members)} runs of `{name}` failed ({'; '.join(dict.fromkeys(failed))}).")
+            if missing:
                 command = " ".join(["python train.py", f"experiment={name}", *self.results.overrides])
-                lines.append(f"{len(members) - done} of the {len(members)} runs of `{name}` have not been run; `{command}` runs them.")
+                lines.append(f"{missing} of the {len(members)} runs of `{name}` have not been run; `{command}` runs them.")
         return " ".join(lines)
 
     def _plot(self, title: str, figure: object) -> str:
@@ -204,6 +207,20 @@ def is_far(cell: Cell, figure: Sequence[float]) -> bool:
     return bool(cell.n and spreads) and abs(cell.mean - figure[0]) > max(spreads)
 
 
+def _claim_row(verdict: Verdict) -> list[str]:
+    """A line of the claims' table."""
+    claim, comparison = verdict.claim, verdict.comparison
+    if not comparison.n:
+        return [claim.claim, claim.place, "0", MISSING, "-", "-", f"**{verdict.verdict}**"]
+    first, second = (Cell(dict(enumerate(values)), len(values)) for values in (verdict.first, verdict.second))
+    ours = f"{_mean_std(first)} against {f'{claim.bound:g}' if claim.bound is not None else _mean_std(second)}"
+    shown = f"{_signed(comparison.difference)} [{_signed(comparison.interval[0])}, {_signed(comparison.interval[1])}]"
+    if claim.relation == "steadier":
+        shown = f"{first.std / second.std:.2f} times the standard deviation" if comparison.n > 1 and second.std else "-"
+    decided = f"p = {_p(verdict.p)}" if claim.relation in TESTED else f"within {claim.within:g}"
+    return [claim.claim, claim.place, str(comparison.n), ours, shown, decided, f"**{verdict.verdict}**"]
+
+
 def _choice_row(chosen: Chosen, study: Study) -> list[str]:
     """A line of a choice's table; of the configuration only what varies in the study."""
     if chosen.settings is None:
@@ -219,7 +236,7 @@ def _statistic(column: str | list[str], cell: Cell, whole_column: Sequence[Cell]
     """A cell as it is shown, and as a number."""
     statistic = statistic_of(column)[1]
     if not cell.n:
-        return MISSING, math.nan
+        return _mean_std(cell), math.nan
     if statistic == "mean":
         return _mean_std(cell), cell.mean
     first = whole_column[0].mean
@@ -235,7 +252,7 @@ def _mean_std(cell: Cell | None, with_n: bool = False) -> str:
     if cell is None:
         return ""
     if not cell.n:
-        return MISSING
+        return "-" if cell.finished else MISSING
     spread = "" if math.isnan(cell.std) else f" ± {cell.std:.2f}"
     return f"{cell.mean:.2f}{spread}" + (f" ({_n(cell)})" if with_n else "")
 
@@ -271,4 +288,4 @@ def _value(setting: str) -> str:
 
 
 def _each(runs: Sequence[Run], key: str) -> list[str]:
-    return sorted({str(run.result[key]) for run in runs})
+    return sorted({str(run.result.get(key) or "unknown") for run in runs})

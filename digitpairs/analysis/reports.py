@@ -17,7 +17,7 @@ from digitpairs.checks import InvalidValue, did_you_mean
 
 COMPARISON_ERROR = "test/comparison_error"
 STATISTICS = ("mean", "min", "minutes", "relative")  # of a column: over the rounds; minutes: in all; relative: to the first row, in per cent
-RELATIONS = ("lower", "steadier", "alike", "above")
+RELATIONS = ("lower", "no worse", "steadier", "alike", "above")
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Grid:
-    """A metric against a setting `x`, a line for each value of `lines`; with `best_over` only the best value of that key at each point."""
+    """Metrics against a setting `x`, a line for each value of `lines`, among the runs with these `settings`; with `best_over` only the best
+    value of that key at each point, by the first metric."""
 
     grid: str
     place: str
     study: str
     x: str
     metrics: dict[str, str]
+    settings: list[str] = field(default_factory=list)
     lines: str | None = None
     best_over: str | None = None
     note: str = ""
@@ -71,7 +73,8 @@ class Epochs:
 
 @dataclass(frozen=True)
 class Choice:
-    """A choice among a study's configurations, by the test (as the report made it) and by the metric `by`, which is not of the test."""
+    """A choice among a study's configurations, by the test and by the metric `by`, which is not of the test. `report`: settings of the
+    report's choice."""
 
     choice: str
     place: str
@@ -86,8 +89,8 @@ class Choice:
 
 @dataclass(frozen=True)
 class Claim:
-    """Something that a report says of two configurations: the first has a lower mean of the metric, varies less ("steadier"), or is
-    within `within` of the second ("alike"). With `factor` the first's values are multiplied before. Or of one: "above" a `bound`."""
+    """Something that a report says of two configurations: the first has a lower mean of the metric, or one higher by at most `within` ("no
+    worse"), varies less ("steadier"), or is within `within` of the second ("alike"). Or of one: "above" a `bound`."""
 
     claim: str
     place: str
@@ -97,7 +100,6 @@ class Claim:
     relation: str = "lower"
     metric: str = COMPARISON_ERROR
     second_metric: str | None = None
-    factor: float = 1.0
     within: float = 0.0
     bound: float | None = None
     note: str = ""
@@ -105,7 +107,8 @@ class Claim:
 
 @dataclass(frozen=True)
 class Final:
-    """A report's final model: ours is to be at least as good under its protocol. `report`: mean, standard deviation, rounds."""
+    """A report's final model: ours is to be at least as good under its protocol. `report`: mean, standard deviation, rounds; or the mean
+    alone."""
 
     final: str
     place: str

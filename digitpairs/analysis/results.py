@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import yaml
 
 from digitpairs.checks import InvalidValue
 from digitpairs.cli import CONF
@@ -29,17 +30,18 @@ class Run:
     def __init__(self, folder: Path, result: dict[str, Any]) -> None:
         self.folder, self.result = folder, result
 
-    def value(self, metric: str) -> float:
-        """A metric of its result; `RELABELLED`; as "test/comparison_error@30" of its 30th epoch, as "...@best" the least of all epochs.
-        KeyError for one it has not, IndexError for an epoch."""
+    def value(self, metric: str) -> float | None:
+        """A metric of its result; `RELABELLED`; as "test/comparison_error@30" of its 30th epoch, as "...@best" the least of all epochs. None
+        for one that it has not, as the digits' error of a network that names none."""
         if metric == RELABELLED:
-            return relabelled_error(np.array(list(self._confusion.values())))
-        if "@" in metric:
-            name, _, epoch = metric.partition("@")
-            if epoch == "best":
-                return min(row[name] for row in self.history)
-            return self.history[int(epoch) - 1][name]
-        return float(self.result[metric])
+            return self._relabelled()
+        name, _, epoch = metric.partition("@")
+        if not epoch:
+            return self.result.get(name)
+        values = [row[name] for row in self.history if name in row]
+        if epoch == "best":
+            return min(values, default=None)
+        return values[int(epoch) - 1] if int(epoch) <= len(values) else None
 
     @functools.cached_property
     def history(self) -> list[dict[str, float]]:
@@ -47,12 +49,12 @@ class Run:
         with (self.folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
             return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
-    @property
-    def _confusion(self) -> dict[str, list[list[int]]]:
+    def _relabelled(self) -> float | None:
         try:
-            return json.loads((self.folder / "confusion.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise KeyError(RELABELLED) from None  # a network without digit logits
+            confusion = json.loads((self.folder / "confusion.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:  # a network that names no digits
+            return None
+        return relabelled_error(np.array(list(confusion.values())))
 
 
 def relabelled_error(confusions: np.ndarray) -> float:
@@ -73,6 +75,7 @@ class Member(NamedTuple):
     settings: frozenset[str]  # its overrides, such as "variant=wang/mlp_shared"
     seed: int
     run: Run | None  # None while there is no result
+    failure: str | None = None  # why it failed, where it did
 
 
 class Cell(NamedTuple):
@@ -80,6 +83,7 @@ class Cell(NamedTuple):
 
     values: dict[int, float]  # by seed
     expected: int  # how many seeds the study asks for
+    finished: int = 0  # runs, whether they have the metric or not
 
     @property
     def n(self) -> int:
@@ -122,10 +126,9 @@ class Study:
     def cell(self, settings: Iterable[str], metric: str) -> Cell:
         """The metric of one configuration."""
         members = self.of(settings)
-        try:
-            return Cell({member.seed: member.run.value(metric) for member in members if member.run is not None}, len(members))
-        except KeyError:
-            raise InvalidValue("metric", metric, f"what the runs of {self.name} have measured, and these have not") from None
+        finished = [member for member in members if member.run is not None]
+        values = {member.seed: value for member in finished if (value := member.run.value(metric)) is not None}
+        return Cell(values, len(members), len(finished))
 
 
 class Results:
@@ -139,23 +142,35 @@ class Results:
     def __init__(self, output: Path, overrides: Sequence[str] = ()) -> None:
         self.output, self.overrides = output, list(overrides)
         self.runs: dict[str, Run] = {}
+        self.failures: dict[str, str] = {}
+        if not output.is_dir():
+            raise InvalidValue("output", str(output), "a folder that holds sweeps")
         for path in sorted(output.glob("*/*/seed=*/result.json")):
             result = json.loads(path.read_text(encoding="utf-8"))
             self.runs[result["fingerprint"]] = Run(path.parent, result)
+        for path in sorted(output.glob("*/*/seed=*/failure.json")):
+            failure = json.loads(path.read_text(encoding="utf-8"))
+            self.failures[failure["fingerprint"]] = failure["reason"]
         self._studies: dict[str, Study] = {}
 
     def study(self, name: str) -> Study:
-        """A study with what there is of it."""
+        """A study with what there is of it. InvalidValue where an override takes the place of what the study varies."""
         if name not in self._studies:
+            self._refuse_varied(name)
             asked_for = compose_command(CONF, [f"experiment={name}", f"output={self.output}", *self.overrides])
             common = {"seed", "output", "experiment", *(each.partition("=")[0] for each in self.overrides)}
-            members = [
-                Member(
-                    frozenset(each for each in asked.overrides if each.partition("=")[0] not in common),
-                    job.seed,
-                    self.runs.get(fingerprint(job.config)),
-                )
-                for asked, job in zip(asked_for, plan_jobs(asked_for))
-            ]
+            members = []
+            for asked, job in zip(asked_for, plan_jobs(asked_for)):
+                settings = frozenset(each for each in asked.overrides if each.partition("=")[0] not in common)
+                key = fingerprint(job.config)
+                members.append(Member(settings, job.seed, self.runs.get(key), self.failures.get(key)))
             self._studies[name] = Study(name, members)
         return self._studies[name]
+
+    def _refuse_varied(self, name: str) -> None:
+        """InvalidValue for an override of what the study varies: its rows could not be told apart."""
+        grid = yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text(encoding="utf-8"))["hydra"]["sweeper"]["params"]
+        for each in self.overrides:
+            key, _, value = each.partition("=")
+            if key == "experiment" or (key in grid and key != "seed"):
+                raise InvalidValue(key, value, f"a setting that the studies do not choose themselves, and {name} does")

@@ -27,8 +27,11 @@ def network_of(networks: Sequence[nn.Module], dropout_streams: Sequence[torch.Ge
         return _sequence([network.layers for network in networks], dropout_streams)
     if not isinstance(first, SiameseNetwork) or not first.sharing or first.digit_head != "per_image":
         raise InvalidValue("engine", "framework", f"lightning, since this network is not {_IN_COMMON}")
+    if not isinstance(first.bodies[0], nn.Sequential):
+        raise InvalidValue("engine", "framework", "lightning, since this network's body is not of layers that `framework` has")
     comparison = first.comparison_part
-    if comparison.sees not in ("probabilities", "logits") or comparison.layers[-1].out_features != 1:
+    one_output = comparison.sees in ("probabilities", "logits") and isinstance(comparison.layers[-1], nn.Linear) and comparison.layers[-1].out_features == 1
+    if not one_output:
         raise InvalidValue("engine", "framework", f"lightning, since this network's comparison is not {_IN_COMMON}")
     bodies = [nn.Sequential(*network.bodies[0], *network.digit_parts[0]) for network in networks]
     layers = [network.comparison_part.layers for network in networks]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import nn
 
 from digitpairs.checks import InvalidValue, integers
@@ -31,10 +30,11 @@ class ResNetBody:
         from torchvision.models.resnet import BasicBlock, ResNet  # a second to import, for this body alone
 
         blocks = list(integers("blocks", self.blocks, length=STAGES))
-        if activation != "relu" or not batch_norm:
-            raise InvalidValue("batch_norm", batch_norm, "true, with activation=relu, for a ResNet")
-        with torch.random.fork_rng(devices=[]):  # its constructor draws from the global generator, though nothing of it stays
-            network = ResNet(BasicBlock, blocks)
+        if activation != "relu":
+            raise InvalidValue("activation", activation, "relu for a ResNet")
+        if not batch_norm:
+            raise InvalidValue("batch_norm", batch_norm, "true for a ResNet")
+        network = ResNet(BasicBlock, blocks)
         features = network.fc.in_features
         network.conv1 = nn.Conv2d(in_channels, 64, kernel_size=3, padding=1, bias=False)
         network.maxpool, network.fc = nn.Identity(), nn.Identity()

@@ -19,7 +19,7 @@ _ROOT = Path(digitpairs.__file__).resolve().parent.parent
 
 @functools.cache
 def provenance() -> dict[str, Any]:
-    """Versions, the commit of the project (None outside of a checkout), the processor and its cores."""
+    """Versions, the commit of the project (None outside of a checkout), the processor and its cores; as they were when first asked for."""
     return {"versions": versions(), "commit": commit(_ROOT), "processor": _processor(), "cores": os.cpu_count()}
 
 
@@ -39,9 +39,11 @@ def commit(root: Path) -> str | None:
     """The short hash of the checkout at `root`, "+" after it where files in git's keeping are changed; None where there is none."""
     if not (root / ".git").exists():
         return None
-    asked = subprocess.run(
-        ["git", "-C", str(root), "describe", "--always", "--match=", "--dirty=+"], capture_output=True, text=True, check=False
-    )
+    command = ["git", "--no-optional-locks", "-C", str(root), "describe", "--always", "--match=", "--dirty=+"]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:  # there is no git
+        return None
     return asked.stdout.strip() or None
 
 

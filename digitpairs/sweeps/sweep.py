@@ -26,6 +26,7 @@ from digitpairs.sweeps.compose import Asked
 from digitpairs.sweeps.jobs import Job, fingerprint, plan_jobs
 from digitpairs.sweeps.plan import Plan, Settings, make_plan, settings_of
 from digitpairs.sweeps.progress import SweepProgress
+from digitpairs.sweeps.provenance import provenance
 from digitpairs.sweeps.run import Places, fail, run_jobs
 from digitpairs.sweeps.workers import in_processes
 
@@ -40,6 +41,7 @@ def run_sweep(asked_for: Sequence[Asked]) -> int:
     saying what is finished.
     """
     settings = _settings(asked_for)
+    provenance()  # of the code that runs: it may change before the first result is written
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # until the processes are forked, see workers.py
     try:

@@ -13,7 +13,8 @@ COMPARISON = "comparison_part"
 def check_two_stage(share: float | None, network: nn.Module, aux: Weighting) -> float | None:
     """The share of the epochs that the first stage has, above 0 and below 1, or None for training all at once.
 
-    Raises InvalidValue for another one, and where a stage would have nothing to learn, or loss weights that are learned too.
+    Raises InvalidValue for another one, for a network or a loss that leaves a stage nothing to learn, and for loss weights that are learned
+    too. A stage's loss keeps the weights of its scheme.
     """
     if share is None:
         return None
@@ -30,7 +31,7 @@ def check_two_stage(share: float | None, network: nn.Module, aux: Weighting) -> 
 
 def first_epochs(share: float, epochs: int) -> int:
     """How many epochs the first stage has. InvalidValue unless each stage has one."""
-    first = round(share * epochs)
+    first = int(share * epochs + 0.5)
     if not 0 < first < epochs:
         raise InvalidValue("two_stage", share, f"a share that leaves each stage an epoch of the {epochs}")
     return first
