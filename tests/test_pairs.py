@@ -66,6 +66,16 @@ def test_the_same_seed_draws_the_same_pairs_and_another_does_not(mnist_like, glo
     assert (same, other, pinned) == ([True] * 3, [False] * 3, [True, True, False])
 
 
+def test_pixels_can_be_left_as_they_are(mnist_like):
+    expected = {False: (0.0, 1.0), "bytes": (0.0, 1 / 255)}
+    for normalise, mean_and_std in expected.items():
+        datamodule = PairDataModule("mnist", mnist_like, pairs=10, test_pairs=5, normalise=normalise)
+        datamodule.setup()
+        assert datamodule.mean_and_std == mean_and_std
+    with pytest.raises(InvalidValue, match="normalise=byte is not accepted: true, false or bytes"):
+        PairDataModule("mnist", mnist_like, normalise="byte")
+
+
 def test_folds_partition_the_pairs(mnist_like):
     held_out, trained = [], []
     for fold in range(3):

@@ -89,6 +89,12 @@ def test_each_stage_has_an_epoch(command):
     assert status == 2 and "two_stage=0.5 is not accepted: null with engine=framework" in err
 
 
+@pytest.mark.parametrize("model, more", [("siamese_resnet", []), ("siamese_cnn", ["+model.comparison_output_activation=relu"])])
+def test_networks_that_framework_has_not(command, model, more):
+    status, _, err = command(f"model={model}", *more, "engine=framework", "data=digits")
+    assert status == 2 and "engine=framework is not accepted: lightning, since this network's" in err
+
+
 def test_a_comparison_may_end_in_an_activation():
     with_relu = SiameseNetwork(MLPBody([4]), comparison_outputs=2, comparison_output_activation="relu")
     assert isinstance(with_relu.comparison_part.layers[-1], nn.ReLU)

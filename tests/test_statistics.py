@@ -8,11 +8,14 @@ import pytest
 
 from digitpairs.analysis.statistics import compare, holm, spread_p
 
-random = np.random.default_rng(0)
+
+@pytest.fixture
+def random():
+    return np.random.default_rng(0)
 
 
 @pytest.mark.parametrize("n", [2, 5, 8])
-def test_the_sign_flip_test_is_exact(n):
+def test_the_sign_flip_test_is_exact(n, random):
     first, second = random.normal(size=n), random.normal(0.5, size=n)
     difference = first - second
     means = [np.mean(np.array(signs) * difference) for signs in itertools.product([-1, 1], repeat=n)]
@@ -31,9 +34,9 @@ def test_what_a_comparison_says():
     assert reverse.p == said.p and reverse.difference == -said.difference
 
 
-def test_an_interval_covers_the_mean_as_often_as_it_says():
-    covered = [low <= 1 <= high for low, high in (compare(random.exponential(1, 30), np.zeros(30)).interval for _ in range(60))]
-    assert 0.8 < np.mean(covered) <= 1
+def test_an_interval_covers_the_mean_as_often_as_it_says(random):
+    covered = [low <= 1 <= high for low, high in (compare(random.exponential(1, 30), np.zeros(30)).interval for _ in range(200))]
+    assert 0.88 < np.mean(covered) < 0.985
 
 
 def test_few_or_equal_values():
@@ -45,7 +48,7 @@ def test_few_or_equal_values():
         compare([1.0, 2.0], [1.0])
 
 
-def test_spread():
+def test_spread(random):
     """Of paired normals: small where one varies more, uniform where they vary alike; the same as the F test's correlation form."""
     steady, wild = random.normal(0, 1, 40), random.normal(0, 4, 40)
     assert spread_p(steady, wild) < 1e-6

@@ -19,6 +19,7 @@ from digitpairs.data.sources import Digits
 from digitpairs.streams import check_seed, stream
 
 COURSE_TEST_PAIRS = 1000
+MEAN_AND_STD = {False: (0.0, 1.0), "bytes": (0.0, 1 / 255)}  # where they do not follow from the training pairs
 
 
 class PairDataModule(LightningDataModule):
@@ -35,7 +36,8 @@ class PairDataModule(LightningDataModule):
         folds: number of folds for cross-validation over the training pairs (then `validation` is 0); None is none.
         fold: which of the folds, from 0, is held out.
         batch_size: pairs a mini-batch.
-        normalise: whether networks get mean 0 and standard deviation 1 over the training set (see `mean_and_std`).
+        normalise: whether networks get mean 0 and standard deviation 1 over the training set (see `mean_and_std`), or pixels from 0
+            to 1; or "bytes": pixels from 0 to 255, as files have them.
         augmentation: changes to the training batches, an `Augmentation` or its settings as a mapping.
         watch_test: whether the test pairs are measured after each epoch too, for curves such as the reports draw. Nothing may
             be chosen by them: there are no validation pairs then, and early stopping has nothing to look at.
@@ -55,7 +57,7 @@ class PairDataModule(LightningDataModule):
         folds: int | None = None,
         fold: int = 0,
         batch_size: int = 100,
-        normalise: bool = True,
+        normalise: bool | str = True,
         augmentation: Augmentation | Mapping[str, float] | None = None,
         watch_test: bool = False,
         seed: int = 0,
@@ -69,7 +71,9 @@ class PairDataModule(LightningDataModule):
         self.test_pairs = None if test_pairs is None else integer("test_pairs", test_pairs, at_least=1)
         self.held_out = _held_out_rows(self.pairs, validation, folds, fold)
         self.batch_size = integer("batch_size", batch_size, at_least=1)
-        self.normalise = boolean("normalise", normalise)
+        self.normalise = normalise
+        if normalise not in MEAN_AND_STD and normalise is not True:
+            raise InvalidValue("normalise", normalise, "true, false or bytes")
         self.augmentation = _augmentation(augmentation)
         self.watch_test = boolean("watch_test", watch_test)
         if self.watch_test and self.held_out:
@@ -122,8 +126,8 @@ class PairDataModule(LightningDataModule):
 
     @functools.cached_property
     def mean_and_std(self) -> tuple[float, float]:
-        """What the networks subtract from and divide the pixels by: from the training pairs alone, or (0, 1)."""
-        return self.train_set.mean_and_std() if self.normalise else (0.0, 1.0)
+        """What the networks subtract from and divide the pixels by: from the training pairs alone, unless `normalise` says otherwise."""
+        return self.train_set.mean_and_std() if self.normalise is True else MEAN_AND_STD[self.normalise]
 
     def train_dataloader(self) -> TrainLoader:
         order = stream(self.order_seed, "order")
