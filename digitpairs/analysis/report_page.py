@@ -62,11 +62,12 @@ class _Page:
 
     def _claims(self) -> str:
         rows = [_claim_row(each) for each in verdicts(self.results, self.report.claims)]
-        heads = ["claim", "where", "n", "ours", "difference by seed [95 % interval]", "test", "verdict"]
+        heads = ["claim", "where", "n", "ours", "difference by seed [95 % interval]", "first lower", "d_z", "test", "verdict"]
         text = table_text(heads, rows)
         notes = [f"- {claim.claim}: {claim.note}" for claim in self.report.claims if claim.note]
         explained = (
-            "Compared seed by seed: BCa bootstrap intervals; two-sided sign-flip tests of means, Pitman-Morgan tests of variances, p adjusted over "
+            "Compared seed by seed: BCa bootstrap intervals; the share of seeds whose first value is lower; the effect d_z; two-sided sign-flip tests of "
+            "means, Pitman-Morgan tests of variances, p adjusted over "
             "the claims on one study (Holm). *holds*: significant at 5 %; *does not hold*: the opposite is; otherwise *not decided*; nothing is below 6 seeds. "
             "A claim of likeness, or of being no worse, holds where the interval lies within the bound."
         )
@@ -211,14 +212,15 @@ def _claim_row(verdict: Verdict) -> list[str]:
     """A line of the claims' table."""
     claim, comparison = verdict.claim, verdict.comparison
     if not comparison.n:
-        return [claim.claim, claim.place, "0", MISSING, "-", "-", f"**{verdict.verdict}**"]
+        return [claim.claim, claim.place, "0", MISSING, "-", "-", "-", "-", f"**{verdict.verdict}**"]
     first, second = (Cell(dict(enumerate(values)), len(values)) for values in (verdict.first, verdict.second))
     ours = f"{_mean_std(first)} against {f'{claim.bound:g}' if claim.bound is not None else _mean_std(second)}"
     shown = f"{_signed(comparison.difference)} [{_signed(comparison.interval[0])}, {_signed(comparison.interval[1])}]"
     if claim.relation == "steadier":
         shown = f"{first.std / second.std:.2f} times the standard deviation" if comparison.n > 1 and second.std else "-"
     decided = f"p = {_p(verdict.p)}" if claim.relation in TESTED else f"within {claim.within:g}"
-    return [claim.claim, claim.place, str(comparison.n), ours, shown, decided, f"**{verdict.verdict}**"]
+    lower = f"{100 * comparison.less:.0f} %"
+    return [claim.claim, claim.place, str(comparison.n), ours, shown, lower, _signed(comparison.effect), decided, f"**{verdict.verdict}**"]
 
 
 def _choice_row(chosen: Chosen, study: Study) -> list[str]:
