@@ -75,7 +75,7 @@ def test_sizes_that_are_open_are_near_the_courses(asked, variant):
 
 
 def test_rounds(asked):
-    for study, rounds, configurations in (("pillonel/models", 100, 4), ("pillonel/features", 100, 4), ("wang/sharing", 10, 7), ("wang/aux", 10, 22)):
+    for study, rounds, configurations in (("pillonel/models", 100, 4), ("wang/sharing", 10, 7), ("wang/aux", 10, 22)):
         jobs = asked(study)
         assert len(jobs) == rounds * configurations and {job["seed"] for job in jobs} == set(range(rounds))
 

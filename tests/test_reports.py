@@ -1,5 +1,7 @@
 """The reports beside ours: their data files, results found by fingerprint, verdicts, pages."""
 
+import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -12,27 +14,27 @@ import pytest
 from digitpairs.analysis import reproduction
 from digitpairs.analysis.claims import FAILS, HOLDS, choices, final_verdict, flattery, verdicts
 from digitpairs.analysis.report_page import is_far, table_text
-from digitpairs.analysis.reports import Choice, Claim, Epochs, Final, Grid, Table, read_report, statistic_of
+from digitpairs.analysis.reports import Choice, Claim, Epochs, Final, Grid, Report, Table, read_report, statistic_of
 from digitpairs.analysis.results import Cell, Member, Results, Run, Study, relabelled_error
 from digitpairs.checks import InvalidValue
 from digitpairs.cli import CONF, main
-from digitpairs.sweeps.compose import compose_command
+from digitpairs.sweeps.compose import compose_command, expand_command
 from digitpairs.sweeps.jobs import fingerprint, plan_jobs
 
 REPORTS = sorted(path.stem for path in (CONF / "reports").glob("*.yaml"))
 SMALL = ["data=digits", "data.pairs=40", "data.test_pairs=20", "smoke=on"]
 
 
-@pytest.fixture(scope="module")
-def nothing_run(tmp_path_factory):
-    """Results of which there are none, of pairs and of the disk."""
-    output = tmp_path_factory.mktemp("outputs")
-    pairs, disk = Results(output, ["smoke=on", "data=digits"]), Results(output, ["smoke=on"])
-    return lambda study: (disk if "/disk" in study else pairs).study(study)
+@functools.cache
+def nothing_run(name: str) -> Study:
+    """A study of which nothing was run, its configs not composed."""
+    jobs = [dict(each.split("=", 1) for each in job) for job in expand_command(CONF, [f"experiment={name}", "seed=range(2)"])]
+    seeds = [int(job.pop("seed")) for job in jobs]
+    return Study(name, [Member(frozenset(f"{key}={value}" for key, value in job.items()), seed, None) for job, seed in zip(jobs, seeds)])
 
 
 @pytest.mark.parametrize("report", REPORTS)
-def test_every_row_and_claim_is_of_one_configuration_of_its_study(report, nothing_run):
+def test_every_row_and_claim_is_of_one_configuration_of_its_study(report):
     given = read_report(CONF / "reports" / f"{report}.yaml")
     for show in given.shows:
         if isinstance(show, (Table, Epochs)):
@@ -77,8 +79,24 @@ def small_study(tmp_path_factory):
     return output, results
 
 
-def test_a_page_holds_what_the_files_say(small_study, capsys, tmp_path):
+@pytest.fixture
+def only(monkeypatch):
+    """`only("wang/dropout")`: of each report nothing but what concerns these studies; composing all of them takes long."""
+
+    def cut(*studies: str) -> None:
+        def read(path: Path) -> Report:
+            given = read_report(path)
+            parts = {name: [each for each in getattr(given, name) if each.study in studies] for name in ("shows", "finals", "claims")}
+            return dataclasses.replace(given, **parts)
+
+        monkeypatch.setattr(reproduction, "read_report", read)
+
+    return cut
+
+
+def test_a_page_holds_what_the_files_say(small_study, capsys, tmp_path, only):
     output, results = small_study
+    only("wang/dropout", "wang/batch_norm")
     assert reproduction.main(["wang", *SMALL, f"output={output}", "--to", str(tmp_path / "pages")]) == 0
     said = capsys.readouterr().out
     page = (tmp_path / "pages" / "wang.md").read_text()
@@ -86,9 +104,9 @@ def test_a_page_holds_what_the_files_say(small_study, capsys, tmp_path):
     for dropout in (0.0, 0.2, 0.5, 0.8):
         errors = [results[dropout, seed][1]["test/comparison_error"] for seed in (0, 1)]
         assert f"| {dropout} " in page and f"{statistics.fmean(errors):.2f} ± {statistics.stdev(errors):.2f} (n = 2)" in page
-    assert "`wang/dropout`        | 8 of 8" in page and "`wang/sharing`        | 0 of" in page
+    assert "| `wang/dropout`    | 8 of 8" in page and "| `wang/batch_norm` | 0 of 4" in page
     assert "not decided at n = 2" in page and "missing" in page
-    assert "`python train.py experiment=wang/sharing data=digits" in page
+    assert "`python train.py experiment=wang/batch_norm data=digits" in page
     plots = {path.name for path in (tmp_path / "pages").glob("*.png")}
     assert plots and all(f"({name})" in page for name in plots)
 
@@ -208,7 +226,7 @@ def test_tables_are_markdown():
     assert table_text(["a", "bcd"], [["x|y", "1"]]) == "| a    | bcd |\n| ---- | --- |\n| x\\|y | 1   |"
 
 
-def test_settings_that_name_no_row(nothing_run):
+def test_settings_that_name_no_row():
     study = nothing_run("wang/dropout")
     with pytest.raises(InvalidValue, match="those of one row of wang/dropout, and 8 of its runs"):
         study.of([])
@@ -250,10 +268,10 @@ def test_what_cannot_be_had_is_one_message(arguments, message, capsys, tmp_path)
     assert left.value.code == 2 and message in capsys.readouterr().err and not Path("nowhere").exists()
 
 
-def test_failures_and_metrics_that_some_rows_lack_are_told(tmp_path, capsys):
+def test_failures_and_metrics_that_some_rows_lack_are_told(tmp_path, capsys, only):
     """A study of which a network names no digits, one run has failed, and the rest has not been run."""
+    only("skura/aux")
     output = tmp_path / "outputs"
-    results = Results(_folder(output), ["data=digits"])
     jobs = {name: plan_jobs(compose_command(CONF, ["experiment=skura/aux", f"variant=skura/{name}", "data=digits"])) for name in ("legacy", "shared_aux")}
     for name, more in (("legacy", {}), ("shared_aux", {"test/digit_error": 4.0})):
         for job in jobs[name][:3]:
@@ -270,7 +288,7 @@ def test_failures_and_metrics_that_some_rows_lack_are_told(tmp_path, capsys):
     row = next(line for line in page.splitlines() if line.startswith("| LegacyCNN  ") and "10.50 ± 0.71" in line)
     assert row.split("|")[2].strip() == "n = 2 of 10" and row.split("|")[-2].strip() == "-"
     assert "2 of the 40 runs of `skura/aux` failed (the loss became nan in epoch 3)." in page and "34 of the 40 runs of `skura/aux` have not been run" in page
-    assert "unknown" in page and results.study("skura/aux").members
+    assert "unknown" in page
 
 
 def _folder(path: Path) -> Path:

@@ -52,12 +52,22 @@ def compose_sweep(loader: ConfigLoader, master: DictConfig, sweep: Sequence[Sequ
 def compose_command(conf: Path, arguments: Sequence[str]) -> list[Asked]:
     """The jobs that `train.py -m` with these arguments would have, for who wants to know of them without running them."""
     with initialize_config_dir(str(conf), version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        master = loader.load_configuration("config", list(arguments), run_mode=RunMode.MULTIRUN)
-        grid = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
-        parsed = OverridesParser.create(config_loader=loader).parse_overrides([*grid, *arguments])
-        (sweep,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-        return compose_sweep(loader, master, sweep)
+        return compose_sweep(*_expanded(arguments))
+
+
+def expand_command(conf: Path, arguments: Sequence[str]) -> list[list[str]]:
+    """The overrides of each of those jobs."""
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        return _expanded(arguments)[2]
+
+
+def _expanded(arguments: Sequence[str]) -> tuple[ConfigLoader, DictConfig, list[list[str]]]:
+    loader = GlobalHydra.instance().config_loader()
+    master = loader.load_configuration("config", list(arguments), run_mode=RunMode.MULTIRUN)
+    grid = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides([*grid, *arguments])
+    (sweep,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    return loader, master, sweep
 
 
 def compose_one(config: DictConfig, overrides: Sequence[str], model: str) -> Asked:
