@@ -9,10 +9,12 @@ from digitpairs.cli import CONF
 from digitpairs.networks import create
 from digitpairs.streams import stream
 from digitpairs.sweeps import sweep
+from digitpairs.sweeps.compose import expand_command
 from digitpairs.training import build
 
 STUDIES = sorted(str(path.relative_to(CONF / "experiment").with_suffix("")) for path in (CONF / "experiment").glob("*/*.yaml"))
 STUDIES_OF_PAIRS = [study for study in STUDIES if "/disk" not in study]
+COMPOSED_BELOW = ["wang/convnet_search", "wang/mlp_search"]
 SMALL = ["data=digits", "data.pairs=40", "data.test_pairs=20"]
 
 
@@ -37,7 +39,7 @@ def parameters(config: dict) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("study", STUDIES_OF_PAIRS)
+@pytest.mark.parametrize("study", [study for study in STUDIES_OF_PAIRS if study not in COMPOSED_BELOW])
 def test_every_study_can_be_run(asked, study):
     short = asked(study, "smoke=on")
     assert {job["seed"] for job in short} == {0, 1}
@@ -52,11 +54,13 @@ def test_the_rows_of_azzano(asked):
 
 
 def test_the_searches_of_wang(asked):
-    widths = {tuple(job["model"]["body"]["hidden"]): parameters(job) for job in asked("wang/mlp_search")[::10]}
+    widths = {tuple(job["model"]["body"]["hidden"]): parameters(job) for job in asked("wang/mlp_search", "seed=0")}
     assert len(widths) == 47 and widths[128, 64, 32, 256] == 69345
     assert all(65000 <= count <= 75000 for count in widths.values())
-    convnet = asked("wang/batch_norm")[0]
-    assert parameters(convnet) == 69313
+    channels = [(job["model"]["body"]["channels"], job["model"]["body"]["hidden"], parameters(job)) for job in asked("wang/convnet_search", "seed=0")]
+    assert len(channels) == 24 and ([32, 64, 32], [512], 69313) in channels
+    assert all(65000 <= count <= 75000 for *_, count in channels)
+    assert parameters(asked("wang/batch_norm", "seed=0")[0]) == 69313
 
 
 def test_the_parameters_of_coukos(asked):
@@ -65,7 +69,7 @@ def test_the_parameters_of_coukos(asked):
     assert parameters(asked("coukos/models", "variant=coukos/not_shared")[0]) == 210030
     assert abs(parameters(asked("coukos/models", "variant=coukos/fully_connected")[0]) - 105036) < 1000
     assert [jobs[seed]["data"]["fold"] for seed in range(10)] == list(range(10)) and {job["data"]["seed"] for job in jobs.values()} == {0}
-    grid = {(job["aux"]["c"], job["optimizer"]["lr"]) for job in asked("coukos/grid")}
+    grid = {tuple(float(settings[key]) for key in ("aux.c", "optimizer.lr")) for settings in overrides("coukos/grid")}
     assert len(grid) == 50 and (0.2778, 0.1) in grid and (0, 0.0001) in grid and (0.5, 0.003162) in grid
 
 
@@ -74,10 +78,15 @@ def test_sizes_that_are_open_are_near_the_courses(asked, variant):
     assert 60_000 <= parameters(asked("skura/aux", f"variant={variant}", "seed=0")[0]) <= 80_000
 
 
-def test_rounds(asked):
+def overrides(study: str) -> list[dict[str, str]]:
+    """Those of each of a study's jobs, without composing their configs."""
+    return [dict(each.split("=", 1) for each in job) for job in expand_command(CONF, [f"experiment={study}"])]
+
+
+def test_rounds():
     for study, rounds, configurations in (("pillonel/models", 100, 4), ("wang/sharing", 10, 7), ("wang/aux", 10, 22)):
-        jobs = asked(study)
-        assert len(jobs) == rounds * configurations and {job["seed"] for job in jobs} == set(range(rounds))
+        jobs = overrides(study)
+        assert len(jobs) == rounds * configurations and {int(job["seed"]) for job in jobs} == set(range(rounds))
 
 
 @pytest.mark.parametrize("study", ["pillonel/models", "coukos/models", "wang/sharing"])
