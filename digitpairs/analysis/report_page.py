@@ -218,7 +218,7 @@ def _claim_row(verdict: Verdict) -> list[str]:
     shown = f"{_signed(comparison.difference)} [{_signed(comparison.interval[0])}, {_signed(comparison.interval[1])}]"
     if claim.relation == "steadier":
         shown = f"{first.std / second.std:.2f} times the standard deviation" if comparison.n > 1 and second.std else "-"
-    decided = f"p = {_p(verdict.p)}" if claim.relation in TESTED else f"within {claim.within:g}"
+    decided = _p(verdict.p) if claim.relation in TESTED else f"within {claim.within:g}"
     lower = f"{100 * comparison.less:.0f} %"
     return [claim.claim, claim.place, str(comparison.n), ours, shown, lower, _signed(comparison.effect), decided, f"**{verdict.verdict}**"]
 
@@ -278,7 +278,7 @@ def _signed(value: float) -> str:
 
 
 def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def _minutes(seconds: float) -> str:
