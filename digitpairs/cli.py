@@ -53,16 +53,26 @@ def _run_once(config: DictConfig) -> None:
 def mend_arguments(arguments: list[str]) -> list[str]:
     """The arguments as Hydra 1.3 can read them.
 
-    -m goes to the front, since argparse stops reading overrides at a flag between them. `a..b` and `a..b..step` become
+    -m goes to the front, since argparse stops reading overrides at a flag between them; a study gets it where it is missing, since
+    Hydra would tell of a sweep without -m, whatever the fault was. `a..b` and `a..b..step` become
     Hydra's range or a list, both ends included. A key given twice is an InvalidValue, since Hydra would silently take
     the last.
     """
     multirun = [argument for argument in arguments if argument in ("-m", "--multirun")]
     rest = [argument for argument in arguments if argument not in multirun]
+    if not multirun and not any(argument.startswith("-") for argument in rest) and any(map(_is_study, rest)):
+        multirun = ["-m"]
     if multirun and any(argument in ("--cfg", "-c") or argument.startswith("--cfg=") for argument in rest):
         raise InvalidValue("--cfg", "job", "only without -m, since it shows a single config")
     refuse_duplicates(rest)
     return multirun[:1] + [expand_range(argument) for argument in rest]
+
+
+def _is_study(argument: str) -> bool:
+    """Whether it chooses an experiment that has a grid of its own."""
+    key, _, value = argument.partition("=")
+    path = CONF / "experiment" / f"{value}.yaml"
+    return key == "experiment" and path.is_file() and yaml.safe_load(path.read_text("utf-8")).get("hydra", {}).get("mode") == "MULTIRUN"
 
 
 def refuse_duplicates(arguments: list[str]) -> None:

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from digitpairs.cli import CONF
+from digitpairs.cli import CONF, mend_arguments
 from digitpairs.networks import create
 from digitpairs.streams import stream
 from digitpairs.sweeps import sweep
@@ -102,3 +102,11 @@ def test_studies_in_short(command, tmp_path, study):
 def test_every_study_in_short(command, study):
     small = SMALL if study in STUDIES_OF_PAIRS else []
     assert command(f"experiment={study}", "smoke=on", *small, "sweep.plan=serial")[0] == 0
+
+
+def test_a_fault_in_a_studys_arguments_is_the_one_that_is_told(command):
+    """Hydra by itself says that a sweep needs -m, whatever else is wrong."""
+    status, _, err = command("experiment=wang/sharing", "optimizer.rate=0.1", "aux.lambda=0.1,0.2", *SMALL)
+    assert status == 2 and "optimizer.rate=0.1 is not accepted: there is no such key" in err
+    assert mend_arguments(["experiment=wang/sharing", "--cfg", "job"]) == ["experiment=wang/sharing", "--cfg", "job"]
+    assert mend_arguments(["experiment=nothing", "seed=1"]) == ["experiment=nothing", "seed=1"]
