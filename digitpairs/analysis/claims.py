@@ -89,33 +89,38 @@ class Chosen(NamedTuple):
     rank: int  # among all by the test, from 1
 
 
-def choices(study: Study, choice: Choice) -> list[Chosen]:
-    """Chosen by the test, chosen by what is not of the test, and the report's own; only configurations with as many rounds as any compete."""
+class Choices(NamedTuple):
+    """Chosen by the test, by what is not of the test, and by the report."""
+
+    by_test: Chosen
+    by_held_out: Chosen
+    of_report: Chosen
+    flattery: float  # points by which the winner by the test looks better there than on other pairs, beyond what all configurations do
+
+
+def choices(study: Study, choice: Choice) -> Choices:
+    """What would be chosen; only configurations with as many rounds as any compete."""
     groups = [each for each in study.configurations() if not choice.among or each & set(choice.among)]
     cells = {each: (study.cell(each, choice.by), study.cell(each, choice.metric)) for each in groups}
-    most = max(min(held_out.n, test.n) for held_out, test in cells.values())
+    most = max(min(cell.n for cell in pair) for pair in cells.values())
     full = {each: pair for each, pair in cells.items() if most and min(cell.n for cell in pair) == most}
     ranking = sorted(full, key=lambda each: full[each][1].mean)
+    by_held_out = sorted(full, key=lambda each: full[each][0].mean)
 
-    def chosen(how: str, settings: frozenset[str] | None) -> Chosen:
-        if settings is None or settings not in full:
+    def chosen(how: str, candidates: Sequence[frozenset[str]]) -> Chosen:
+        settings = next((each for each in candidates if each in full), next(iter(candidates), None))
+        if settings not in full:
             return Chosen(how, settings, None, None, 0)
         return Chosen(how, settings, *full[settings], ranking.index(settings) + 1)
 
-    candidates = [each for each in groups if set(choice.report) <= each]
-    of_report = min((each for each in candidates if each in full), key=lambda each: full[each][0].mean, default=candidates[0])
-    return [
-        chosen("by the test", min(full, key=lambda each: full[each][1].mean, default=None)),
-        chosen("by pairs that are not of the test", min(full, key=lambda each: full[each][0].mean, default=None)),
-        chosen("the report's choice", of_report),
-    ]
-
-
-def flattery(study: Study, choice: Choice, winner: Chosen) -> float:
-    """How much better the winner by the test looks on the test than on other pairs, in points, beyond what all configurations do."""
-    there = [(study.cell(each, choice.by), study.cell(each, choice.metric)) for each in study.configurations() if not choice.among or each & set(choice.among)]
-    usual = np.mean([held_out.mean - test.mean for held_out, test in there if held_out.n and test.n])
-    return float(winner.held_out.mean - winner.test.mean - usual)
+    of_report = set(choice.report)
+    looks = {each: held_out.mean - test.mean for each, (held_out, test) in full.items()}
+    return Choices(
+        chosen("by the test", ranking),
+        chosen("by pairs that are not of the test", by_held_out),
+        chosen("the report's choice", [each for each in [*by_held_out, *groups] if of_report <= each]),
+        looks[ranking[0]] - float(np.mean(list(looks.values()))) if looks else math.nan,
+    )
 
 
 def final_verdict(cell: Cell, final: Final) -> tuple[float, str]:

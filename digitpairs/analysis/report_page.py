@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from digitpairs.analysis import report_plots
-from digitpairs.analysis.claims import TESTED, Chosen, Verdict, choices, final_verdict, flattery, verdicts
-from digitpairs.analysis.reports import Choice, Epochs, Grid, Report, Row, Table, statistic_of
+from digitpairs.analysis.claims import TESTED, Chosen, Verdict, choices, final_verdict, verdicts
+from digitpairs.analysis.reports import Choice, Epochs, Grid, Report, Table, statistic_of
 from digitpairs.analysis.results import Cell, Results, Run, Study
 
 MISSING = "missing"
@@ -33,14 +34,15 @@ class _Page:
         parts += ["## Claims", self._claims(), *self._finals()]
         makers = {Table: self._table, Grid: self._grid, Epochs: self._epochs, Choice: self._choice}
         for show in self.report.shows:
-            parts += makers[type(show)](show)
+            title = getattr(show, type(show).__name__.lower())
+            parts += [f"## {title}", f"{show.place}; study `{show.study}`."]
+            parts += [*makers[type(show)](show, self.results.study(show.study)), show.note, self._missing(show.study)]
         return "\n\n".join(part for part in parts if part) + "\n"
 
     # The parts of a page
 
     def _provenance(self) -> str:
         studies = {each.study for each in (*self.report.shows, *self.report.finals, *self.report.claims)}
-        studies |= {row.study for show in self.report.shows for row in getattr(show, "rows", []) if row.study}
         lines = []
         for study in sorted(studies):
             members = self.results.study(study).members
@@ -83,62 +85,57 @@ class _Page:
         heads = ["final model", "where", "n", "report", "ours", "standard error", "at least as good"]
         return ["At least as good as the report's, to within one standard error of the difference:", table_text(heads, rows)] if rows else []
 
-    def _table(self, table: Table) -> list[str]:
-        cells = [[self._cell(table, row, column) for column in table.columns.values()] for row in table.rows]
-        heads = ["row", "n"]
-        for name, column in table.columns.items():
-            heads += [f"{name}, report", f"{name}, ours", "difference"] if any(name in row.report for row in table.rows) else [f"{name}, ours"]
-        lines, unexplained = [], []
-        for row, own in zip(table.rows, cells):
-            line = [row.name, _n(own[0])]
-            for (name, column), cell in zip(table.columns.items(), own):
-                shown, value = _statistic(column, cell, [each[list(table.columns).index(name)] for each in cells])
-                if any(name in each.report for each in table.rows):
-                    figure = row.report.get(name)
-                    metric, statistic = statistic_of(column)
-                    far = figure is not None and statistic == "mean" and metric != "seconds" and is_far(cell, figure)
-                    line += [_spread(figure), shown, _difference(value, figure) + ("*" if far else "")]
-                    if far and not row.why and row.name not in unexplained:
-                        unexplained.append(row.name)
-                else:
-                    line.append(shown)
-            lines.append(line)
-        parts = [f"## {table.table}", f"{table.place}; study `{table.study}`.", table_text(heads, lines)]
-        why = [f"- {row.name}: {row.why}" for row in table.rows if row.why]
-        if any("*" in cell for line in lines for cell in line):
+    def _table(self, table: Table, study: Study) -> list[str]:
+        metrics = {name: statistic_of(column) for name, column in table.columns.items()}
+        cells = {name: [study.cell(row.settings, metric) for row in table.rows] for name, (metric, _) in metrics.items()}
+        far = {
+            (name, row.name)
+            for name, (metric, statistic) in metrics.items()
+            for row, cell in zip(table.rows, cells[name])
+            if statistic == "mean" and metric != "seconds" and name in row.report and is_far(cell, row.report[name])
+        }
+        columns = [["row", *(row.name for row in table.rows)], ["n", *map(_n, next(iter(cells.values())))]]
+        for name, (_, statistic) in metrics.items():
+            shown = [_statistic(statistic, cell, cells[name][0]) for cell in cells[name]]
+            ours = [f"{name}, ours", *(text for text, _ in shown)]
+            if not any(name in row.report for row in table.rows):
+                columns.append(ours)
+                continue
+            differences = [
+                _difference(value, row.report.get(name)) + "*" * ((name, row.name) in far) for (_, value), row in zip(shown, table.rows)
+            ]
+            columns += [[f"{name}, report", *(_spread(row.report.get(name)) for row in table.rows)], ours, ["difference", *differences]]
+        heads, *lines = zip(*columns)
+        parts = [table_text(heads, lines)]
+        if far:
+            unexplained = [row.name for row in table.rows if not row.why and any(name == row.name for _, name in far)]
             parts.append("\\* differs by more than both standard deviations." + (f" Not explained: {'; '.join(unexplained)}." if unexplained else ""))
-        parts += ["\n".join(why)] if why else []
-        return [*parts, table.note, self._missing(table.study, table.rows), self._plot(table.table, report_plots.plot_table(table, cells))]
+        parts.append("\n".join(f"- {row.name}: {row.why}" for row in table.rows if row.why))
+        return [*parts, self._plot(table.table, report_plots.plot_table(table, cells))]
 
-    def _cell(self, table: Table, row: Row, column: str | list[str]) -> Cell:
-        return self.results.study(row.study or table.study).cell(row.settings, statistic_of(column)[0])
-
-    def _grid(self, grid: Grid) -> list[str]:
-        study = self.results.study(grid.study)
-        parts = [f"## {grid.grid}", f"{grid.place}; study `{grid.study}`."]
-        lines = study.varied(grid.lines, grid.settings) if grid.lines else [""]
-        among = {line: {line, *grid.settings} - {""} for line in lines}
-        xs = list(dict.fromkeys(x for line in lines for x in study.varied(grid.x, among[line])))
-        chosen = {(line, x): self._best(study, grid, among[line] | {x}) for line in lines for x in xs if x in study.varied(grid.x, among[line])}
-        cells = {metric: {key: study.cell(settings, metric) for key, settings in chosen.items()} for metric in grid.metrics.values()}
-        if any(cell.n for each in cells.values() for cell in each.values()):
-            heads = [grid.x, *(f"{name}{f', {_value(line)}' if line else ''}" for name in grid.metrics for line in lines)]
-            heads += [f"best {grid.best_over}"] * bool(grid.best_over)
-            rows = []
-            for x in xs:
-                row = [_value(x), *(_mean_std(cells[metric].get((line, x)), with_n=True) for metric in grid.metrics.values() for line in lines)]
-                if grid.best_over:
-                    row.append(", ".join(_value(each) for line in lines for each in chosen[line, x] if each.startswith(f"{grid.best_over}=")))
-                rows.append(row)
-            parts.append(table_text(heads, rows))
-            for name, metric in grid.metrics.items():
-                points = {_value(line) or name: [(_value(x), cells[metric][line, x]) for x in xs if (line, x) in chosen] for line in lines}
-                parts.append(self._plot(f"{grid.grid} {name}", report_plots.plot_grid(grid.x, name, points)))
+    def _grid(self, grid: Grid, study: Study) -> list[str]:
+        among = {_value(line): {line, *grid.settings} for line in study.varied(grid.lines, grid.settings)} if grid.lines else {"": {*grid.settings}}
+        chosen = {(line, _value(x)): self._best(study, grid, settings | {x}) for line, settings in among.items() for x in study.varied(grid.x, settings)}
+        cells = {name: {place: study.cell(settings, metric) for place, settings in chosen.items()} for name, metric in grid.metrics.items()}
+        if not any(cell.n for each in cells.values() for cell in each.values()):
+            return []
+        xs = list(dict.fromkeys(x for _, x in chosen))
+        columns = [[grid.x, *xs]]
+        for name, line in itertools.product(grid.metrics, among):
+            columns.append([f"{name}, {line}" if line else name, *(_mean_std(cells[name].get((line, x)), with_n=True) for x in xs)])
+        if grid.best_over:
+            best = [", ".join(_value(each) for line in among for each in chosen[line, x] if each.startswith(f"{grid.best_over}=")) for x in xs]
+            columns.append([f"best {grid.best_over}", *best])
+        heads, *lines = zip(*columns)
+        parts = [table_text(heads, lines)]
+        for name in grid.metrics:
+            points = {line or name: [(x, cells[name][line, x]) for x in xs if (line, x) in chosen] for line in among}
+            parts.append(self._plot(f"{grid.grid} {name}", report_plots.plot_grid(grid.x, name, points)))
         if grid.best_over:
             parts.append(f"At each point with the {grid.best_over} whose mean of the first metric is lowest.")
-        return [*parts, grid.note, self._missing(grid.study, [])]
+        return parts
 
-    def _best(self, study: Study, grid: Grid, settings: set[str]) -> Iterable[str]:
+    def _best(self, study: Study, grid: Grid, settings: set[str]) -> set[str]:
         """The settings, with the value of `best_over` whose mean of the grid's first metric is lowest among those that were run."""
         if not grid.best_over:
             return settings
@@ -146,43 +143,36 @@ class _Page:
         first = next(iter(grid.metrics.values()))
         return min(options, key=lambda each: (math.isnan(mean := study.cell(each, first).mean), mean))
 
-    def _epochs(self, epochs: Epochs) -> list[str]:
-        study = self.results.study(epochs.study)
-        plot = self._plot(epochs.epochs, report_plots.plot_epochs(epochs, study))
-        return [f"## {epochs.epochs}", f"{epochs.place}; study `{epochs.study}`.", plot, epochs.note, self._missing(epochs.study, epochs.rows)]
+    def _epochs(self, epochs: Epochs, study: Study) -> list[str]:
+        return [self._plot(epochs.epochs, report_plots.plot_epochs(epochs, study))]
 
-    def _choice(self, choice: Choice) -> list[str]:
-        study = self.results.study(choice.study)
-        chosen = choices(study, choice)
-        rows = [_choice_row(each, study) for each in chosen]
+    def _choice(self, choice: Choice, study: Study) -> list[str]:
+        *chosen, looks = choices(study, choice)
+        if math.isnan(looks):
+            return []
         heads = ["chosen", "configuration", f"`{choice.by}`", f"`{choice.metric}`", "rank by the test"]
-        parts = [f"## {choice.choice}", f"{choice.place}; study `{choice.study}`; the report chose by the {choice.chose_by}."]
-        if chosen[0].test is not None:
-            parts.append(table_text(heads, rows))
-            looks = flattery(study, choice, chosen[0])
-            parts.append(
-                f"On the test its winner looks {abs(looks):.2f} points {'better' if looks >= 0 else 'worse'} than on pairs by which it was not chosen, "
-                "beyond what all configurations do."
-            )
-        return [*parts, choice.note, self._missing(choice.study, [])]
+        return [
+            table_text(heads, [_choice_row(each, study) for each in chosen]),
+            f"The report chose by the {choice.chose_by}. On the test its winner looks {abs(looks):.2f} points {'better' if looks >= 0 else 'worse'} "
+            "than on pairs by which it was not chosen, beyond what all configurations do.",
+        ]
 
     # Their pieces
 
-    def _missing(self, study: str, rows: Sequence[Row]) -> str:
-        """How to run what is missing of a study, or of some rows of it."""
+    def _missing(self, study: str) -> str:
+        """How to run what is missing of a study; said once a page."""
+        if study in self.said:
+            return ""
+        self.said.add(study)
+        members = self.results.study(study).members
+        failed = [member.failure for member in members if member.run is None and member.failure is not None]
+        missing = sum(member.run is None for member in members) - len(failed)
         lines = []
-        for name in dict.fromkeys([study, *(row.study for row in rows if row.study)]):
-            members = self.results.study(name).members
-            failed = [member.failure for member in members if member.run is None and member.failure is not None]
-            missing = sum(member.run is None for member in members) - len(failed)
-            if name in self.said:
-                continue
-            self.said.add(name)
-            if failed:
-                lines.append(f"{len(failed)} of the {len(members)} runs of `{name}` failed ({'; '.join(dict.fromkeys(failed))}).")
-            if missing:
-                command = " ".join(["python train.py", f"experiment={name}", *self.results.overrides])
-                lines.append(f"{missing} of the {len(members)} runs of `{name}` have not been run; `{command}` runs them.")
+        if failed:
+            lines.append(f"{len(failed)} of the {len(members)} runs of `{study}` failed ({'; '.join(dict.fromkeys(failed))}).")
+        if missing:
+            command = " ".join(["python train.py", f"experiment={study}", *self.results.overrides])
+            lines.append(f"{missing} of the {len(members)} runs of `{study}` have not been run; `{command}` runs them.")
         return " ".join(lines)
 
     def _plot(self, title: str, figure: object) -> str:
@@ -225,8 +215,6 @@ def _claim_row(verdict: Verdict) -> list[str]:
 
 def _choice_row(chosen: Chosen, study: Study) -> list[str]:
     """A line of a choice's table; of the configuration only what varies in the study."""
-    if chosen.settings is None:
-        return [chosen.how, MISSING, "-", "-", "-"]
     constant = frozenset.intersection(*(member.settings for member in study.members))
     name = " ".join(sorted(chosen.settings - constant))
     if chosen.test is None:
@@ -234,20 +222,16 @@ def _choice_row(chosen: Chosen, study: Study) -> list[str]:
     return [chosen.how, f"`{name}`", _mean_std(chosen.held_out), _mean_std(chosen.test), str(chosen.rank)]
 
 
-def _statistic(column: str | list[str], cell: Cell, whole_column: Sequence[Cell]) -> tuple[str, float]:
-    """A cell as it is shown, and as a number."""
-    statistic = statistic_of(column)[1]
-    if not cell.n:
-        return _mean_std(cell), math.nan
-    if statistic == "mean":
+def _statistic(statistic: str, cell: Cell, first: Cell) -> tuple[str, float]:
+    """A cell as it is shown, and as a number; `first` is the column's first."""
+    if not cell.n or statistic == "mean":
         return _mean_std(cell), cell.mean
-    first = whole_column[0].mean
     value = {
         "min": min(cell.values.values()),
         "minutes": sum(cell.values.values()) / 60,
-        "relative": 100 * cell.mean / first if first else math.nan,
+        "relative": 100 * cell.mean / first.mean if first.n else math.nan,
     }[statistic]
-    return f"{value:.2f}" if not math.isnan(value) else MISSING, value
+    return MISSING if math.isnan(value) else f"{value:.2f}", value
 
 
 def _mean_std(cell: Cell | None, with_n: bool = False) -> str:

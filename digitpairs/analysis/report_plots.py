@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -24,23 +24,22 @@ def save(figure: plt.Figure, path: Path) -> None:
     plt.close(figure)
 
 
-def plot_table(table: Table, cells: Sequence[Sequence[Cell]]) -> plt.Figure | None:
-    """Each row's mean and standard deviation, the report's and ours; a panel for each column that shows means. None without any runs."""
-    panels = [place for place, column in enumerate(table.columns.values()) if statistic_of(column)[1] == "mean"]
-    if not panels or not any(cell.n for row in cells for cell in row):
+def plot_table(table: Table, cells: Mapping[str, Sequence[Cell]]) -> plt.Figure | None:
+    """Each row's mean and standard deviation, the report's and ours (`cells`, by column); a panel for each column that shows means. None
+    without any runs."""
+    panels = [name for name, column in table.columns.items() if statistic_of(column)[1] == "mean"]
+    if not any(cell.n for name in panels for cell in cells[name]):
         return None
     height = 0.9 + 0.34 * len(table.rows)
     figure, axes = plt.subplots(1, len(panels), figsize=(3.4 + 2.9 * len(panels), height), sharey=True, squeeze=False)
-    names = list(table.columns)
-    for panel, place in zip(axes[0], panels):
-        for line, (row, own) in enumerate(zip(table.rows, cells)):
-            cell = own[place]
+    for panel, name in zip(axes[0], panels):
+        for line, (row, cell) in enumerate(zip(table.rows, cells[name])):
             if cell.n:
                 panel.errorbar(cell.mean, line + 0.13, xerr=np.nan_to_num(cell.std), color=OURS, marker="o", capsize=3, markersize=4)
-            if names[place] in row.report:
-                mean, *std = row.report[names[place]]
+            if name in row.report:
+                mean, *std = row.report[name]
                 panel.errorbar(mean, line - 0.13, xerr=std or None, color=REPORTS, marker="s", capsize=3, markersize=4)
-        panel.set_title(names[place], fontsize=9)
+        panel.set_title(name, fontsize=9)
         panel.set_xlim(0, None)
         panel.grid(alpha=0.3)
     axes[0][0].set_yticks(range(len(table.rows)), [row.name for row in table.rows], fontsize=8)

@@ -20,81 +20,75 @@ STATISTICS = ("mean", "min", "minutes", "relative")  # of a column: over the rou
 RELATIONS = ("lower", "no worse", "steadier", "alike", "above")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One configuration, by its settings in the study; `report`: by column what the report says; `why`: a reason for a difference."""
 
     name: str
     settings: list[str]
-    study: str | None = None  # where it is not the table's
     report: dict[str, list[float]] = field(default_factory=dict)
     why: str = ""
 
 
-@dataclass(frozen=True)
-class Table:
-    """Rows of the report beside ours. `columns`: by name a metric, or [metric, one of STATISTICS]."""
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What all parts have: the place in the report, the study whose runs stand beside it, and a remark of ours."""
 
-    table: str
     place: str
     study: str
-    columns: dict[str, Any]
-    rows: list[Row]
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Grid:
+@dataclass(frozen=True, kw_only=True)
+class Table(Part):
+    """Rows of the report beside ours. `columns`: by name a metric, or [metric, one of STATISTICS]."""
+
+    table: str
+    columns: dict[str, Any]
+    rows: list[Row]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid(Part):
     """Metrics against a setting `x`, a line for each value of `lines`, among the runs with these `settings`; with `best_over` only the best
     value of that key at each point, by the first metric."""
 
     grid: str
-    place: str
-    study: str
     x: str
     metrics: dict[str, str]
     settings: list[str] = field(default_factory=list)
     lines: str | None = None
     best_over: str | None = None
-    note: str = ""
 
 
-@dataclass(frozen=True)
-class Epochs:
+@dataclass(frozen=True, kw_only=True)
+class Epochs(Part):
     """A metric by epoch, mean and a band of one standard deviation over the rounds, for each configuration; `metrics` by panel."""
 
     epochs: str
-    place: str
-    study: str
     metrics: dict[str, str]
     rows: list[Row]
-    note: str = ""
 
 
-@dataclass(frozen=True)
-class Choice:
+@dataclass(frozen=True, kw_only=True)
+class Choice(Part):
     """A choice among a study's configurations, by the test and by the metric `by`, which is not of the test. `report`: settings of the
     report's choice."""
 
     choice: str
-    place: str
-    study: str
     report: list[str]
     among: list[str] = field(default_factory=list)  # only configurations with any of these settings; all by default
     by: str = "validation/comparison_error"
     metric: str = COMPARISON_ERROR
     chose_by: str = "test"  # or validation: what the report did
-    note: str = ""
 
 
-@dataclass(frozen=True)
-class Claim:
+@dataclass(frozen=True, kw_only=True)
+class Claim(Part):
     """Something that a report says of two configurations: the first has a lower mean of the metric, or one higher by at most `within` ("no
     worse"), varies less ("steadier"), or is within `within` of the second ("alike"). Or of one: "above" a `bound`."""
 
     claim: str
-    place: str
-    study: str
     first: list[str]
     second: list[str] = field(default_factory=list)
     relation: str = "lower"
@@ -102,23 +96,20 @@ class Claim:
     second_metric: str | None = None
     within: float = 0.0
     bound: float | None = None
-    note: str = ""
 
 
-@dataclass(frozen=True)
-class Final:
+@dataclass(frozen=True, kw_only=True)
+class Final(Part):
     """A report's final model: ours is to be at least as good under its protocol. `report`: mean, standard deviation, rounds; or the mean
     alone."""
 
     final: str
-    place: str
-    study: str
     settings: list[str]
     report: list[float]
     metric: str = COMPARISON_ERROR
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """All that is compared with one report."""
 
@@ -141,7 +132,7 @@ def read_report(path: Path) -> Report:
     for place, each in enumerate(claims):
         if each.relation not in RELATIONS:
             raise InvalidValue(f"{path.name}: claims[{place}].relation", each.relation, f"one of {', '.join(RELATIONS)}")
-    return Report(content.title, content.about, shows, finals, claims)
+    return Report(title=content.title, about=content.about, shows=shows, finals=finals, claims=claims)
 
 
 def statistic_of(column: str | list[str]) -> tuple[str, str]:
