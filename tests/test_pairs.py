@@ -72,8 +72,9 @@ def test_pixels_can_be_left_as_they_are(mnist_like):
         datamodule = PairDataModule("mnist", mnist_like, pairs=10, test_pairs=5, normalise=normalise)
         datamodule.setup()
         assert datamodule.mean_and_std == mean_and_std
-    with pytest.raises(InvalidValue, match="normalise=byte is not accepted: true, false or bytes"):
-        PairDataModule("mnist", mnist_like, normalise="byte")
+    for other in ("byte", 1, [True], None):
+        with pytest.raises(InvalidValue, match="normalise=.* is not accepted: true, false or bytes"):
+            PairDataModule("mnist", mnist_like, normalise=other)
 
 
 def test_folds_partition_the_pairs(mnist_like):

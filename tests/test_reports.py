@@ -15,7 +15,8 @@ from digitpairs.analysis import reproduction
 from digitpairs.analysis.claims import FAILS, HOLDS, choices, final_verdict, verdicts
 from digitpairs.analysis.report_page import is_far, table_text
 from digitpairs.analysis.reports import Choice, Claim, Epochs, Final, Grid, Report, Table, read_report, statistic_of
-from digitpairs.analysis.results import Cell, Member, Results, Run, Study, relabelled_error
+from digitpairs.analysis.results import Cell, Member, Results, Study
+from digitpairs.analysis.runs import Run, relabelled_error
 from digitpairs.checks import InvalidValue
 from digitpairs.cli import CONF, main
 from digitpairs.sweeps.compose import compose_command, expand_command

@@ -9,25 +9,19 @@ loss and error by epoch with a band over the rounds, and, where configurations d
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import matplotlib
+import numpy as np
 
-matplotlib.use("Agg")  # draws into files, wherever it runs
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-import yaml  # noqa: E402
+from digitpairs.analysis.drawing import draw_epochs, plt
+from digitpairs.analysis.runs import Run, finished_runs
+from digitpairs.analysis.table import mean_std_half_width
 
-from digitpairs.analysis.table import mean_std_half_width  # noqa: E402
-
-Runs = dict[str, list[Path]]  # the folders of each configuration's finished runs, by its name
+Runs = dict[str, list[Run]]  # each configuration's finished runs, by its name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sweep", type=Path, help="a sweep's folder, the one that its table names")
     sweep = parser.parse_args(arguments).sweep
-    runs = finished_runs(sweep)
+    runs = runs_of_the_disk(sweep)
     if not runs:
         print(f"sweep={sweep} is not accepted: a folder with finished runs of task=disk", file=sys.stderr)
         return 2
@@ -46,19 +40,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def finished_runs(sweep: Path) -> Runs:
-    """All that are of the disk."""
+def runs_of_the_disk(sweep: Path) -> Runs:
+    """The sweep's finished runs."""
     runs: Runs = defaultdict(list)
-    for path in sorted(sweep.glob("*/seed=*/result.json"), key=lambda path: (path.parent.parent.name, int(path.parent.name[5:]))):
-        if json.loads(path.read_text(encoding="utf-8"))["source"] == "disk":
-            runs[path.parent.parent.name].append(path.parent)
+    for run in finished_runs(sweep, "*/seed=*"):
+        if run.result["source"] == "disk":
+            runs[run.folder.parent.name].append(run)
     return dict(runs)
 
 
 def figures(runs: Runs) -> dict[str, plt.Figure]:
     """By name."""
     drawn = {"curves": curves(runs)}
-    boundaries = [folder / "boundary.npz" for folders in runs.values() for folder in folders if (folder / "boundary.npz").exists()]
+    files = [run.folder / "boundary.npz" for each in runs.values() for run in each]
+    boundaries = [file for file in files if file.exists()]
     if boundaries:
         drawn |= {"points": points(boundaries[0]), "boundary": boundary(boundaries[0])}
     errors = errors_by_width(runs)
@@ -93,19 +88,10 @@ def boundary(path: Path) -> plt.Figure:
 def curves(runs: Runs) -> plt.Figure:
     """Loss and error by epoch: mean over the rounds, those still going, and a band of one standard deviation."""
     figure, (losses, errors) = plt.subplots(1, 2, figsize=(10, 3.6))
-    for name, folders in runs.items():
-        histories = [_history(folder) for folder in folders]
-        label = f"{name.rpartition('-')[0]} (n={len(folders)})"
-        for axes, metric in ((losses, "train/loss"), (errors, "train/error")):
-            epochs = range(1, max(map(len, histories)) + 1)
-            values = [[float(history[epoch - 1][metric]) for history in histories if len(history) >= epoch] for epoch in epochs]
-            mean = np.array([statistics.fmean(each) for each in values])
-            std = np.array([statistics.stdev(each) if len(each) > 1 else 0.0 for each in values])
-            (line,) = axes.plot(epochs, mean, label=label, linewidth=1)
-            axes.fill_between(epochs, np.maximum(mean - std, 0), mean + std, color=line.get_color(), alpha=0.2, linewidth=0)
-    for axes, title in ((losses, "training loss"), (errors, "training error, %")):
-        axes.set(xlabel="epochs", title=title, ylim=(0, None))
-        axes.grid(alpha=0.3)
+    for axes, metric, title in ((losses, "train/loss", "training loss"), (errors, "train/error", "training error, %")):
+        for name, each in runs.items():
+            draw_epochs(axes, each, metric, name.rpartition("-")[0])
+        axes.set_title(title)
     errors.legend(fontsize=7)
     return figure
 
@@ -114,9 +100,9 @@ def errors_by_width(runs: Runs) -> dict[int, list[float]]:
     """Test errors in per cent by the width of the widest hidden layer; empty where configurations differ in something else as well."""
     errors: dict[int, list[float]] = {}
     others = set()
-    for folders in runs.values():
-        config: dict[str, Any] = yaml.safe_load((folders[0] / "config.yaml").read_text(encoding="utf-8"))
-        errors[max(config["model"].pop("hidden"), default=0)] = [_result(folder)["test/error"] for folder in folders]
+    for each in runs.values():
+        config = each[0].config()
+        errors[max(config["model"].pop("hidden"), default=0)] = [run.result["test/error"] for run in each]
         config["data"] = {key: value for key, value in config["data"].items() if not key.endswith("seed")}
         others.add(json.dumps({key: value for key, value in config.items() if key not in ("seed", "seeds")}, sort_keys=True))
     return errors if len(others) == 1 and len(errors) == len(runs) else {}
@@ -145,15 +131,6 @@ def _scatter(axes: plt.Axes, places: np.ndarray, labels: np.ndarray, size: float
 def _name(path: Path) -> str:
     """Of the run to which a file belongs."""
     return f"{path.parent.parent.name.rpartition('-')[0]} {path.parent.name}"
-
-
-def _history(folder: Path) -> list[dict[str, str]]:
-    with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _result(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

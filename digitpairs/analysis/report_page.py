@@ -11,7 +11,8 @@ from pathlib import Path
 from digitpairs.analysis import report_plots
 from digitpairs.analysis.claims import TESTED, Chosen, Verdict, choices, final_verdict, verdicts
 from digitpairs.analysis.reports import Choice, Epochs, Grid, Report, Table, statistic_of
-from digitpairs.analysis.results import Cell, Results, Run, Study
+from digitpairs.analysis.results import Cell, Results, Study
+from digitpairs.analysis.runs import Run
 
 MISSING = "missing"
 

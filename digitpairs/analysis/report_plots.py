@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
+import numpy as np
 
-matplotlib.use("Agg")  # draws into files, wherever it runs
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-
-from digitpairs.analysis.reports import Epochs, Table, statistic_of  # noqa: E402
-from digitpairs.analysis.results import Cell, Study  # noqa: E402
+from digitpairs.analysis.drawing import draw_epochs, plt
+from digitpairs.analysis.reports import Epochs, Table, statistic_of
+from digitpairs.analysis.results import Cell, Study
 
 OURS, REPORTS = "tab:blue", "tab:orange"
 Points = dict[str, list[tuple[str, Cell]]]  # of each line: the label on the axis, and the runs
@@ -76,22 +73,12 @@ def plot_grid(x: str, metric: str, lines: Points) -> plt.Figure:
 def plot_epochs(epochs: Epochs, study: Study) -> plt.Figure | None:
     """The metrics by epoch: mean over the rounds and a band of one standard deviation. None without any runs."""
     figure, axes = plt.subplots(1, len(epochs.metrics), figsize=(1.4 + 4.8 * len(epochs.metrics), 3.6), squeeze=False)
-    for row in epochs.rows:
-        runs = [member.run for member in study.of(row.settings) if member.run is not None]
-        for panel, (name, metric) in zip(axes[0], epochs.metrics.items()):
-            if not runs:
-                continue
-            length = min(len(run.history) for run in runs)
-            values = np.array([[each[metric] for each in run.history[:length]] for run in runs])
-            mean, std = values.mean(0), values.std(0, ddof=1) if len(runs) > 1 else np.zeros(length)
-            places = np.arange(1, length + 1)
-            (line,) = panel.plot(places, mean, label=f"{row.name} (n = {len(runs)})", linewidth=1.2)
-            panel.fill_between(places, np.maximum(mean - std, 0), mean + std, color=line.get_color(), alpha=0.18, linewidth=0)
+    for panel, (name, metric) in zip(axes[0], epochs.metrics.items()):
+        for row in epochs.rows:
+            draw_epochs(panel, [member.run for member in study.of(row.settings) if member.run is not None], metric, row.name)
+        panel.set(title=name, ylabel="%")
     if not axes[0][0].lines:
         plt.close(figure)
         return None
-    for panel, name in zip(axes[0], epochs.metrics):
-        panel.set(title=name, xlabel="epochs", ylabel="%", ylim=(0, None))
-        panel.grid(alpha=0.3)
     axes[0][-1].legend(fontsize=7)
     return figure

@@ -6,68 +6,19 @@ results of another config, or of other data, are never taken for it, and parts o
 
 from __future__ import annotations
 
-import csv
-import functools
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import yaml
 
+from digitpairs.analysis.runs import Run, finished_runs
 from digitpairs.checks import InvalidValue
 from digitpairs.cli import CONF
 from digitpairs.sweeps.compose import compose_command
 from digitpairs.sweeps.jobs import fingerprint, plan_jobs
-
-RELABELLED = "test/relabelled_digit_error"
-
-
-class Run:
-    """A finished run."""
-
-    def __init__(self, folder: Path, result: dict[str, Any]) -> None:
-        self.folder, self.result = folder, result
-
-    def value(self, metric: str) -> float | None:
-        """A metric of its result; `RELABELLED`; as "test/comparison_error@30" of its 30th epoch, as "...@best" the least of all epochs. None
-        for one that it has not, as the digits' error of a network that names none."""
-        if metric == RELABELLED:
-            return self._relabelled()
-        name, _, epoch = metric.partition("@")
-        if not epoch:
-            return self.result.get(name)
-        values = [row[name] for row in self.history if name in row]
-        if epoch == "best":
-            return min(values, default=None)
-        return values[int(epoch) - 1] if int(epoch) <= len(values) else None
-
-    @functools.cached_property
-    def history(self) -> list[dict[str, float]]:
-        """A row an epoch."""
-        with (self.folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
-            return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
-
-    def _relabelled(self) -> float | None:
-        try:
-            confusion = json.loads((self.folder / "confusion.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:  # a network that names no digits
-            return None
-        return relabelled_error(np.array(list(confusion.values())))
-
-
-def relabelled_error(confusions: np.ndarray) -> float:
-    """The digits' error in per cent after the best relabelling of the answers: confusions (images, 10, 10), a row a digit.
-
-    A network that is not trained to name digits has no reason to give its answers in their order. The answers for each image are
-    assigned to the digits so that as many as possible are right (`scipy.optimize.linear_sum_assignment`).
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    right = sum(each[linear_sum_assignment(each, maximize=True)].sum() for each in confusions)
-    return 100 * (1 - right / confusions.sum())
-
 
 class Member(NamedTuple):
     """A run that a study asks for."""
@@ -141,13 +92,10 @@ class Results:
 
     def __init__(self, output: Path, overrides: Sequence[str] = ()) -> None:
         self.output, self.overrides = output, list(overrides)
-        self.runs: dict[str, Run] = {}
         self.failures: dict[str, str] = {}
         if not output.is_dir():
             raise InvalidValue("output", str(output), "a folder that holds sweeps")
-        for path in sorted(output.glob("*/*/seed=*/result.json")):
-            result = json.loads(path.read_text(encoding="utf-8"))
-            self.runs[result["fingerprint"]] = Run(path.parent, result)
+        self.runs = {run.result["fingerprint"]: run for run in finished_runs(output, "*/*/seed=*")}
         for path in sorted(output.glob("*/*/seed=*/failure.json")):
             failure = json.loads(path.read_text(encoding="utf-8"))
             self.failures[failure["fingerprint"]] = failure["reason"]

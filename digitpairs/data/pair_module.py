@@ -71,9 +71,9 @@ class PairDataModule(LightningDataModule):
         self.test_pairs = None if test_pairs is None else integer("test_pairs", test_pairs, at_least=1)
         self.held_out = _held_out_rows(self.pairs, validation, folds, fold)
         self.batch_size = integer("batch_size", batch_size, at_least=1)
-        self.normalise = normalise
-        if normalise not in MEAN_AND_STD and normalise is not True:
+        if not isinstance(normalise, bool) and normalise != "bytes":
             raise InvalidValue("normalise", normalise, "true, false or bytes")
+        self.normalise = normalise
         self.augmentation = _augmentation(augmentation)
         self.watch_test = boolean("watch_test", watch_test)
         if self.watch_test and self.held_out:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from digitpairs.losses import PARTS
@@ -31,8 +30,10 @@ def error_rates(prediction: Prediction, digits: Tensor, target: Tensor) -> dict[
 
 def confusion(prediction: Prediction, digits: Tensor) -> Tensor:
     """How often each digit got each answer: (..., 2, 10, 10) int64, a table for each of the two images, a row a digit."""
-    pairs = CLASSES * digits + prediction.digits.argmax(-1)  # (..., B, 2)
-    return F.one_hot(pairs, CLASSES * CLASSES).sum(-3).unflatten(-1, (CLASSES, CLASSES))
+    cells = (CLASSES * digits + prediction.digits.argmax(-1)).transpose(-1, -2)  # (..., 2, B): each image's place in its table
+    tables = cells.reshape(-1, cells.shape[-1])
+    places = tables + CLASSES**2 * torch.arange(len(tables), device=tables.device)[:, None]
+    return torch.bincount(places.flatten(), minlength=len(tables) * CLASSES**2).view(*cells.shape[:-1], CLASSES, CLASSES)
 
 
 class Tally:

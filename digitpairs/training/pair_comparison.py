@@ -95,8 +95,8 @@ class PairComparison(ComparisonModule):
         parts = dict(network=network, aux=aux, optimizer=optimizer, scheduler=scheduler, early_stopping=early_stopping)
         plain = {key: part for key, part in parts.items() if part is None or isinstance(part, Mapping)}
         seeds = dict(seed=seed, weights_seed=weights_seed, dropout_seed=dropout_seed, aux_seed=aux_seed)
-        clip = dict(two_stage=two_stage, gradient_clip_val=gradient_clip_val, gradient_clip_algorithm=gradient_clip_algorithm)
-        self.save_hyperparameters(plain | clip | seeds, logger=False)
+        numbers = dict(two_stage=two_stage, gradient_clip_val=gradient_clip_val, gradient_clip_algorithm=gradient_clip_algorithm)
+        self.save_hyperparameters(plain | numbers | seeds, logger=False)
         self.optimizer_recipe = Adam(lr=0.001) if optimizer is None else build(optimizer)
         self.schedule: Schedule = Constant() if scheduler is None else build(scheduler)
         self.early_stopping = early_stopping_of(early_stopping)

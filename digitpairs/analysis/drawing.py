@@ -1,0 +1,29 @@
+"""What the plots of a sweep on the disk and those of a report have in common. Draws into files, wherever it runs."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+
+from digitpairs.analysis.runs import Run  # noqa: E402
+
+
+def draw_epochs(axes: plt.Axes, runs: Sequence[Run], metric: str, label: str) -> None:
+    """The metric by epoch: mean over the runs, those still going, and a band of one standard deviation; nothing without any runs."""
+    rounds = [[row[metric] for row in run.history] for run in runs]
+    epochs = range(1, max(map(len, rounds), default=0) + 1)
+    values = [[each[epoch - 1] for each in rounds if len(each) >= epoch] for epoch in epochs]
+    if not values:
+        return
+    mean = np.array([statistics.fmean(each) for each in values])
+    std = np.array([statistics.stdev(each) if len(each) > 1 else 0.0 for each in values])
+    (line,) = axes.plot(epochs, mean, label=f"{label} (n = {len(rounds)})", linewidth=1)
+    axes.fill_between(epochs, np.maximum(mean - std, 0), mean + std, color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.set(xlabel="epochs", ylim=(0, None))
+    axes.grid(alpha=0.3)

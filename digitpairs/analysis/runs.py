@@ -1,0 +1,69 @@
+"""What a finished run left, read from its folder."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+RELABELLED = "test/relabelled_digit_error"
+
+
+class Run:
+    """A finished run."""
+
+    def __init__(self, folder: Path, result: dict[str, Any]) -> None:
+        self.folder, self.result = folder, result
+
+    def value(self, metric: str) -> float | None:
+        """A metric of its result; `RELABELLED`; as "test/comparison_error@30" of its 30th epoch, as "...@best" the least of all epochs. None
+        for one that it has not, as the digits' error of a network that names none."""
+        if metric == RELABELLED:
+            return self._relabelled()
+        name, _, epoch = metric.partition("@")
+        if not epoch:
+            return self.result.get(name)
+        values = [row[name] for row in self.history if name in row]
+        if epoch == "best":
+            return min(values, default=None)
+        return values[int(epoch) - 1] if int(epoch) <= len(values) else None
+
+    @functools.cached_property
+    def history(self) -> list[dict[str, float]]:
+        """A row an epoch."""
+        with (self.folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
+            return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+    def config(self) -> dict[str, Any]:
+        """The resolved config."""
+        return yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
+
+    def _relabelled(self) -> float | None:
+        try:
+            confusion = json.loads((self.folder / "confusion.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:  # a network that names no digits
+            return None
+        return relabelled_error(np.array(list(confusion.values())))
+
+
+def relabelled_error(confusions: np.ndarray) -> float:
+    """The digits' error in per cent after the best relabelling of the answers: confusions (images, 10, 10), a row a digit.
+
+    A network that is not trained to name digits has no reason to give its answers in their order. The answers for each image are
+    assigned to the digits so that as many as possible are right (`scipy.optimize.linear_sum_assignment`).
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    right = sum(each[linear_sum_assignment(each, maximize=True)].sum() for each in confusions)
+    return 100 * (1 - right / confusions.sum())
+
+
+def finished_runs(folder: Path, pattern: str) -> list[Run]:
+    """Those whose folders match the pattern below the folder, in the order of configurations and seeds."""
+    paths = sorted(folder.glob(f"{pattern}/result.json"), key=lambda path: (path.parts[:-2], int(path.parent.name.removeprefix("seed="))))
+    return [Run(path.parent, json.loads(path.read_text(encoding="utf-8"))) for path in paths]
