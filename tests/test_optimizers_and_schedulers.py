@@ -61,6 +61,7 @@ def half_cosine(passed: float, low: float = 0.0, high: float = RATE) -> float:
     [
         (Constant(), lambda t: RATE),
         (StepDecay(5, 0.3), lambda t: RATE * 0.3 ** (int(t) // 5)),
+        (StepDecay(5, 30.0), lambda t: RATE * 30.0 ** (int(t) // 5)),
         (Exponential(0.9), lambda t: RATE * 0.9 ** int(t)),
         (Exponential(0.9, "step"), lambda t: RATE * 0.9**t),
         (Cosine(0.001), lambda t: half_cosine(int(t) / 12, 0.001)),
@@ -97,7 +98,7 @@ def test_one_cycle_has_no_length_at_which_it_breaks(warmup):
         (lambda: SGD(0), "lr"), (lambda: SGD("fast"), "lr"), (lambda: SGD(0.1, momentum=2), "momentum"),
         (lambda: SGD(0.1, nesterov=True), "nesterov"), (lambda: SGD(0.1, weight_decay=-1), "weight_decay"),
         (lambda: Adam(0.1, betas=[0.9]), "betas"), (lambda: Adam(0.1, betas=[0.9, 1.0]), "betas"), (lambda: AdamW(0.1, eps=0), "eps"),
-        (lambda: StepDecay(0, 0.5), "step_size"), (lambda: StepDecay(5, 1.5), "gamma"), (lambda: Exponential(0), "gamma"),
+        (lambda: StepDecay(0, 0.5), "step_size"), (lambda: StepDecay(5, 0), "gamma"), (lambda: Exponential(1.5), "gamma"),
         (lambda: Cosine(-1), "eta_min"), (lambda: Cosine(interval="batch"), "interval"), (lambda: WarmRestarts(0), "T_0"),
         (lambda: WarmRestarts(5, 0), "T_mult"), (lambda: OneCycle(1.0), "warmup"), (lambda: OneCycle(div_factor=0), "div_factor"),
     ],

@@ -42,11 +42,11 @@ class Constant(Schedule):
 
 
 class StepDecay(Schedule):
-    """The rate times `gamma` (0 to 1) every `step_size` epochs."""
+    """The rate times `gamma` every `step_size` epochs; above 1 it grows, as where the second of two stages needs a larger one."""
 
     def __init__(self, step_size: int, gamma: float) -> None:
         super().__init__("epoch")
-        self.step_size, self.gamma = integer("step_size", step_size, at_least=1), _decay("gamma", gamma)
+        self.step_size, self.gamma = integer("step_size", step_size, at_least=1), positive("gamma", gamma)
 
     def __call__(self, optimizer: Optimizer, timing: Timing) -> lr_scheduler.LRScheduler:
         return lr_scheduler.StepLR(optimizer, self.step_size, self.gamma)
@@ -57,7 +57,9 @@ class Exponential(Schedule):
 
     def __init__(self, gamma: float, interval: str = "epoch") -> None:
         super().__init__(interval)
-        self.gamma = _decay("gamma", gamma)
+        if positive("gamma", gamma) > 1:
+            raise InvalidValue("gamma", gamma, "a number above 0 and at most 1")
+        self.gamma = float(gamma)
 
     def __call__(self, optimizer: Optimizer, timing: Timing) -> lr_scheduler.LRScheduler:
         return lr_scheduler.ExponentialLR(optimizer, self.gamma ** (1 / self.moves_an_epoch(timing)))
@@ -117,9 +119,3 @@ class OneCycle(Schedule):
             final_div_factor=self.final_div_factor,
             cycle_momentum=False,
         )
-
-
-def _decay(key: str, value: float) -> float:
-    if positive(key, value) > 1:
-        raise InvalidValue(key, value, "a number above 0 and at most 1")
-    return float(value)
