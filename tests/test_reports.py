@@ -51,7 +51,7 @@ def test_every_row_and_claim_is_of_one_configuration_of_its_study(report):
             assert any(set(show.report) <= each for each in nothing_run(show.study).configurations())
     for claim in given.claims:
         assert nothing_run(claim.study).of(claim.first)
-        assert claim.bound is not None or nothing_run(claim.study).of(claim.second)
+        assert claim.bound is not None or nothing_run(claim.second_study or claim.study).of(claim.second)
     for final in given.finals:
         assert nothing_run(final.study).of(final.settings)
 
@@ -181,6 +181,13 @@ def test_verdicts(claim, verdict):
     results = study_of({"a=low": LOW, "a=high": HIGH, "a=wild": WILD, "a=few": HIGH[:5]})
     (said,) = verdicts(results, [Claim(claim="c", place="p", study="s", **claim)])
     assert said.verdict == verdict
+
+
+def test_the_second_may_be_of_another_study():
+    results = study_of({"a=low": LOW})
+    results._studies["t"] = study_of({"a=low": HIGH}).study("s")
+    (said,) = verdicts(results, [Claim(claim="c", place="p", study="s", first=["a=low"], second_study="t", second=["a=low"])])
+    assert said.verdict == HOLDS and said.first == LOW and said.second == HIGH
 
 
 def test_many_claims_on_one_study_are_one_family():

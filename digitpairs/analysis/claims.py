@@ -53,7 +53,7 @@ def _values(results: Results, claim: Claim) -> tuple[list[float], list[float]]:
     first = results.study(claim.study).cell(claim.first, claim.metric).values
     if claim.bound is not None:
         return list(first.values()), [claim.bound] * len(first)
-    second = results.study(claim.study).cell(claim.second, claim.second_metric or claim.metric).values
+    second = results.study(claim.second_study or claim.study).cell(claim.second, claim.second_metric or claim.metric).values
     seeds = sorted(first.keys() & second.keys())
     return [first[seed] for seed in seeds], [second[seed] for seed in seeds]
 

@@ -44,6 +44,7 @@ class _Page:
 
     def _provenance(self) -> str:
         studies = {each.study for each in (*self.report.shows, *self.report.finals, *self.report.claims)}
+        studies |= {each.second_study or each.study for each in self.report.claims}
         lines = []
         for study in sorted(studies):
             members = self.results.study(study).members

@@ -86,7 +86,8 @@ class Choice(Part):
 @dataclass(frozen=True, kw_only=True)
 class Claim(Part):
     """Something that a report says of two configurations: the first has a lower mean of the metric, or one higher by at most `within` ("no
-    worse"), varies less ("steadier"), or is within `within` of the second ("alike"). Or of one: "above" a `bound`."""
+    worse"), varies less ("steadier"), or is within `within` of the second ("alike"). Or of one: "above" a `bound`. The second is of the same
+    study, or of `second_study`."""
 
     claim: str
     first: list[str]
@@ -94,6 +95,7 @@ class Claim(Part):
     relation: str = "lower"
     metric: str = COMPARISON_ERROR
     second_metric: str | None = None
+    second_study: str | None = None
     within: float = 0.0
     bound: float | None = None
 
