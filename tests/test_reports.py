@@ -14,7 +14,8 @@ import pytest
 from digitpairs.analysis import reproduction
 from digitpairs.analysis.claims import FAILS, HOLDS, choices, final_verdict, verdicts
 from digitpairs.analysis.report_page import is_far, table_text
-from digitpairs.analysis.reports import Choice, Claim, Epochs, Final, Grid, Report, Table, read_report, statistic_of
+from digitpairs.analysis.report_plots import plot_epochs
+from digitpairs.analysis.reports import Choice, Claim, Epochs, Final, Grid, Report, Row, Table, read_report, statistic_of
 from digitpairs.analysis.results import Cell, Member, Results, Study
 from digitpairs.analysis.runs import Run, relabelled_error
 from digitpairs.checks import InvalidValue
@@ -204,14 +205,13 @@ def test_choices_by_the_test_and_without_it():
     for member in study.members:
         if "a=low" in member.settings:
             member.run.result["validation/comparison_error"] = 20.0
-    by_test, by_held_out, of_report, looks = choices(study, Choice(choice="c", place="p", study="s", report=["a=few"]))
+    by_test, by_held_out, of_report, looks, left_out = choices(study, Choice(choice="c", place="p", study="s", report=["a=few"]))
     assert by_test.settings == {"a=low"} and by_test.rank == 1 and by_test.held_out.mean == 20
     assert by_held_out.settings == {"a=high"} and by_held_out.rank == 2
-    winners = by_test.held_out.mean - by_test.test.mean
-    assert looks == pytest.approx(winners - (winners + 1) / 2)  # the other's held-out error is a point higher
-    assert of_report.settings == {"a=few"} and of_report.test is None  # fewer rounds do not compete
-    none = choices(Study("s", [Member(frozenset(["a=1"]), 0, None)]), Choice(choice="c", place="p", study="s", report=["a=1"]))
-    assert [each.test for each in none[:3]] == [None] * 3 and math.isnan(none.flattery)
+    assert list(looks.values.values()) == pytest.approx([20 - low - 1 for low in LOW])  # the other's held-out error is a point higher
+    assert of_report.settings == {"a=few"} and of_report.test is None and left_out == 1  # fewer rounds do not compete
+    alone = Study("s", [Member(frozenset(["a=1"]), 0, None), *study_of({"a=low": LOW}).study("s").members])
+    assert choices(alone, Choice(choice="c", place="p", study="s", report=["a=1"])) is None
 
 
 def test_a_final_model_is_as_good_within_a_standard_error():
@@ -249,6 +249,7 @@ def test_settings_that_name_no_row():
         ("{title: t, about: a, finals: [], claims: [], shows: [{tabel: x}]}", r"shows\[0\].*one of table, grid, epochs, choice"),
         ("{title: t, about: a, finals: [], shows: [], claims: [{claim: c, place: p, study: s, frist: []}]}", r"claims\[0\].frist.*did you mean first"),
         ("{title: t, about: a, finals: [], shows: [], claims: [{claim: c, place: p, study: s, first: [], relation: best}]}", "relation=best"),
+        ("{title: t, about: a, finals: [], shows: [], claims: [{claim: c, place: p, study: s, first: [], relation: above}]}", r"claims\[0\].bound=None"),
     ],
 )
 def test_faults_in_a_data_file_are_named(tmp_path, text, message):
@@ -267,9 +268,14 @@ def test_faults_in_a_data_file_are_named(tmp_path, text, message):
         (["wang", "variant=wang/mlp_aux"], "variant=wang/mlp_aux is not accepted: a setting that the studies do not choose themselves"),
         (["wang", "experiment=wang/aux"], "experiment=wang/aux is not accepted"),
         (["wang", "--to", __file__], "a folder, which is made where it is missing"),
+        (["wang", "--to", f"{__file__}/pages"], "a folder, which is made where it is missing (Not a directory)"),
+        (["wang", "=3"], "setting==3 is not accepted: key=value"),
+        (["wang", "data.pairs=many"], "data.pairs=many is not accepted: a whole number"),
+        (["wang", "optimizer.lr=0.001,0.002"], "optimizer.lr=0.001,0.002 is not accepted: one value here; several are for seed alone"),
     ],
 )
-def test_what_cannot_be_had_is_one_message(arguments, message, capsys, tmp_path):
+def test_what_cannot_be_had_is_one_message(arguments, message, capsys, tmp_path, only):
+    only("wang/dropout", "wang/sharing")
     place = [] if any(each.startswith("output=") for each in arguments) else [f"output={tmp_path}"]
     with pytest.raises(SystemExit) as left:
         reproduction.main([*arguments, *place])
@@ -295,8 +301,38 @@ def test_failures_and_metrics_that_some_rows_lack_are_told(tmp_path, capsys, onl
     page = capsys.readouterr().out
     row = next(line for line in page.splitlines() if line.startswith("| LegacyCNN  ") and "10.50 ± 0.71" in line)
     assert row.split("|")[2].strip() == "n = 2 of 10" and row.split("|")[-2].strip() == "-"
-    assert "2 of the 40 runs of `skura/aux` failed (the loss became nan in epoch 3)." in page and "34 of the 40 runs of `skura/aux` have not been run" in page
+    assert "2 of the 50 runs of `skura/aux` failed (the loss became nan in epoch 3)." in page and "44 of the 50 runs of `skura/aux` have not been run" in page
     assert "unknown" in page
+
+
+def test_a_damaged_result_is_named(tmp_path, capsys):
+    path = _folder(tmp_path / "sweep" / "configuration" / "seed=3") / "result.json"
+    path.write_text('{"seed": 3')
+    _folder(tmp_path / "sweep" / "configuration" / "seed=copy")
+    with pytest.raises(SystemExit) as left:
+        reproduction.main(["wang", f"output={tmp_path}"])
+    assert left.value.code == 2 and f"{path} is damaged" in capsys.readouterr().err
+
+
+def test_all_of_a_curve_is_within_its_plot(tmp_path):
+    rows = [Row(name=name, settings=[f"a={name}"]) for name in ("low", "high")]
+    members = []
+    for row, errors in zip(rows, ([5, 4], [40, 30])):
+        folder = _folder(tmp_path / row.name)
+        (folder / "metrics.csv").write_text("epoch,error\n" + "\n".join(f"{epoch},{error}" for epoch, error in enumerate(errors)))
+        members.append(Member(frozenset(row.settings), 0, Run(folder, {})))
+    figure = plot_epochs(Epochs(epochs="e", place="p", study="s", metrics={"error": "error"}, rows=rows), Study("s", members))
+    assert figure.axes[0].get_ylim()[0] == 0 and figure.axes[0].get_ylim()[1] >= 40
+
+
+def test_at_a_glance(small_study, tmp_path, capsys, only):
+    """Of all reports: how many runs, and what was decided."""
+    only("wang/dropout")
+    assert reproduction.main([*SMALL, f"output={small_study[0]}", "--to", str(tmp_path)]) == 0
+    glance = (tmp_path / "glance.md").read_text()
+    (wang,) = [line for line in glance.splitlines() if line.startswith("| [wang](wang.md)")]
+    assert [each.strip() for each in wang.split("|")[2:-1]] == ["8 of 8", "0", "0", "3", "0 of 0"]
+    assert capsys.readouterr().out.endswith(glance + "\n") and "# At a glance" in glance
 
 
 def _folder(path: Path) -> Path:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from digitpairs.analysis.reports import Choice, Claim, Final
 from digitpairs.analysis.results import Cell, Results, Study
-from digitpairs.analysis.statistics import ALPHA, ENOUGH, Comparison, compare, holm, spread_p
+from digitpairs.analysis.statistics import ALPHA, ENOUGH, Comparison, compare, deviations, holm, sign_flip, spread_p
 
 HOLDS, FAILS = "holds", "does not hold"
-TESTED = ("lower", "above", "steadier")  # the other relations are decided by intervals
+Key = TypeVar("Key", bound=Hashable)
 
 
 class Verdict(NamedTuple):
@@ -23,29 +23,26 @@ class Verdict(NamedTuple):
     first: list[float]  # of the seeds that both configurations have
     second: list[float]
     comparison: Comparison
-    p: float  # adjusted for all tests on the study (Holm); nan where intervals decide
+    p: float  # adjusted for all claims on the study (Holm)
     verdict: str
 
 
 def verdicts(results: Results, claims: Sequence[Claim]) -> list[Verdict]:
     """One a claim, a study's claims being one family: "holds", "does not hold" (the opposite is significant), or "not decided" with the number of seeds.
 
-    "lower" and "above" are decided by the sign-flip test of the means, "steadier" by the Pitman-Morgan test of the variances, adjusted over
-    the claims on one study (Holm); "alike" and "no worse" by whether the 95 % interval of the difference lies within the claim's bound, or
-    wholly outside.
+    By two-sided sign-flip tests at 5 %, adjusted over the claims on one study (Holm): of the mean difference against 0 ("lower", "above"),
+    against the claim's bound ("no worse"), against its nearer bound ("alike"), or of the deviations from the medians ("steadier").
     """
     pairs = [_values(results, claim) for claim in claims]
-    comparisons = [compare(*values) for values in pairs]
+    raw = [_p(claim, *values) for claim, values in zip(claims, pairs)]
     adjusted: dict[int, float] = {}
     for study in dict.fromkeys(claim.study for claim in claims):
-        tests = [place for place, claim in enumerate(claims) if claim.relation in TESTED and claim.study == study]
-        raw = [spread_p(*pairs[place]) if claims[place].relation == "steadier" else comparisons[place].p for place in tests]
-        adjusted |= dict(zip(tests, holm(raw)))
-    said = []
-    for place, (claim, values, comparison) in enumerate(zip(claims, pairs, comparisons)):
-        p = adjusted.get(place, math.nan)
-        said.append(Verdict(claim, *values, comparison, p, _verdict(claim, *values, comparison, p)))
-    return said
+        family = [place for place, claim in enumerate(claims) if claim.study == study]
+        adjusted |= dict(zip(family, holm([raw[place] for place in family])))
+    return [
+        Verdict(claim, *values, compare(*values), adjusted[place], _verdict(claim, *values, adjusted[place]))
+        for place, (claim, values) in enumerate(zip(claims, pairs))
+    ]
 
 
 def _values(results: Results, claim: Claim) -> tuple[list[float], list[float]]:
@@ -58,23 +55,27 @@ def _values(results: Results, claim: Claim) -> tuple[list[float], list[float]]:
     return [first[seed] for seed in seeds], [second[seed] for seed in seeds]
 
 
-def _verdict(claim: Claim, first: list[float], second: list[float], comparison: Comparison, p: float) -> str:
-    undecided = f"not decided at n = {comparison.n}"
-    if comparison.n < ENOUGH:
-        return undecided
-    low, high = comparison.interval
+def _p(claim: Claim, first: list[float], second: list[float]) -> float:
+    if claim.relation == "steadier":
+        return spread_p(first, second)
+    difference = np.subtract(first, second)
     if claim.relation == "no worse":
-        return HOLDS if high <= claim.within else FAILS if low > claim.within else undecided
+        return sign_flip(difference - claim.within)
     if claim.relation == "alike":
-        if -claim.within <= low and high <= claim.within:
-            return HOLDS
-        return FAILS if low > claim.within or high < -claim.within else undecided
-    if p >= ALPHA:
-        return undecided
+        return max(sign_flip(difference - claim.within), sign_flip(difference + claim.within))
+    return sign_flip(difference)
+
+
+def _verdict(claim: Claim, first: list[float], second: list[float], p: float) -> str:
+    if len(first) < ENOUGH or p >= ALPHA:
+        return f"not decided at n = {len(first)}"
+    difference = float(np.mean(np.subtract(first, second)))
     as_claimed = {
-        "lower": comparison.difference < 0,
-        "above": comparison.difference > 0,
-        "steadier": np.std(first) < np.std(second),
+        "lower": difference < 0,
+        "above": difference > 0,
+        "no worse": difference < claim.within,
+        "alike": abs(difference) < claim.within,
+        "steadier": deviations(first).mean() < deviations(second).mean(),
     }
     return HOLDS if as_claimed[claim.relation] else FAILS
 
@@ -95,16 +96,18 @@ class Choices(NamedTuple):
     by_test: Chosen
     by_held_out: Chosen
     of_report: Chosen
-    flattery: float  # points by which the winner by the test looks better there than on other pairs, beyond what all configurations do
+    flattery: Cell  # by seed: the points by which the winner by the test looks better there than on other pairs, beyond what the others do
+    left_out: int  # configurations with fewer rounds than others
 
 
-def choices(study: Study, choice: Choice) -> Choices:
-    """What would be chosen; only configurations with as many rounds as any compete."""
+def choices(study: Study, choice: Choice) -> Choices | None:
+    """What would be chosen; only configurations with as many rounds as any compete. None where no two do."""
     groups = [each for each in study.configurations() if not choice.among or each & set(choice.among)]
     cells = {each: (study.cell(each, choice.by), study.cell(each, choice.metric)) for each in groups}
-    most = max(min(cell.n for cell in pair) for pair in cells.values())
-    full = {each: pair for each, pair in cells.items() if most and min(cell.n for cell in pair) == most}
-    ranking = sorted(full, key=lambda each: full[each][1].mean)
+    full = {each: cells[each] for each in most_rounds({each: min(pair, key=lambda cell: cell.n) for each, pair in cells.items()})}
+    if len(full) < 2:
+        return None
+    winner, *others = ranking = sorted(full, key=lambda each: full[each][1].mean)
     by_held_out = sorted(full, key=lambda each: full[each][0].mean)
 
     def chosen(how: str, candidates: Sequence[frozenset[str]]) -> Chosen:
@@ -114,13 +117,25 @@ def choices(study: Study, choice: Choice) -> Choices:
         return Chosen(how, settings, *full[settings], ranking.index(settings) + 1)
 
     of_report = set(choice.report)
-    looks = {each: held_out.mean - test.mean for each, (held_out, test) in full.items()}
     return Choices(
         chosen("by the test", ranking),
         chosen("by pairs that are not of the test", by_held_out),
         chosen("the report's choice", [each for each in [*by_held_out, *groups] if of_report <= each]),
-        looks[ranking[0]] - float(np.mean(list(looks.values()))) if looks else math.nan,
+        _flattery(full[winner], [full[each] for each in others]),
+        sum(1 for pair in cells.values() if min(cell.n for cell in pair)) - len(full),
     )
+
+
+def most_rounds(cells: Mapping[Key, Cell]) -> list[Key]:
+    """Those that have been run, and with as many rounds as any: means of fewer rounds would win by luck."""
+    most = max((cell.n for cell in cells.values()), default=0)
+    return [key for key, cell in cells.items() if most and cell.n == most]
+
+
+def _flattery(winner: tuple[Cell, Cell], others: Sequence[tuple[Cell, Cell]]) -> Cell:
+    looks = [{seed: held_out.values[seed] - test.values[seed] for seed in held_out.values.keys() & test.values.keys()} for held_out, test in (winner, *others)]
+    seeds = sorted(set.intersection(*map(set, looks)))
+    return Cell({seed: looks[0][seed] - float(np.mean([each[seed] for each in looks[1:]])) for seed in seeds}, len(seeds))
 
 
 def final_verdict(cell: Cell, final: Final) -> tuple[float, str]:

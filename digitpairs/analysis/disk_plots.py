@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def runs_of_the_disk(sweep: Path) -> Runs:
     """The sweep's finished runs."""
     runs: Runs = defaultdict(list)
-    for run in finished_runs(sweep, "*/seed=*"):
+    for run in finished_runs(sweep, "*/seed=[0-9]*"):
         if run.result["source"] == "disk":
             runs[run.folder.parent.name].append(run)
     return dict(runs)
@@ -91,7 +91,7 @@ def curves(runs: Runs) -> plt.Figure:
     for axes, metric, title in ((losses, "train/loss", "training loss"), (errors, "train/error", "training error, %")):
         for name, each in runs.items():
             draw_epochs(axes, each, metric, name.rpartition("-")[0])
-        axes.set_title(title)
+        axes.set(title=title, ylim=(0, None))
     errors.legend(fontsize=7)
     return figure
 

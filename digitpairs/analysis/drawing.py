@@ -15,7 +15,10 @@ from digitpairs.analysis.runs import Run  # noqa: E402
 
 
 def draw_epochs(axes: plt.Axes, runs: Sequence[Run], metric: str, label: str) -> None:
-    """The metric by epoch: mean over the runs, those still going, and a band of one standard deviation; nothing without any runs."""
+    """The metric by epoch: mean over the runs, those still going, and a band of one standard deviation; nothing without any runs.
+
+    Limits are for the caller to set, when all is drawn: setting one fixes the other.
+    """
     rounds = [[row[metric] for row in run.history] for run in runs]
     epochs = range(1, max(map(len, rounds), default=0) + 1)
     values = [[each[epoch - 1] for each in rounds if len(each) >= epoch] for epoch in epochs]
@@ -25,5 +28,5 @@ def draw_epochs(axes: plt.Axes, runs: Sequence[Run], metric: str, label: str) ->
     std = np.array([statistics.stdev(each) if len(each) > 1 else 0.0 for each in values])
     (line,) = axes.plot(epochs, mean, label=f"{label} (n = {len(rounds)})", linewidth=1)
     axes.fill_between(epochs, np.maximum(mean - std, 0), mean + std, color=line.get_color(), alpha=0.2, linewidth=0)
-    axes.set(xlabel="epochs", ylim=(0, None))
+    axes.set_xlabel("epochs")
     axes.grid(alpha=0.3)

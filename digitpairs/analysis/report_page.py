@@ -5,30 +5,43 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from digitpairs.analysis import report_plots
-from digitpairs.analysis.claims import TESTED, Chosen, Verdict, choices, final_verdict, verdicts
-from digitpairs.analysis.reports import Choice, Epochs, Grid, Report, Table, statistic_of
+from digitpairs.analysis.claims import FAILS, HOLDS, Chosen, Verdict, choices, final_verdict, most_rounds, verdicts
+from digitpairs.analysis.reports import Choice, Epochs, Grid, Report, Table, statistic_of, unit_of
 from digitpairs.analysis.results import Cell, Results, Study
 from digitpairs.analysis.runs import Run
 
-MISSING = "missing"
+MISSING, NOT_RUN = "missing", "Not run yet."
+Place = tuple[str, str]  # on a grid: its line and its x
 
 
-def write_page(report: Report, name: str, results: Results, folder: Path) -> str:
-    """Writes `<name>.md` and its plots `<name>-*.png` into the folder; returns the text."""
+class Page(NamedTuple):
+    """A report's page, and at a glance: how many runs there are, claims that hold, that do not, that are not decided, final models as good."""
+
+    text: str
+    outcome: list[str]
+
+
+def write_page(report: Report, name: str, results: Results, folder: Path) -> Page:
+    """Writes `<name>.md` and its plots `<name>-*.png` into the folder."""
     page = _Page(report, name, results, folder)
     text = page.text()
     (folder / f"{name}.md").write_text(text, encoding="utf-8")
-    return text
+    return Page(text, page.outcome())
 
 
 class _Page:
     def __init__(self, report: Report, name: str, results: Results, folder: Path) -> None:
         self.report, self.name, self.results, self.folder = report, name, results, folder
         self.said: set[str] = set()  # studies of which it was said what is missing
+        self.verdicts = verdicts(results, report.claims)
+        self.finals = [(final, results.study(final.study).cell(final.settings, final.metric)) for final in report.finals]
+        studies = {each.study for each in (*report.shows, *report.finals, *report.claims)}
+        self.studies = [results.study(study) for study in sorted(studies | {each.second_study or each.study for each in report.claims})]
 
     def text(self) -> str:
         parts = [f"# {self.report.title}", self.report.about.strip(), self._provenance()]
@@ -37,21 +50,26 @@ class _Page:
         for show in self.report.shows:
             title = getattr(show, type(show).__name__.lower())
             parts += [f"## {title}", f"{show.place}; study `{show.study}`."]
-            parts += [*makers[type(show)](show, self.results.study(show.study)), show.note, self._missing(show.study)]
+            shown = [part for part in makers[type(show)](show, self.results.study(show.study)) if part]
+            parts += [*(shown or [NOT_RUN]), show.note, self._missing(show.study)]
         return "\n\n".join(part for part in parts if part) + "\n"
+
+    def outcome(self) -> list[str]:
+        said = [each.verdict for each in self.verdicts]
+        good = sum(final_verdict(cell, final)[1] == HOLDS for final, cell in self.finals)
+        runs = [member.run is not None for study in self.studies for member in study.members]
+        decided = said.count(HOLDS), said.count(FAILS)
+        return [f"{sum(runs)} of {len(runs)}", *map(str, decided), str(len(said) - sum(decided)), f"{good} of {len(self.finals)}"]
 
     # The parts of a page
 
     def _provenance(self) -> str:
-        studies = {each.study for each in (*self.report.shows, *self.report.finals, *self.report.claims)}
-        studies |= {each.second_study or each.study for each in self.report.claims}
-        lines = []
-        for study in sorted(studies):
-            members = self.results.study(study).members
-            runs = [member.run for member in members if member.run is not None]
-            seconds = sum(run.result["seconds"] for run in runs)
-            lines.append([f"`{study}`", f"{len(runs)} of {len(members)}", _minutes(seconds), ", ".join(_each(runs, "commit")) or "-"])
-        runs = [member.run for study in studies for member in self.results.study(study).members if member.run is not None]
+        lines, runs = [], []
+        for study in self.studies:
+            there = [member.run for member in study.members if member.run is not None]
+            seconds = _minutes(sum(run.result["seconds"] for run in there))
+            lines.append([f"`{study.name}`", f"{len(there)} of {len(study.members)}", seconds, ", ".join(_each(there, "commit")) or "-"])
+            runs += there
         text = f"Each study is run by `python train.py experiment=<study>{''.join(f' {each}' for each in self.results.overrides)}`."
         if runs:
             versions = [
@@ -65,22 +83,21 @@ class _Page:
         return text + "\n\n" + table_text(["study", "runs", "time of all runs", "commit"], lines)
 
     def _claims(self) -> str:
-        rows = [_claim_row(each) for each in verdicts(self.results, self.report.claims)]
+        rows = [_claim_row(each) for each in self.verdicts]
         heads = ["claim", "where", "n", "ours", "difference by seed [95 % interval]", "first lower", "d_z", "test", "verdict"]
         text = table_text(heads, rows)
         notes = [f"- {claim.claim}: {claim.note}" for claim in self.report.claims if claim.note]
         explained = (
-            "Compared seed by seed: BCa bootstrap intervals; the share of seeds whose first value is lower; the effect d_z; two-sided sign-flip tests of "
-            "means, Pitman-Morgan tests of variances, p adjusted over "
-            "the claims on one study (Holm). *holds*: significant at 5 %; *does not hold*: the opposite is; otherwise *not decided*; nothing is below 6 seeds. "
-            "A claim of likeness, or of being no worse, holds where the interval lies within the bound."
+            "Compared seed by seed: BCa bootstrap intervals, each for itself; the share of seeds whose first value is lower; the effect d_z; two-sided "
+            "sign-flip tests of the mean difference (against the bound, where there is one) or, for what is steadier, of the deviations from the medians; p "
+            "adjusted over the claims on one study (Holm). *holds*: significant at 5 %; *does not hold*: the opposite is; otherwise *not decided*; nothing is "
+            "below 6 seeds."
         )
         return "\n\n".join([text, *(["\n".join(notes)] if notes else []), explained])
 
     def _finals(self) -> list[str]:
         rows = []
-        for final in self.report.finals:
-            cell = self.results.study(final.study).cell(final.settings, final.metric)
+        for final, cell in self.finals:
             error, verdict = final_verdict(cell, final)
             shown = "-" if math.isnan(error) else f"{error:.2f}"
             rows.append([final.final, final.place, _n(cell), _spread(final.report[:2]), _mean_std(cell), shown, f"**{verdict}**"])
@@ -97,23 +114,16 @@ class _Page:
             if statistic == "mean" and metric != "seconds" and name in row.report and is_far(cell, row.report[name])
         }
         columns = [["row", *(row.name for row in table.rows)], ["n", *map(_n, next(iter(cells.values())))]]
-        for name, (_, statistic) in metrics.items():
+        for name, (metric, statistic) in metrics.items():
             shown = [_statistic(statistic, cell, cells[name][0]) for cell in cells[name]]
-            ours = [f"{name}, ours", *(text for text, _ in shown)]
-            if not any(name in row.report for row in table.rows):
-                columns.append(ours)
-                continue
-            differences = [
-                _difference(value, row.report.get(name)) + "*" * ((name, row.name) in far) for (_, value), row in zip(shown, table.rows)
-            ]
-            columns += [[f"{name}, report", *(_spread(row.report.get(name)) for row in table.rows)], ours, ["difference", *differences]]
+            if any(name in row.report for row in table.rows):
+                columns.append([f"{name}, report", *(_spread(row.report.get(name)) for row in table.rows)])
+            columns.append([f"{name}, ours", *(text for text, _ in shown)])
+            if any(name in row.report for row in table.rows) and (metric, statistic) != ("seconds", "mean"):  # of two machines
+                differences = [_difference(value, row.report.get(name)) for (_, value), row in zip(shown, table.rows)]
+                columns.append(["difference", *(each + "*" * ((name, row.name) in far) for each, row in zip(differences, table.rows))])
         heads, *lines = zip(*columns)
-        parts = [table_text(heads, lines)]
-        if far:
-            unexplained = [row.name for row in table.rows if not row.why and any(name == row.name for _, name in far)]
-            parts.append("\\* differs by more than both standard deviations." + (f" Not explained: {'; '.join(unexplained)}." if unexplained else ""))
-        parts.append("\n".join(f"- {row.name}: {row.why}" for row in table.rows if row.why))
-        return [*parts, self._plot(table.table, report_plots.plot_table(table, cells))]
+        return [table_text(heads, lines), *_reasons(table, {row for _, row in far}), self._plot(table.table, report_plots.plot_table(table, cells))]
 
     def _grid(self, grid: Grid, study: Study) -> list[str]:
         among = {_value(line): {line, *grid.settings} for line in study.varied(grid.lines, grid.settings)} if grid.lines else {"": {*grid.settings}}
@@ -122,42 +132,42 @@ class _Page:
         if not any(cell.n for each in cells.values() for cell in each.values()):
             return []
         xs = list(dict.fromkeys(x for _, x in chosen))
-        columns = [[grid.x, *xs]]
-        for name, line in itertools.product(grid.metrics, among):
-            columns.append([f"{name}, {line}" if line else name, *(_mean_std(cells[name].get((line, x)), with_n=True) for x in xs)])
-        if grid.best_over:
-            best = [", ".join(_value(each) for line in among for each in chosen[line, x] if each.startswith(f"{grid.best_over}=")) for x in xs]
-            columns.append([f"best {grid.best_over}", *best])
-        heads, *lines = zip(*columns)
-        parts = [table_text(heads, lines)]
-        for name in grid.metrics:
+        plots = []
+        for name, metric in grid.metrics.items():
+            label = ", ".join(filter(None, (name, unit_of(metric))))
             points = {line or name: [(x, cells[name][line, x]) for x in xs if (line, x) in chosen] for line in among}
-            parts.append(self._plot(f"{grid.grid} {name}", report_plots.plot_grid(grid.x, name, points)))
-        if grid.best_over:
-            parts.append(f"At each point with the {grid.best_over} whose mean of the first metric is lowest.")
-        return parts
+            plots.append(self._plot(f"{grid.grid} {name}", report_plots.plot_grid(grid.x, label, points)))
+        remark = f"At each point with the {grid.best_over} whose mean of the first metric is lowest." if grid.best_over else ""
+        return [_grid_text(grid, xs, list(among), chosen, cells), *plots, remark]
 
     def _best(self, study: Study, grid: Grid, settings: set[str]) -> set[str]:
-        """The settings, with the value of `best_over` whose mean of the grid's first metric is lowest among those that were run."""
+        """The settings, with the value of `best_over` whose mean of the grid's first metric is lowest among those with most rounds."""
         if not grid.best_over:
             return settings
-        options = [settings | {each} for each in study.varied(grid.best_over, settings)]
-        first = next(iter(grid.metrics.values()))
-        return min(options, key=lambda each: (math.isnan(mean := study.cell(each, first).mean), mean))
+        metric = next(iter(grid.metrics.values()))
+        options = study.varied(grid.best_over, settings)
+        cells = {each: study.cell(settings | {each}, metric) for each in options}
+        return settings | {min(most_rounds(cells) or options, key=lambda each: cells[each].mean)}
 
     def _epochs(self, epochs: Epochs, study: Study) -> list[str]:
         return [self._plot(epochs.epochs, report_plots.plot_epochs(epochs, study))]
 
     def _choice(self, choice: Choice, study: Study) -> list[str]:
-        *chosen, looks = choices(study, choice)
-        if math.isnan(looks):
+        made = choices(study, choice)
+        if made is None:
             return []
         heads = ["chosen", "configuration", f"`{choice.by}`", f"`{choice.metric}`", "rank by the test"]
-        return [
-            table_text(heads, [_choice_row(each, study) for each in chosen]),
-            f"The report chose by the {choice.chose_by}. On the test its winner looks {abs(looks):.2f} points {'better' if looks >= 0 else 'worse'} "
-            "than on pairs by which it was not chosen, beyond what all configurations do.",
-        ]
+        rows = [_choice_row(each, study) for each in (made.by_test, made.by_held_out, made.of_report)]
+        looks = made.flattery
+        text = f"The report chose by {choice.chose_by}."
+        if looks.n > 1:
+            text += (
+                f" By the test our winner looks {abs(looks.mean):.2f} ± {looks.std / math.sqrt(looks.n):.2f} (standard error) points "
+                f"{'better' if looks.mean >= 0 else 'worse'} there than on pairs by which it was not chosen, beyond what the others do."
+            )
+        if made.left_out:
+            text += f" Left out, since they have fewer rounds: {made.left_out} more."
+        return [table_text(heads, rows), text]
 
     # Their pieces
 
@@ -194,8 +204,32 @@ def table_text(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([text[0], "| " + " | ".join("-" * width for width in widths) + " |", *text[1:]])
 
 
+def _reasons(table: Table, far: set[str]) -> list[str]:
+    """What the stars mean, the rows that are far off without a reason, and the reasons, each once."""
+    parts = []
+    if far:
+        unexplained = [row.name for row in table.rows if row.name in far and not row.why]
+        parts.append("\\* differs by more than each standard deviation that is known." + (f" Not explained: {'; '.join(unexplained)}." if unexplained else ""))
+    reasons = dict.fromkeys(row.why for row in table.rows if row.why)
+    return [*parts, "\n".join(f"- {'; '.join(row.name for row in table.rows if row.why == why)}: {why}" for why in reasons)]
+
+
+def _grid_text(
+    grid: Grid, xs: Sequence[str], lines: Sequence[str], chosen: Mapping[Place, set[str]], cells: Mapping[str, Mapping[Place, Cell]]
+) -> str:
+    """A row for each x, a column for each metric and line."""
+    columns = [[grid.x, *xs]]
+    for name, line in itertools.product(grid.metrics, lines):
+        columns.append([f"{name}, {line}" if line else name, *(_mean_std(cells[name].get((line, x)), with_n=True) for x in xs)])
+    if grid.best_over:
+        best = [[each for line in lines for each in chosen[line, x] if each.startswith(f"{grid.best_over}=")] for x in xs]
+        columns.append([f"best {grid.best_over}", *(", ".join(map(_value, each)) for each in best)])
+    heads, *rows = zip(*columns)
+    return table_text(heads, rows)
+
+
 def is_far(cell: Cell, figure: Sequence[float]) -> bool:
-    """Whether ours differs from a report's mean (and standard deviation) by more than both standard deviations."""
+    """Whether ours differs from a report's mean by more than each standard deviation that is known, the report's and ours."""
     spreads = [each for each in (cell.std, *figure[1:]) if not math.isnan(each)]
     return bool(cell.n and spreads) and abs(cell.mean - figure[0]) > max(spreads)
 
@@ -210,7 +244,7 @@ def _claim_row(verdict: Verdict) -> list[str]:
     shown = f"{_signed(comparison.difference)} [{_signed(comparison.interval[0])}, {_signed(comparison.interval[1])}]"
     if claim.relation == "steadier":
         shown = f"{first.std / second.std:.2f} times the standard deviation" if comparison.n > 1 and second.std else "-"
-    decided = _p(verdict.p) if claim.relation in TESTED else f"within {claim.within:g}"
+    decided = _p(verdict.p) + (f", bound {claim.within:g}" if claim.within else "")
     lower = f"{100 * comparison.less:.0f} %"
     return [claim.claim, claim.place, str(comparison.n), ours, shown, lower, _signed(comparison.effect), decided, f"**{verdict.verdict}**"]
 
@@ -221,7 +255,7 @@ def _choice_row(chosen: Chosen, study: Study) -> list[str]:
     name = " ".join(sorted(chosen.settings - constant))
     if chosen.test is None:
         return [chosen.how, f"`{name}`", MISSING, MISSING, "-"]
-    return [chosen.how, f"`{name}`", _mean_std(chosen.held_out), _mean_std(chosen.test), str(chosen.rank)]
+    return [chosen.how, f"`{name}`", _mean_std(chosen.held_out, with_n=True), _mean_std(chosen.test, with_n=True), str(chosen.rank)]
 
 
 def _statistic(statistic: str, cell: Cell, first: Cell) -> tuple[str, float]:
@@ -230,7 +264,6 @@ def _statistic(statistic: str, cell: Cell, first: Cell) -> tuple[str, float]:
         return _mean_std(cell), cell.mean
     value = {
         "min": min(cell.values.values()),
-        "minutes": sum(cell.values.values()) / 60,
         "relative": 100 * cell.mean / first.mean if first.n else math.nan,
     }[statistic]
     return MISSING if math.isnan(value) else f"{value:.2f}", value

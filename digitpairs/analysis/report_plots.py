@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from digitpairs.analysis.drawing import draw_epochs, plt
-from digitpairs.analysis.reports import Epochs, Table, statistic_of
+from digitpairs.analysis.reports import Epochs, Table, statistic_of, unit_of
 from digitpairs.analysis.results import Cell, Study
 
-OURS, REPORTS = "tab:blue", "tab:orange"
+OURS = {"label": "ours", "color": "tab:blue", "marker": "o", "markersize": 4, "capsize": 3}
+REPORTS = OURS | {"label": "report", "color": "tab:orange", "marker": "s"}
 Points = dict[str, list[tuple[str, Cell]]]  # of each line: the label on the axis, and the runs
 
 
@@ -32,26 +33,29 @@ def plot_table(table: Table, cells: Mapping[str, Sequence[Cell]]) -> plt.Figure 
     for panel, name in zip(axes[0], panels):
         for line, (row, cell) in enumerate(zip(table.rows, cells[name])):
             if cell.n:
-                panel.errorbar(cell.mean, line + 0.13, xerr=np.nan_to_num(cell.std), color=OURS, marker="o", capsize=3, markersize=4)
+                panel.errorbar(cell.mean, line + 0.13, xerr=np.nan_to_num(cell.std), **OURS)
             if name in row.report:
                 mean, *std = row.report[name]
-                panel.errorbar(mean, line - 0.13, xerr=std or None, color=REPORTS, marker="s", capsize=3, markersize=4)
+                panel.errorbar(mean, line - 0.13, xerr=std or None, **REPORTS)
         panel.set_title(name, fontsize=9)
-        panel.set_xlim(0, None)
+        panel.set(xlim=(0, None), xlabel=unit_of(statistic_of(table.columns[name])[0]))
         panel.grid(alpha=0.3)
     axes[0][0].set_yticks(range(len(table.rows)), [row.name for row in table.rows], fontsize=8)
-    axes[0][0].invert_yaxis()
-    handles = [plt.Line2D([], [], color=color, marker=marker, label=label) for color, marker, label in ((REPORTS, "s", "report"), (OURS, "o", "ours"))]
-    figure.legend(handles=handles, loc="lower right", fontsize=8, ncols=2, bbox_to_anchor=(0.9, -0.22 if height < 3 else -0.09))
+    axes[0][0].set_ylim(len(table.rows) - 0.5, -0.5)
+    if any(name in row.report for name in panels for row in table.rows):
+        handles = [plt.Line2D([], [], color=each["color"], marker=each["marker"], label=each["label"]) for each in (REPORTS, OURS)]
+        figure.legend(handles=handles, loc="upper left", fontsize=8, bbox_to_anchor=(0.91, 0.88))
     return figure
 
 
-def plot_grid(x: str, metric: str, lines: Points) -> plt.Figure:
-    """The metric against a setting, mean and standard deviation over the rounds."""
-    figure, axes = plt.subplots(figsize=(6.2, 3.4))
-    labels = list(dict.fromkeys(label for points in lines.values() for label, _ in points))
+def plot_grid(x: str, label: str, lines: Points) -> plt.Figure:
+    """A metric, as `label` says, against a setting, mean and standard deviation over the rounds; joined by lines where the setting is a number."""
+    ticks = list(dict.fromkeys(tick for points in lines.values() for tick, _ in points))
+    figure, axes = plt.subplots(figsize=(max(6.2, 0.2 * len(ticks)), 3.4))
     for shift, (name, points) in enumerate(lines.items()):
-        there = [(labels.index(label) + 0.06 * (shift - (len(lines) - 1) / 2), cell) for label, cell in points if cell.n]
+        there = [(ticks.index(tick) + 0.06 * (shift - (len(lines) - 1) / 2), cell) for tick, cell in points if cell.n]
+        if not there:
+            continue
         axes.errorbar(
             [place for place, _ in there],
             [cell.mean for _, cell in there],
@@ -61,13 +65,22 @@ def plot_grid(x: str, metric: str, lines: Points) -> plt.Figure:
             markersize=4,
             capsize=3,
             linewidth=1,
+            linestyle="-" if all(map(_is_number, ticks)) else "",
         )
-    axes.set_xticks(range(len(labels)), labels, fontsize=8, rotation=90 if sum(map(len, labels)) > 60 else 0)
-    axes.set(xlabel=x, ylabel=f"{metric}, %", ylim=(0, None))
+    axes.set_xticks(range(len(ticks)), ticks, fontsize=8, rotation=90 if sum(map(len, ticks)) > 60 else 0)
+    axes.set(xlabel=x, ylabel=label, ylim=(0, None))
     axes.grid(alpha=0.3)
     if len(lines) > 1:
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
+
+
+def _is_number(label: str) -> bool:
+    try:
+        float(label)
+    except ValueError:
+        return False
+    return True
 
 
 def plot_epochs(epochs: Epochs, study: Study) -> plt.Figure | None:
@@ -76,7 +89,7 @@ def plot_epochs(epochs: Epochs, study: Study) -> plt.Figure | None:
     for panel, (name, metric) in zip(axes[0], epochs.metrics.items()):
         for row in epochs.rows:
             draw_epochs(panel, [member.run for member in study.of(row.settings) if member.run is not None], metric, row.name)
-        panel.set(title=name, ylabel="%")
+        panel.set(title=name, ylabel=unit_of(metric), ylim=(0, None))
     if not axes[0][0].lines:
         plt.close(figure)
         return None

@@ -16,7 +16,7 @@ import yaml
 from digitpairs.checks import InvalidValue, did_you_mean
 
 COMPARISON_ERROR = "test/comparison_error"
-STATISTICS = ("mean", "min", "minutes", "relative")  # of a column: over the rounds; minutes: in all; relative: to the first row, in per cent
+STATISTICS = ("mean", "min", "relative")  # of a column: over the rounds; relative: to the first row, in per cent
 RELATIONS = ("lower", "no worse", "steadier", "alike", "above")
 
 
@@ -80,7 +80,7 @@ class Choice(Part):
     among: list[str] = field(default_factory=list)  # only configurations with any of these settings; all by default
     by: str = "validation/comparison_error"
     metric: str = COMPARISON_ERROR
-    chose_by: str = "test"  # or validation: what the report did
+    chose_by: str = "the test"  # what the report did
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +134,8 @@ def read_report(path: Path) -> Report:
     for place, each in enumerate(claims):
         if each.relation not in RELATIONS:
             raise InvalidValue(f"{path.name}: claims[{place}].relation", each.relation, f"one of {', '.join(RELATIONS)}")
+        if (each.relation == "above") != (each.bound is not None):
+            raise InvalidValue(f"{path.name}: claims[{place}].bound", each.bound, "a number with relation=above, and nothing with another")
     return Report(title=content.title, about=content.about, shows=shows, finals=finals, claims=claims)
 
 
@@ -143,6 +145,11 @@ def statistic_of(column: str | list[str]) -> tuple[str, str]:
     if statistic not in STATISTICS:
         raise InvalidValue("columns", statistic, f"one of {', '.join(STATISTICS)}")
     return metric, statistic
+
+
+def unit_of(metric: str) -> str:
+    """Of a metric: "s", "%", or nothing for a loss."""
+    return "s" if metric == "seconds" else "" if metric.endswith("loss") else "%"
 
 
 def _show(content: Any, place: str) -> Table | Grid | Epochs | Choice:

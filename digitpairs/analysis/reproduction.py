@@ -14,13 +14,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from digitpairs.analysis.report_page import write_page
+from digitpairs.analysis.report_page import table_text, write_page
 from digitpairs.analysis.reports import read_report
 from digitpairs.analysis.results import Results
 from digitpairs.checks import InvalidValue, choice
 from digitpairs.cli import CONF, explained_errors, mend_arguments
 
 FOLDER = "reproduction"
+GLANCE = ["report", "runs", "claims that hold", "that do not", "not decided", "final models as good as the report's"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,15 +33,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_intermixed_args(arguments)
     with explained_errors():
         overrides = mend_arguments([each for each in asked.arguments if "=" in each])
+        for each in overrides:
+            if each.startswith("="):
+                raise InvalidValue("setting", each, "key=value")
         names = [choice("report", each, known) for each in dict.fromkeys(asked.arguments) if "=" not in each] or known
         output = next((Path(each.partition("=")[2]) for each in overrides if each.startswith("output=")), Path("outputs"))
         results = Results(output, [each for each in overrides if not each.startswith("output=")])
         folder = asked.to or output / FOLDER
-        if folder.exists() and not folder.is_dir():
-            raise InvalidValue("--to", str(folder), "a folder, which is made where it is missing")
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidValue("--to", str(folder), f"a folder, which is made where it is missing ({error.strerror})") from None
+        outcomes = []
         for name in names:
-            print(write_page(read_report(CONF / "reports" / f"{name}.yaml"), name, results, folder))
+            page = write_page(read_report(CONF / "reports" / f"{name}.yaml"), name, results, folder)
+            print(page.text)
+            outcomes.append([f"[{name}]({name}.md)", *page.outcome])
+        glance = f"# At a glance\n\n{table_text(GLANCE, outcomes)}\n"
+        print(glance)
+        if names == known:
+            (folder / "glance.md").write_text(glance, encoding="utf-8")
         print(f"Written to {folder}", file=sys.stderr)
     return 0
 

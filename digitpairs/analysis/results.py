@@ -6,7 +6,6 @@ results of another config, or of other data, are never taken for it, and parts o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,11 +13,13 @@ from typing import NamedTuple
 import numpy as np
 import yaml
 
-from digitpairs.analysis.runs import Run, finished_runs
+from digitpairs.analysis.runs import Run, finished_runs, read_json
 from digitpairs.checks import InvalidValue
 from digitpairs.cli import CONF
-from digitpairs.sweeps.compose import compose_command
+from digitpairs.sweeps.check import Checker
+from digitpairs.sweeps.compose import Asked, compose_command
 from digitpairs.sweeps.jobs import fingerprint, plan_jobs
+
 
 class Member(NamedTuple):
     """A run that a study asks for."""
@@ -95,20 +96,24 @@ class Results:
         self.failures: dict[str, str] = {}
         if not output.is_dir():
             raise InvalidValue("output", str(output), "a folder that holds sweeps")
-        self.runs = {run.result["fingerprint"]: run for run in finished_runs(output, "*/*/seed=*")}
-        for path in sorted(output.glob("*/*/seed=*/failure.json")):
-            failure = json.loads(path.read_text(encoding="utf-8"))
+        self.runs = {run.result["fingerprint"]: run for run in finished_runs(output, "*/*/seed=[0-9]*")}
+        for path in sorted(output.glob("*/*/seed=[0-9]*/failure.json")):
+            failure = read_json(path)
             self.failures[failure["fingerprint"]] = failure["reason"]
         self._studies: dict[str, Study] = {}
 
     def study(self, name: str) -> Study:
-        """A study with what there is of it. InvalidValue where an override takes the place of what the study varies."""
+        """A study with what there is of it. InvalidValue for an override that is none, that the study varies, or that has several values."""
         if name not in self._studies:
             self._refuse_varied(name)
             asked_for = compose_command(CONF, [f"experiment={name}", f"output={self.output}", *self.overrides])
+            self._refuse_several(asked_for)
+            jobs = plan_jobs(asked_for)
+            if self.overrides:
+                Checker().check(jobs[0].config)
             common = {"seed", "output", "experiment", *(each.partition("=")[0] for each in self.overrides)}
             members = []
-            for asked, job in zip(asked_for, plan_jobs(asked_for)):
+            for asked, job in zip(asked_for, jobs):
                 settings = frozenset(each for each in asked.overrides if each.partition("=")[0] not in common)
                 key = fingerprint(job.config)
                 members.append(Member(settings, job.seed, self.runs.get(key), self.failures.get(key)))
@@ -122,3 +127,10 @@ class Results:
             key, _, value = each.partition("=")
             if key == "experiment" or (key in grid and key != "seed"):
                 raise InvalidValue(key, value, f"a setting that the studies do not choose themselves, and {name} does")
+
+    def _refuse_several(self, asked_for: Sequence[Asked]) -> None:
+        """InvalidValue for an override with several values but a seed's: runs that differ in it could not be told apart."""
+        for each in self.overrides:
+            key, _, value = each.partition("=")
+            if key != "seed" and len({item for asked in asked_for for item in asked.overrides if item.partition("=")[0] == key}) > 1:
+                raise InvalidValue(key, value, "one value here; several are for seed alone")

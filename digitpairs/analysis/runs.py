@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from digitpairs.checks import DataError
+
 RELABELLED = "test/relabelled_digit_error"
 
 
@@ -45,7 +47,7 @@ class Run:
 
     def _relabelled(self) -> float | None:
         try:
-            confusion = json.loads((self.folder / "confusion.json").read_text(encoding="utf-8"))
+            confusion = read_json(self.folder / "confusion.json")
         except FileNotFoundError:  # a network that names no digits
             return None
         return relabelled_error(np.array(list(confusion.values())))
@@ -66,4 +68,12 @@ def relabelled_error(confusions: np.ndarray) -> float:
 def finished_runs(folder: Path, pattern: str) -> list[Run]:
     """Those whose folders match the pattern below the folder, in the order of configurations and seeds."""
     paths = sorted(folder.glob(f"{pattern}/result.json"), key=lambda path: (path.parts[:-2], int(path.parent.name.removeprefix("seed="))))
-    return [Run(path.parent, json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+    return [Run(path.parent, read_json(path)) for path in paths]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The file's content. DataError where it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is damaged ({error}): delete its folder, and run the same command again") from None
