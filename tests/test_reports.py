@@ -13,7 +13,7 @@ import pytest
 
 from digitpairs.analysis import reproduction
 from digitpairs.analysis.claims import FAILS, HOLDS, choices, final_verdict, verdicts
-from digitpairs.analysis.report_page import is_far, table_text
+from digitpairs.analysis.report_page import is_far, table_text, write_page
 from digitpairs.analysis.report_plots import plot_epochs
 from digitpairs.analysis.reports import Choice, Claim, Epochs, Final, Grid, Report, Row, Table, read_report, statistic_of
 from digitpairs.analysis.results import Cell, Member, Results, Study
@@ -323,6 +323,30 @@ def test_all_of_a_curve_is_within_its_plot(tmp_path):
         members.append(Member(frozenset(row.settings), 0, Run(folder, {})))
     figure = plot_epochs(Epochs(epochs="e", place="p", study="s", metrics={"error": "error"}, rows=rows), Study("s", members))
     assert figure.axes[0].get_ylim()[0] == 0 and figure.axes[0].get_ylim()[1] >= 40
+
+
+def test_the_text_of_a_grid_with_a_best_setting_of_a_choice_and_of_a_final_model(tmp_path):
+    """A rate with fewer rounds than another is never the best."""
+    errors = {("0", "0.1"): [8.0, 9.0], ("0", "1"): [5.0, 7.0], ("0", "2"): [1.0], ("0.5", "0.1"): [6.0, 7.0], ("0.5", "1"): [9.0, 9.5], ("0.5", "2"): [9.0]}
+    made = {"seconds": 1.0, "source": "digits", "versions": {"torch": "1", "pytorch_lightning": "1", "python": "3"}}
+    members = [
+        Member(frozenset([f"c={c}", f"lr={lr}"]), seed, Run(Path("nowhere"), made | {"test/comparison_error": value, "validation/comparison_error": value + seed}))
+        for (c, lr), values in errors.items()
+        for seed, value in enumerate(values)
+    ]
+    results = Results(tmp_path)
+    results._studies["s"] = Study("s", members)
+    place = {"place": "p", "study": "s"}
+    grid = Grid(grid="Best rate", **place, x="c", best_over="lr", metrics={"error": "test/comparison_error"})
+    choice = Choice(choice="Rate", **place, report=["c=0", "lr=0.1"], chose_by="its folds")
+    final = Final(final="the model", **place, settings=["c=0", "lr=1"], report=[5.9, 0.2, 10])
+    text = write_page(Report(title="t", about="a", shows=[grid, choice], finals=[final], claims=[]), "r", results, tmp_path).text
+    lines = [[each.strip() for each in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    assert ["0", "6.00 ± 1.41 (n = 2)", "1"] in lines and ["0.5", "6.50 ± 0.71 (n = 2)", "0.1"] in lines
+    assert ["by the test", "`c=0 lr=1`", "6.50 ± 2.12 (n = 2)", "6.00 ± 1.41 (n = 2)", "1"] in lines
+    assert ["the report's choice", "`c=0 lr=0.1`", "9.00 ± 1.41 (n = 2)", "8.50 ± 0.71 (n = 2)", "3"] in lines
+    assert "The report chose by its folds. By the test our winner looks 0.00 ± 0.00" in text and "fewer rounds: 2 more." in text
+    assert ["the model", "p", "n = 2", "5.90 ± 0.20", "6.00 ± 1.41", "-", "**not decided at n = 2**"] in lines
 
 
 def test_at_a_glance(small_study, tmp_path, capsys, only):
