@@ -270,7 +270,7 @@ def test_faults_in_a_data_file_are_named(tmp_path, text, message):
         (["wang", "--to", __file__], "a folder, which is made where it is missing"),
         (["wang", "--to", f"{__file__}/pages"], "a folder, which is made where it is missing (Not a directory)"),
         (["wang", "=3"], "setting==3 is not accepted: key=value"),
-        (["wang", "data.pairs=many"], "data.pairs=many is not accepted: a whole number"),
+        (["wang", "data=digits", "data.pairs=many"], "data.pairs=many is not accepted: a whole number"),
         (["wang", "optimizer.lr=0.001,0.002"], "optimizer.lr=0.001,0.002 is not accepted: one value here; several are for seed alone"),
     ],
 )

@@ -207,6 +207,7 @@ def launch(*arguments: str) -> subprocess.Popen:
     command = [sys.executable, str(ROOT / "train.py"), *arguments]
     environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}  # set by tests in this process
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a script runs in the background ignores it, and its children too
     return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes)
 
 
