@@ -202,6 +202,14 @@ def test_a_result_of_another_config_is_never_overwritten(command, tmp_path):
     assert status == 2 and str(path.parent) in err and err.count("\n") == 1 and path.read_text() == before
 
 
+def test_a_damaged_result_is_named(command, tmp_path):
+    assert command(*SMALL, "seed=3")[0] == 0
+    (path,) = (tmp_path / "outputs").glob("*/*/seed=3/result.json")
+    path.write_text('{"seed": 3')
+    status, _, err = command(*SMALL, "seed=3")
+    assert status == 2 and f"{path} is damaged" in err and err.count("\n") == 1 and path.read_text() == '{"seed": 3'
+
+
 def launch(*arguments: str) -> subprocess.Popen:
     """train.py in a process of its own, one that can be killed with all its workers left to themselves."""
     command = [sys.executable, str(ROOT / "train.py"), *arguments]

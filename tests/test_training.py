@@ -256,7 +256,7 @@ def test_events_and_metrics_hold_the_history(data, tmp_path):
     """What TensorBoard's own reader finds is what the model recorded."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from digitpairs.sweeps import files
+    from digitpairs import files
     from digitpairs.sweeps.events import EventsLogger
 
     logger = EventsLogger(tmp_path)

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import yaml
 
-from digitpairs.analysis.runs import Run, finished_runs, read_json
+from digitpairs import files
+from digitpairs.analysis.runs import Run, finished_runs
 from digitpairs.checks import InvalidValue
 from digitpairs.cli import CONF
 from digitpairs.sweeps.check import Checker
@@ -97,8 +98,8 @@ class Results:
         if not output.is_dir():
             raise InvalidValue("output", str(output), "a folder that holds sweeps")
         self.runs = {run.result["fingerprint"]: run for run in finished_runs(output, "*/*/seed=[0-9]*")}
-        for path in sorted(output.glob("*/*/seed=[0-9]*/failure.json")):
-            failure = read_json(path)
+        for path in sorted(output.glob(f"*/*/seed=[0-9]*/{files.FAILURE}")):
+            failure = files.read_json(path)
             self.failures[failure["fingerprint"]] = failure["reason"]
         self._studies: dict[str, Study] = {}
 

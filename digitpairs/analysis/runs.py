@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from digitpairs.checks import DataError
+from digitpairs import files
 
 RELABELLED = "test/relabelled_digit_error"
 
@@ -38,19 +37,16 @@ class Run:
     @functools.cached_property
     def history(self) -> list[dict[str, float]]:
         """A row an epoch."""
-        with (self.folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        with (self.folder / files.METRICS).open(encoding="utf-8", newline="") as file:
             return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
     def config(self) -> dict[str, Any]:
         """The resolved config."""
-        return yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
+        return yaml.safe_load((self.folder / files.CONFIG).read_text(encoding="utf-8"))
 
     def _relabelled(self) -> float | None:
-        try:
-            confusion = read_json(self.folder / "confusion.json")
-        except FileNotFoundError:  # a network that names no digits
-            return None
-        return relabelled_error(np.array(list(confusion.values())))
+        confusion = files.read_json(self.folder / files.CONFUSION)
+        return None if confusion is None else relabelled_error(np.array(list(confusion.values())))  # none of a network that names no digits
 
 
 def relabelled_error(confusions: np.ndarray) -> float:
@@ -67,13 +63,5 @@ def relabelled_error(confusions: np.ndarray) -> float:
 
 def finished_runs(folder: Path, pattern: str) -> list[Run]:
     """Those whose folders match the pattern below the folder, in the order of configurations and seeds."""
-    paths = sorted(folder.glob(f"{pattern}/result.json"), key=lambda path: (path.parts[:-2], int(path.parent.name.removeprefix("seed="))))
-    return [Run(path.parent, read_json(path)) for path in paths]
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The file's content. DataError where it is damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is damaged ({error}): delete its folder, and run the same command again") from None
+    paths = sorted(folder.glob(f"{pattern}/{files.RESULT}"), key=lambda path: (path.parts[:-2], int(path.parent.name.removeprefix("seed="))))
+    return [Run(path.parent, files.read_json(path)) for path in paths]

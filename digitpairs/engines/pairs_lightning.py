@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
+from digitpairs import files
 from digitpairs.checks import InvalidValue
 from digitpairs.data import PairDataModule, PairDataModuleArray
 from digitpairs.engines.base import Engine, Once, Run, Section, built, data_without_seeds, lightning_checkpoint, naming, seeds_of
@@ -20,7 +21,6 @@ from digitpairs.training.early_stopping import early_stopping as early_stopping_
 from digitpairs.training.pair_comparison_array import stacking_key
 from digitpairs.training.stages import first_epochs
 
-CONFUSION = "confusion.json"  # rows digits, columns answers, counts of test images
 PARTS = ("model", "aux", "optimizer", "scheduler")  # in the order of PairComparison's arguments
 
 
@@ -71,7 +71,7 @@ def run_of(member: PairComparison, datamodule: PairDataModule) -> Run:
         (datamodule.sizes[0], datamodule.sizes[2]),
         sum(parameter.numel() for parameter in member.network.parameters()),
         lambda: lightning_checkpoint(member, len(member.history)),
-        {} if member.confusion is None else {CONFUSION: json.dumps(dict(zip(("digit1", "digit2"), member.confusion))).encode()},
+        {} if member.confusion is None else {files.CONFUSION: json.dumps(dict(zip(("digit1", "digit2"), member.confusion))).encode()},
     )
 
 

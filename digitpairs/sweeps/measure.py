@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 import torch
 
-from digitpairs.checks import DigitPairsWarning
+from digitpairs import files
+from digitpairs.checks import DataError, DigitPairsWarning
 from digitpairs.data import PairDataModule, PairDataModuleArray, PairSet
 from digitpairs.engines.lightning_trainer import make_trainer, quick_cuda_check, quiet_lightning
 from digitpairs.engines.pairs_lightning import make_module
-from digitpairs.sweeps import files
 from digitpairs.sweeps.jobs import Job, digest
 from digitpairs.sweeps.provenance import versions
 from digitpairs.training import Diverged, PairComparisonArray, build
@@ -109,7 +109,7 @@ def _read() -> dict[str, Any]:
     """What is kept; nothing where that is damaged, for it can be measured again."""
     try:
         content = files.read_json(_cache())
-    except (OSError, ValueError, RuntimeError):
+    except (OSError, DataError, RuntimeError):
         return {}
     return content if isinstance(content, dict) else {}
 

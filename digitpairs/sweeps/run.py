@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import torch
 
+from digitpairs import files
 from digitpairs.engines import Run, engine_of
-from digitpairs.sweeps import files
 from digitpairs.sweeps.events import EventsLogger
 from digitpairs.sweeps.jobs import Job, fingerprint
 from digitpairs.sweeps.provenance import provenance

@@ -18,9 +18,9 @@ import torch
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from digitpairs import files
 from digitpairs.analysis.table import print_table
 from digitpairs.checks import InvalidValue
-from digitpairs.sweeps import files
 from digitpairs.sweeps.check import Checker
 from digitpairs.sweeps.compose import Asked
 from digitpairs.sweeps.jobs import Job, fingerprint, plan_jobs

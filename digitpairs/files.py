@@ -12,7 +12,10 @@ from typing import Any
 
 import yaml
 
+from digitpairs.checks import DataError
+
 CONFIG, METRICS, CHECKPOINT, RESULT, FAILURE = "config.yaml", "metrics.csv", "checkpoint.ckpt", "result.json", "failure.json"
+CONFUSION = "confusion.json"  # rows digits, columns answers, counts of test images
 
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # in C, where PyYAML was built with it
 
@@ -51,8 +54,10 @@ def write_metrics(folder: Path, history: Sequence[dict[str, float]]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The file's content, or None if there is no such file."""
+    """The file's content, or None if there is no such file. DataError where it is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except ValueError as error:  # no JSON, or no text
+        raise DataError(f"{path} is damaged ({error}): delete it, and run the same command again") from None
