@@ -39,7 +39,8 @@ class _Page:
         self.report, self.name, self.results, self.folder = report, name, results, folder
         self.said: set[str] = set()  # studies of which it was said what is missing
         self.verdicts = verdicts(results, report.claims)
-        self.finals = [(final, results.study(final.study).cell(final.settings, final.metric)) for final in report.finals]
+        cells = [results.study(final.study).cell(final.settings, final.metric) for final in report.finals]
+        self.finals = [(final, cell, *final_verdict(cell, final)) for final, cell in zip(report.finals, cells)]
         studies = {each.study for each in (*report.shows, *report.finals, *report.claims)}
         self.studies = [results.study(study) for study in sorted(studies | {each.second_study or each.study for each in report.claims})]
 
@@ -56,7 +57,7 @@ class _Page:
 
     def outcome(self) -> list[str]:
         said = [each.verdict for each in self.verdicts]
-        good = sum(final_verdict(cell, final)[1] == HOLDS for final, cell in self.finals)
+        good = sum(verdict == HOLDS for *_, verdict in self.finals)
         runs = [member.run is not None for study in self.studies for member in study.members]
         decided = said.count(HOLDS), said.count(FAILS)
         return [f"{sum(runs)} of {len(runs)}", *map(str, decided), str(len(said) - sum(decided)), f"{good} of {len(self.finals)}"]
@@ -97,8 +98,7 @@ class _Page:
 
     def _finals(self) -> list[str]:
         rows = []
-        for final, cell in self.finals:
-            error, verdict = final_verdict(cell, final)
+        for final, cell, error, verdict in self.finals:
             shown = "-" if math.isnan(error) else f"{error:.2f}"
             rows.append([final.final, final.place, _n(cell), _spread(final.report[:2]), _mean_std(cell), shown, f"**{verdict}**"])
         heads = ["final model", "where", "n", "report", "ours", "standard error", "at least as good"]
