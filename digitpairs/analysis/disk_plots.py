@@ -20,6 +20,7 @@ import numpy as np
 from digitpairs.analysis.drawing import draw_epochs, plt
 from digitpairs.analysis.runs import Run, finished_runs
 from digitpairs.analysis.table import mean_std_half_width
+from digitpairs.cli import explained_errors
 
 Runs = dict[str, list[Run]]  # each configuration's finished runs, by its name
 
@@ -29,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sweep", type=Path, help="a sweep's folder, the one that its table names")
     sweep = parser.parse_args(arguments).sweep
-    runs = runs_of_the_disk(sweep)
+    with explained_errors():
+        runs = runs_of_the_disk(sweep)
     if not runs:
         print(f"sweep={sweep} is not accepted: a folder with finished runs of task=disk", file=sys.stderr)
         return 2
