@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from digitpairs.analysis import report_plots
-from digitpairs.analysis.claims import FAILS, HOLDS, Chosen, Verdict, choices, final_verdict, most_rounds, verdicts
+from digitpairs.analysis.claims import FAILS, HOLDS, Chosen, Verdict, choices, final_cell, final_verdict, most_rounds, verdicts
 from digitpairs.analysis.reports import Choice, Epochs, Grid, Report, Table, statistic_of, unit_of
 from digitpairs.analysis.results import Cell, Results, Study
 from digitpairs.analysis.runs import Run
@@ -39,7 +39,7 @@ class _Page:
         self.report, self.name, self.results, self.folder = report, name, results, folder
         self.said: set[str] = set()  # studies of which it was said what is missing
         self.verdicts = verdicts(results, report.claims)
-        cells = [results.study(final.study).cell(final.settings, final.metric) for final in report.finals]
+        cells = [final_cell(results.study(final.study), final) for final in report.finals]
         self.finals = [(final, cell, *final_verdict(cell, final)) for final, cell in zip(report.finals, cells)]
         studies = {each.study for each in (*report.shows, *report.finals, *report.claims)}
         self.studies = [results.study(study) for study in sorted(studies | {each.second_study or each.study for each in report.claims})]
