@@ -365,6 +365,25 @@ def test_the_text_of_a_grid_with_a_best_setting_of_a_choice_and_of_a_final_model
     assert ["the model", "p", "n = 2", "5.90 ± 0.20", "6.00 ± 1.41", "-", "**not decided at n = 2**"] in lines
 
 
+def test_a_table_of_many_metrics_is_several(tmp_path):
+    """Each of at most three metrics, with the row's name and n."""
+    made = {"seconds": 2.0, "source": "digits", "versions": {"torch": "1", "pytorch_lightning": "1", "python": "3"}} | {f"m{k}": k + 1 for k in range(4)}
+    results = Results(tmp_path)
+    results._studies["s"] = Study("s", [Member(frozenset(["a=1"]), seed, Run(Path("nowhere"), made)) for seed in range(2)])
+    columns = {f"metric {k}": f"m{k}" for k in range(4)} | {"s a round": "seconds"}
+    row = Row(name="r", settings=["a=1"], report={"metric 3": [3.0], "s a round": [9.0]})
+    table = Table(table="T", place="p", study="s", columns=columns, rows=[row])
+    text = write_page(Report(title="t", about="a", shows=[table], finals=[], claims=[]), "r", results, tmp_path).text
+    lines = [[each.strip() for each in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith(("| row", "| r "))]
+    spread = " ± 0.00"
+    assert lines == [
+        ["row", "n", "metric 0, ours", "metric 1, ours", "metric 2, ours"],
+        ["r", "n = 2", f"1.00{spread}", f"2.00{spread}", f"3.00{spread}"],
+        ["row", "n", "metric 3, report", "metric 3, ours", "difference", "s a round, report", "s a round, ours"],
+        ["r", "n = 2", "3.00", f"4.00{spread}", "+1.00*", "9.00", f"2.00{spread}"],
+    ]
+
+
 def test_at_a_glance(small_study, tmp_path, capsys, only):
     """Of all reports: how many runs, and what was decided."""
     only("wang/dropout")

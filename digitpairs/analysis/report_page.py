@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from digitpairs.analysis.results import Cell, Results, Study
 from digitpairs.analysis.runs import Run
 
 MISSING, NOT_RUN = "missing", "Not run yet."
+ACROSS = 3  # metrics beside each other in a table: more cannot be read
 Place = tuple[str, str]  # on a grid: its line and its x
 
 
@@ -113,17 +114,12 @@ class _Page:
             for row, cell in zip(table.rows, cells[name])
             if statistic == "mean" and metric != "seconds" and name in row.report and is_far(cell, row.report[name])
         }
-        columns = [["row", *(row.name for row in table.rows)], ["n", *map(_n, next(iter(cells.values())))]]
-        for name, (metric, statistic) in metrics.items():
-            shown = [_statistic(statistic, cell, cells[name][0]) for cell in cells[name]]
-            if any(name in row.report for row in table.rows):
-                columns.append([f"{name}, report", *(_spread(row.report.get(name)) for row in table.rows)])
-            columns.append([f"{name}, ours", *(text for text, _ in shown)])
-            if any(name in row.report for row in table.rows) and (metric, statistic) != ("seconds", "mean"):  # of two machines
-                differences = [_difference(value, row.report.get(name)) for (_, value), row in zip(shown, table.rows)]
-                columns.append(["difference", *(each + "*" * ((name, row.name) in far) for each, row in zip(differences, table.rows))])
-        heads, *lines = zip(*columns)
-        return [table_text(heads, lines), *_reasons(table, {row for _, row in far}), self._plot(table.table, report_plots.plot_table(table, cells))]
+        rows = [["row", *(row.name for row in table.rows)], ["n", *map(_n, next(iter(cells.values())))]]
+        texts = []
+        for names in (list(metrics)[first : first + ACROSS] for first in range(0, len(metrics), ACROSS)):
+            heads, *lines = zip(*rows, *(column for name in names for column in _columns(table, name, cells[name], far)))
+            texts.append(table_text(heads, lines))
+        return [*texts, *_reasons(table, {row for _, row in far}), self._plot(table.table, report_plots.plot_table(table, cells))]
 
     def _grid(self, grid: Grid, study: Study) -> list[str]:
         among = {_value(line): {line, *grid.settings} for line in study.varied(grid.lines, grid.settings)} if grid.lines else {"": {*grid.settings}}
@@ -267,6 +263,20 @@ def _statistic(statistic: str, cell: Cell, first: Cell) -> tuple[str, float]:
         "relative": 100 * cell.mean / first.mean if first.n else math.nan,
     }[statistic]
     return MISSING if math.isnan(value) else f"{value:.2f}", value
+
+
+def _columns(table: Table, name: str, cells: Sequence[Cell], far: Container[tuple[str, str]]) -> list[list[str]]:
+    """Of one metric: the report's figures, ours and their differences, those in `far` with a star; ours alone where the report has none."""
+    metric, statistic = statistic_of(table.columns[name])
+    shown = [_statistic(statistic, cell, cells[0]) for cell in cells]
+    ours = [f"{name}, ours", *(text for text, _ in shown)]
+    if not any(name in row.report for row in table.rows):
+        return [ours]
+    report = [f"{name}, report", *(_spread(row.report.get(name)) for row in table.rows)]
+    if (metric, statistic) == ("seconds", "mean"):  # of two machines
+        return [report, ours]
+    differences = [_difference(value, row.report.get(name)) + "*" * ((name, row.name) in far) for (_, value), row in zip(shown, table.rows)]
+    return [report, ours, ["difference", *differences]]
 
 
 def _mean_std(cell: Cell | None, with_n: bool = False) -> str:

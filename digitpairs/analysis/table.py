@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 import statistics
@@ -14,6 +13,8 @@ from typing import Any, NamedTuple
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from digitpairs import files
 
 METRICS = {"test/comparison_error": "Test error of the comparison", "test/error": "Test error"}  # of pairs, and of the disk
 CONFIDENCE = 0.95
@@ -41,11 +42,11 @@ def read_rows(runs: Iterable[Path]) -> list[Row]:
     results, failures = defaultdict(list), defaultdict(int)
     for folder in runs:
         configuration = folder.parent.name
-        if (folder / "result.json").exists():
-            result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        result = files.read_json(folder / files.RESULT)
+        if result is not None:
             metric = next(each for each in METRICS if each in result)
             results[configuration, result["source"], metric].append(result)
-        elif (folder / "failure.json").exists():
+        elif (folder / files.FAILURE).exists():
             failures[configuration] += 1
     rows = [_row(*key, values, failures.pop(key[0], 0)) for key, values in results.items()]
     rows += [_row(configuration, "", "", [], count) for configuration, count in failures.items()]
