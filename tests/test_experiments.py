@@ -9,7 +9,7 @@ from digitpairs.cli import CONF, mend_arguments
 from digitpairs.networks import create
 from digitpairs.streams import stream
 from digitpairs.sweeps import sweep
-from digitpairs.sweeps.compose import expand_command
+from digitpairs.sweeps.compose import compose_command, expand_command
 from digitpairs.training import build
 
 STUDIES = sorted(str(path.relative_to(CONF / "experiment").with_suffix("")) for path in (CONF / "experiment").glob("*/*.yaml"))
@@ -87,6 +87,13 @@ def test_rounds():
     for study, rounds, configurations in (("pillonel/models", 100, 4), ("wang/sharing", 10, 7), ("wang/aux", 10, 22)):
         jobs = overrides(study)
         assert len(jobs) == rounds * configurations and {int(job["seed"]) for job in jobs} == set(range(rounds))
+
+
+@pytest.mark.parametrize(("study", "keys"), [("wang/sharing", ("pairs", "test_pairs")), ("skura/disk", ("points", "test_points"))])
+def test_a_study_in_short_has_little_data(study, keys):
+    """Whatever its epochs are: smoke_data is chosen by the task, which the study's yaml overrides."""
+    full, short = (compose_command(CONF, [f"experiment={study}", *given])[0].config["data"] for given in ([], ["smoke=on"]))
+    assert [short[key] for key in keys] == [100, 100] and {**short, keys[0]: 0, keys[1]: 0} == {**full, keys[0]: 0, keys[1]: 0}
 
 
 @pytest.mark.parametrize("study", ["pillonel/models", "coukos/models", "wang/sharing"])
