@@ -11,10 +11,10 @@ from rich.console import Console
 from digitpairs.analysis.table import mean_std_half_width, print_table, read_rows
 
 
-def write(sweep, configuration, seed, error, source="mnist"):
+def write(sweep, configuration, seed, error, source="mnist", **more):
     folder = sweep / f"{configuration}-12345678" / f"seed={seed}"
     folder.mkdir(parents=True)
-    result = {"seed": seed, "source": source, "test/comparison_error": error, "seconds": 2.0}
+    result = {"seed": seed, "source": source, "test/comparison_error": error, "seconds": 2.0} | more
     (folder / "result.json").write_text(json.dumps(result))
 
 
@@ -60,3 +60,27 @@ def test_every_number_is_shown_on_a_narrow_terminal(tmp_path, width):
     text = console.export_text()
     for number in ("11.25", "1.00", "± 2.48", "10.25 (0)", "12.25 (2)", "data: mnist", "6 s"):
         assert number in text
+
+
+def test_digits_failures_and_what_rows_share(tmp_path):
+    """A column stands where a row has something in it, and what all configurations begin with in the title."""
+    for lr, digit_error in (("0.1", 6.0), ("0.01", 8.0)):
+        for seed in range(2):
+            write(tmp_path, f"siamese_mlp,optimizer.lr={lr}", seed, 50.0, **{"test/digit_error": digit_error + seed})
+
+    def shown():
+        console = Console(width=120, record=True, file=io.StringIO())
+        print_table(tmp_path, tmp_path.glob("*/seed=*"), console)
+        return console.export_text()
+
+    text = shown()
+    assert "data: mnist, siamese_mlp" in text and text.count("siamese_mlp") == 1
+    assert [line.split()[0] for line in text.splitlines() if line.strip().startswith("optimizer.lr=") and ("6.50" in line or "8.50" in line)] == [
+        "optimizer.lr=0.01",
+        "optimizer.lr=0.1",
+    ]
+    assert "digits: mean error" in text and "failed" not in text
+    failed = tmp_path / "siamese_mlp,optimizer.lr=0.1-12345678" / "seed=2"
+    failed.mkdir()
+    (failed / "failure.json").write_text("{}")
+    assert "failed" in shown()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 import statistics
 from collections import defaultdict
@@ -17,6 +18,7 @@ from rich.table import Table
 from digitpairs import files
 
 METRICS = {"test/comparison_error": "Test error of the comparison", "test/error": "Test error"}  # of pairs, and of the disk
+DIGITS = "test/digit_error"  # beside the comparison's, where a network names digits; some studies train nothing else
 CONFIDENCE = 0.95
 
 
@@ -32,6 +34,7 @@ class Row(NamedTuple):
     half_width: float  # of the mean's confidence interval, Student's t; nan below two runs
     best: tuple[float, int]  # error and seed
     worst: tuple[float, int]
+    digits: float  # mean error of the digits; nan where a network names none
     failures: int
     seconds: float  # of all its runs together
 
@@ -85,39 +88,51 @@ def _row(configuration: str, source: str, metric: str, results: list[dict[str, A
         *mean_std_half_width([error for error, _ in ranked]),
         best=ranked[0] if ranked else (math.nan, -1),
         worst=ranked[-1] if ranked else (math.nan, -1),
+        digits=statistics.fmean(result.get(DIGITS, math.nan) for result in results) if results else math.nan,
         failures=failures,
         seconds=sum(result["seconds"] for result in results),
     )
 
 
 def _table(source: str, metric: str, rows: Sequence[Row]) -> Table:
-    caption = f"best and worst: error (seed); {sum(row.seconds for row in rows):.0f} s of runs in all"
-    title = f"{METRICS[metric]}, %, data: {source}" if source else "No run finished"
-    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1))
+    digits = "" if all(math.isnan(row.digits) for row in rows) else "; digits: mean error of naming one"
+    caption = f"best and worst: error (seed){digits}; {sum(row.seconds for row in rows):.0f} s of runs in all"
+    shared, names = _display_names([row.configuration for row in rows])
+    title = (f"{METRICS[metric]}, %, data: {source}" if source else "No run finished") + f", {shared}" * bool(shared)
+    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
     table.add_column("config", overflow="fold")  # the one column that gives way on a narrow terminal
     cells = [_cells(row) for row in rows]
-    for place, name in enumerate(("n", "mean", "std", "95 % CI", "best", "worst", "failed")):
-        table.add_column(name, justify="right", min_width=max(len(name), *(len(each[place]) for each in cells)))
-    for name, each in zip(_display_names([row.configuration for row in rows]), cells):
-        table.add_row(name, *each)
+    shown = [name for name in cells[0] if name not in ("digits", "failed") or any(each[name] not in ("-", "0") for each in cells)]
+    for name in shown:
+        table.add_column(name, justify="right", min_width=max(len(name), *(len(each[name]) for each in cells)))
+    for name, each in zip(names, cells):
+        table.add_row(name, *(each[column] for column in shown))
     return table
 
 
-def _cells(row: Row) -> list[str]:
-    return [
-        str(row.n),
-        _per_cent(row.mean),
-        _per_cent(row.std),
-        "-" if math.isnan(row.half_width) else f"± {row.half_width:.2f}",
-        *(f"{error:.2f} ({seed})" if row.n else "-" for error, seed in (row.best, row.worst)),
-        str(row.failures),
-    ]
+def _cells(row: Row) -> dict[str, str]:
+    best, worst = (f"{error:.2f} ({seed})" if row.n else "-" for error, seed in (row.best, row.worst))
+    return {
+        "n": str(row.n),
+        "mean": _per_cent(row.mean),
+        "std": _per_cent(row.std),
+        "95 % CI": "-" if math.isnan(row.half_width) else f"± {row.half_width:.2f}",
+        "best": best,
+        "worst": worst,
+        "digits": _per_cent(row.digits),
+        "failed": str(row.failures),
+    }
 
 
-def _display_names(configurations: Sequence[str]) -> list[str]:
-    """Without the digests, unless two would look the same: a long name is cut before its digest."""
+def _display_names(configurations: Sequence[str]) -> tuple[str, list[str]]:
+    """What all begin with, for the title, and the rest of each, for its row. Without the digests, unless two would look the same: a long name
+    is cut before its digest."""
     short = [configuration.rpartition("-")[0] for configuration in configurations]
-    return short if len(set(short)) == len(short) else list(configurations)
+    parts = [name.split(",") for name in (short if len(set(short)) == len(short) else configurations)]
+    shared = len(os.path.commonprefix(parts)) if len(parts) > 1 else 0
+    if any(len(each) == shared for each in parts):  # nothing would be left of it
+        shared = 0
+    return ",".join(parts[0][:shared]), [",".join(each[shared:]) for each in parts]
 
 
 def _per_cent(value: float) -> str:
