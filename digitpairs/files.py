@@ -60,4 +60,4 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:  # no JSON, or no text
-        raise DataError(f"{path} is damaged ({error}): delete it, and run the same command again") from None
+        raise DataError(f"{path} is damaged ({error}): delete the run's folder, and run the same command again") from None

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from digitpairs.analysis import reproduction
-from digitpairs.analysis.claims import FAILS, HOLDS, choices, final_cell, final_verdict, verdicts
+from digitpairs.analysis.claims import FAILS, HOLDS, choices, final_cell, final_verdict, on_common_seeds, verdicts
 from digitpairs.analysis.report_page import is_far, table_text, write_page
 from digitpairs.analysis.report_plots import plot_epochs
 from digitpairs.analysis.reports import Choice, Claim, Epochs, Final, Grid, Report, Row, Table, read_report, statistic_of
@@ -200,16 +200,25 @@ def test_many_claims_on_one_study_are_one_family():
 
 
 def test_choices_by_the_test_and_without_it():
-    results = study_of({"a=low": LOW, "a=high": HIGH, "a=few": [1.0]})
+    results = study_of({"a=low": LOW, "a=high": HIGH})
     study = results.study("s")
     for member in study.members:
         if "a=low" in member.settings:
             member.run.result["validation/comparison_error"] = 20.0
-    by_test, by_held_out, of_report, looks, left_out = choices(study, Choice(choice="c", place="p", study="s", report=["a=few"]))
+    by_test, by_held_out, of_report, looks = choices(study, Choice(choice="c", place="p", study="s", report=["a=none"]))
     assert by_test.settings == {"a=low"} and by_test.rank == 1 and by_test.held_out.mean == 20
     assert by_held_out.settings == {"a=high"} and by_held_out.rank == 2
     assert list(looks.values.values()) == pytest.approx([20 - low - 1 for low in LOW])  # the other's held-out error is a point higher
-    assert of_report.settings == {"a=few"} and of_report.test is None and left_out == 1  # fewer rounds do not compete
+    assert of_report.settings is None and of_report.test is None
+
+
+def test_choices_are_made_on_the_seeds_that_all_have():
+    """A few lucky rounds of one do not compete with all rounds of another, and one that has not been run keeps none from being chosen."""
+    study = study_of({"a=low": LOW, "a=high": HIGH, "a=few": [LOW[0] + 1, LOW[1] + 1]}).study("s")
+    study.members.append(Member(frozenset(["a=none"]), 0, None))
+    by_test, _, of_report, _ = choices(study, Choice(choice="c", place="p", study="s", report=["a=none"]))
+    assert by_test.settings == {"a=low"} and by_test.test.values == {0: LOW[0], 1: LOW[1]} and of_report.test is None
+    assert on_common_seeds({"a": Cell({0: 1.0}, 2), "b": Cell({1: 1.0}, 2)}) == {} == on_common_seeds({})
     alone = Study("s", [Member(frozenset(["a=1"]), 0, None), *study_of({"a=low": LOW}).study("s").members])
     assert choices(alone, Choice(choice="c", place="p", study="s", report=["a=1"])) is None
 
@@ -235,6 +244,8 @@ def test_a_final_model_of_one_draw_is_one_of_the_draws_means():
     final = Final(final="f", place="p", study="s", settings=["a=1"], report=[8.6, 0.1, 10], draws="data.seed")
     cell = final_cell(Study("s", members), final)
     assert cell == Cell(dict(enumerate(means)), 6)
+    partly = Study("s", [*members[1:], members[0]._replace(run=None)])
+    assert final_cell(partly, final) == Cell(dict(list(enumerate(means))[1:]), 6)  # a draw whose rounds are not all run is none
     error = math.sqrt(statistics.variance(means) * (1 + 1 / 6))
     assert final_verdict(cell, final) == (pytest.approx(error), HOLDS)
     assert final_verdict(cell, Final(final="f", place="p", study="s", settings=["a=1"], report=[9.0 - 1.01 * error], draws="data.seed"))[1] == FAILS
@@ -342,8 +353,8 @@ def test_all_of_a_curve_is_within_its_plot(tmp_path):
 
 
 def test_the_text_of_a_grid_with_a_best_setting_of_a_choice_and_of_a_final_model(tmp_path):
-    """A rate with fewer rounds than another is never the best."""
-    errors = {("0", "0.1"): [8.0, 9.0], ("0", "1"): [5.0, 7.0], ("0", "2"): [1.0], ("0.5", "0.1"): [6.0, 7.0], ("0.5", "1"): [9.0, 9.5], ("0.5", "2"): [9.0]}
+    """A rate with fewer rounds than another is compared with it on these."""
+    errors = {("0", "0.1"): [8.0, 9.0], ("0", "1"): [5.0, 7.0], ("0", "2"): [5.5], ("0.5", "0.1"): [6.0, 7.0], ("0.5", "1"): [9.0, 9.5], ("0.5", "2"): [9.0]}
     made = {"seconds": 1.0, "source": "digits", "versions": {"torch": "1", "pytorch_lightning": "1", "python": "3"}}
     members = [
         Member(frozenset([f"c={c}", f"lr={lr}"]), seed, Run(Path("nowhere"), made | {"test/comparison_error": value, "validation/comparison_error": value + seed}))
@@ -354,15 +365,19 @@ def test_the_text_of_a_grid_with_a_best_setting_of_a_choice_and_of_a_final_model
     results._studies["s"] = Study("s", members)
     place = {"place": "p", "study": "s"}
     grid = Grid(grid="Best rate", **place, x="c", best_over="lr", metrics={"error": "test/comparison_error"})
-    choice = Choice(choice="Rate", **place, report=["c=0", "lr=0.1"], chose_by="its folds")
+    choice = Choice(choice="Rate", **place, report=["c=0", "lr=0.1"], among=["lr=0.1", "lr=1"], chose_by="its folds")
+    every = Choice(choice="Any rate", **place, report=["c=0", "lr=2"])
     final = Final(final="the model", **place, settings=["c=0", "lr=1"], report=[5.9, 0.2, 10])
-    text = write_page(Report(title="t", about="a", shows=[grid, choice], finals=[final], claims=[]), "r", results, tmp_path).text
+    text = write_page(Report(title="t", about="a", shows=[grid, choice, every], finals=[final, dataclasses.replace(final, other_reading=True)], claims=[]), "r", results, tmp_path).text
     lines = [[each.strip() for each in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     assert ["0", "6.00 ± 1.41 (n = 2)", "1"] in lines and ["0.5", "6.50 ± 0.71 (n = 2)", "0.1"] in lines
     assert ["by the test", "`c=0 lr=1`", "6.50 ± 2.12 (n = 2)", "6.00 ± 1.41 (n = 2)", "1"] in lines
     assert ["the report's choice", "`c=0 lr=0.1`", "9.00 ± 1.41 (n = 2)", "8.50 ± 0.71 (n = 2)", "3"] in lines
-    assert "The report chose by its folds. By the test our winner looks 0.00 ± 0.00" in text and "fewer rounds: 2 more." in text
-    assert ["the model", "p", "n = 2", "5.90 ± 0.20", "6.00 ± 1.41", "-", "**not decided at n = 2**"] in lines
+    assert "The report chose by its folds. How far the test flatters" in text and "is +0.00 points above the others' (standard error 0.00)" in text
+    assert ["by the test", "`c=0 lr=1`", "5.00 (n = 1 of 2)", "5.00 (n = 1 of 2)", "1"] in lines and ["the report's choice", "`c=0 lr=2`", "5.50 (n = 1)", "5.50 (n = 1)", "2"] in lines
+    assert text.count("Compared on the rounds that all configurations have.") == 1
+    for name in ("the model", "another reading: the model"):
+        assert [name, "p", "n = 2", "5.90 ± 0.20", "6.00 ± 1.41", "-", "**not decided at n = 2**"] in lines
 
 
 def test_a_table_of_many_metrics_is_several(tmp_path):

@@ -62,6 +62,16 @@ def test_every_number_is_shown_on_a_narrow_terminal(tmp_path, width):
         assert number in text
 
 
+def test_lists_in_names_are_not_taken_apart(tmp_path):
+    for hidden in ("_128,64_", "_128,32_"):
+        write(tmp_path, f"mlp,model.body.hidden={hidden}", 0, 5.0)
+    console = Console(width=120, record=True, file=io.StringIO())
+    print_table(tmp_path, tmp_path.glob("*/seed=*"), console)
+    title, *lines = [line.strip() for line in console.export_text().splitlines()]
+    assert title == "Test error of the comparison, %, data: mnist, mlp"
+    assert sorted(line.split()[0] for line in lines if line.startswith("model")) == ["model.body.hidden=_128,32_", "model.body.hidden=_128,64_"]
+
+
 def test_digits_failures_and_what_rows_share(tmp_path):
     """A column stands where a row has something in it, and what all configurations begin with in the title."""
     for lr, digit_error in (("0.1", 6.0), ("0.01", 8.0)):

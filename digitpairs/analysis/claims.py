@@ -97,39 +97,37 @@ class Choices(NamedTuple):
     by_held_out: Chosen
     of_report: Chosen
     flattery: Cell  # by seed: the points by which the winner by the test looks better there than on other pairs, beyond what the others do
-    left_out: int  # configurations with fewer rounds than others
 
 
 def choices(study: Study, choice: Choice) -> Choices | None:
-    """What would be chosen; only configurations with as many rounds as any compete. None where no two do."""
+    """What would be chosen among the configurations that have been run, on the seeds that all of them have. None where no two can be compared."""
     groups = [each for each in study.configurations() if not choice.among or each & set(choice.among)]
-    cells = {each: (study.cell(each, choice.by), study.cell(each, choice.metric)) for each in groups}
-    full = {each: cells[each] for each in most_rounds({each: min(pair, key=lambda cell: cell.n) for each, pair in cells.items()})}
-    if len(full) < 2:
+    held_out, test = (on_common_seeds({each: study.cell(each, metric) for each in groups}) for metric in (choice.by, choice.metric))
+    if len(test) < 2 or held_out.keys() != test.keys():
         return None
-    winner, *others = ranking = sorted(full, key=lambda each: full[each][1].mean)
-    by_held_out = sorted(full, key=lambda each: full[each][0].mean)
+    winner, *others = ranking = sorted(test, key=lambda each: test[each].mean)
+    by_held_out = sorted(held_out, key=lambda each: held_out[each].mean)
 
     def chosen(how: str, candidates: Sequence[frozenset[str]]) -> Chosen:
-        settings = next((each for each in candidates if each in full), next(iter(candidates), None))
-        if settings not in full:
+        settings = next((each for each in candidates if each in test), next(iter(candidates), None))
+        if settings not in test:
             return Chosen(how, settings, None, None, 0)
-        return Chosen(how, settings, *full[settings], ranking.index(settings) + 1)
+        return Chosen(how, settings, held_out[settings], test[settings], ranking.index(settings) + 1)
 
     of_report = set(choice.report)
     return Choices(
         chosen("by the test", ranking),
         chosen("by pairs that are not of the test", by_held_out),
         chosen("the report's choice", [each for each in [*by_held_out, *groups] if of_report <= each]),
-        _flattery(full[winner], [full[each] for each in others]),
-        sum(1 for pair in cells.values() if min(cell.n for cell in pair)) - len(full),
+        _flattery((held_out[winner], test[winner]), [(held_out[each], test[each]) for each in others]),
     )
 
 
-def most_rounds(cells: Mapping[Key, Cell]) -> list[Key]:
-    """Those that have been run, and with as many rounds as any: means of fewer rounds would win by luck."""
-    most = max((cell.n for cell in cells.values()), default=0)
-    return [key for key, cell in cells.items() if most and cell.n == most]
+def on_common_seeds(cells: Mapping[Key, Cell]) -> dict[Key, Cell]:
+    """Those that have been run, on the seeds that all of them have: otherwise fewer rounds would win by luck. Nothing where they share none."""
+    run = {key: cell for key, cell in cells.items() if cell.n}
+    seeds = sorted(set.intersection(*(set(cell.values) for cell in run.values()))) if run else []
+    return {key: cell._replace(values={seed: cell.values[seed] for seed in seeds}) for key, cell in run.items() if seeds}
 
 
 def _flattery(winner: tuple[Cell, Cell], others: Sequence[tuple[Cell, Cell]]) -> Cell:
@@ -148,6 +146,10 @@ def final_verdict(cell: Cell, final: Final) -> tuple[float, str]:
     mean, *spread = final.report
     if cell.n < ENOUGH:
         return math.nan, f"not decided at n = {cell.n}"
-    std, rounds = (cell.std, 1) if final.draws else spread or (0.0, 1)
-    error = math.hypot(std / math.sqrt(rounds), cell.std / math.sqrt(cell.n))
+    theirs = 0.0
+    if final.draws:
+        theirs = cell.std  # theirs is one of the means
+    elif spread:
+        theirs = spread[0] / math.sqrt(spread[1])
+    error = math.hypot(theirs, cell.std / math.sqrt(cell.n))
     return error, HOLDS if cell.mean <= mean + error else FAILS

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from digitpairs.analysis import report_plots
-from digitpairs.analysis.claims import FAILS, HOLDS, Chosen, Verdict, choices, final_cell, final_verdict, most_rounds, verdicts
+from digitpairs.analysis.claims import FAILS, HOLDS, Chosen, Verdict, choices, final_cell, final_verdict, on_common_seeds, verdicts
 from digitpairs.analysis.reports import Choice, Epochs, Grid, Report, Table, statistic_of, unit_of
 from digitpairs.analysis.results import Cell, Results, Study
 from digitpairs.analysis.runs import Run
@@ -58,10 +58,10 @@ class _Page:
 
     def outcome(self) -> list[str]:
         said = [each.verdict for each in self.verdicts]
-        good = sum(verdict == HOLDS for *_, verdict in self.finals)
+        finals = [verdict for final, *_, verdict in self.finals if not final.other_reading]
         runs = [member.run is not None for study in self.studies for member in study.members]
         decided = said.count(HOLDS), said.count(FAILS)
-        return [f"{sum(runs)} of {len(runs)}", *map(str, decided), str(len(said) - sum(decided)), f"{good} of {len(self.finals)}"]
+        return [f"{sum(runs)} of {len(runs)}", *map(str, decided), str(len(said) - sum(decided)), f"{finals.count(HOLDS)} of {len(finals)}"]
 
     # The parts of a page
 
@@ -101,7 +101,9 @@ class _Page:
         rows = []
         for final, cell, error, verdict in self.finals:
             shown = "-" if math.isnan(error) else f"{error:.2f}"
-            rows.append([final.final, final.place, _n(cell), _spread(final.report[:2]), _mean_std(cell), shown, f"**{verdict}**"])
+            n = f"{cell.n} draws" if final.draws else _n(cell)
+            name = f"another reading: {final.final}" if final.other_reading else final.final
+            rows.append([name, final.place, n, _spread(final.report[:2]), _mean_std(cell), shown, f"**{verdict}**"])
         heads = ["final model", "where", "n", "report", "ours", "standard error", "at least as good"]
         return ["At least as good as the report's, to within one standard error of the difference:", table_text(heads, rows)] if rows else []
 
@@ -114,7 +116,7 @@ class _Page:
             for row, cell in zip(table.rows, cells[name])
             if statistic == "mean" and metric != "seconds" and name in row.report and is_far(cell, row.report[name])
         }
-        rows = [["row", *(row.name for row in table.rows)], ["n", *map(_n, next(iter(cells.values())))]]
+        rows = [["row", *(row.name for row in table.rows)], ["n", *(_rounds(cell.finished, cell.expected) for cell in next(iter(cells.values())))]]
         texts = []
         for names in (list(metrics)[first : first + ACROSS] for first in range(0, len(metrics), ACROSS)):
             heads, *lines = zip(*rows, *(column for name in names for column in _columns(table, name, cells[name], far)))
@@ -132,18 +134,18 @@ class _Page:
         for name, metric in grid.metrics.items():
             label = ", ".join(filter(None, (name, unit_of(metric))))
             points = {line or name: [(x, cells[name][line, x]) for x in xs if (line, x) in chosen] for line in among}
-            plots.append(self._plot(f"{grid.grid} {name}", report_plots.plot_grid(grid.x, label, points)))
+            plots.append(self._plot(f"{grid.grid} {name}", report_plots.plot_grid(grid.x, label, grid.lines or "", points)))
         remark = f"At each point with the {grid.best_over} whose mean of the first metric is lowest." if grid.best_over else ""
         return [_grid_text(grid, xs, list(among), chosen, cells), *plots, remark]
 
     def _best(self, study: Study, grid: Grid, settings: set[str]) -> set[str]:
-        """The settings, with the value of `best_over` whose mean of the grid's first metric is lowest among those with most rounds."""
+        """The settings, with the value of `best_over` whose mean of the grid's first metric is lowest on the seeds that all values have."""
         if not grid.best_over:
             return settings
         metric = next(iter(grid.metrics.values()))
         options = study.varied(grid.best_over, settings)
-        cells = {each: study.cell(settings | {each}, metric) for each in options}
-        return settings | {min(most_rounds(cells) or options, key=lambda each: cells[each].mean)}
+        cells = on_common_seeds({each: study.cell(settings | {each}, metric) for each in options})
+        return settings | {min(cells, key=lambda each: cells[each].mean) if cells else options[0]}
 
     def _epochs(self, epochs: Epochs, study: Study) -> list[str]:
         return [self._plot(epochs.epochs, report_plots.plot_epochs(epochs, study))]
@@ -158,11 +160,11 @@ class _Page:
         text = f"The report chose by {choice.chose_by}."
         if looks.n > 1:
             text += (
-                f" By the test our winner looks {abs(looks.mean):.2f} ± {looks.std / math.sqrt(looks.n):.2f} (standard error) points "
-                f"{'better' if looks.mean >= 0 else 'worse'} there than on pairs by which it was not chosen, beyond what the others do."
+                f" How far the test flatters the winner by the test: its held-out error less its test error is {_signed(looks.mean)} points above "
+                f"the others' (standard error {looks.std / math.sqrt(looks.n):.2f})."
             )
-        if made.left_out:
-            text += f" Left out, since they have fewer rounds: {made.left_out} more."
+        if made.by_test.test.n < made.by_test.test.expected:
+            text += " Compared on the rounds that all configurations have."
         return [table_text(heads, rows), text]
 
     # Their pieces
@@ -284,12 +286,16 @@ def _mean_std(cell: Cell | None, with_n: bool = False) -> str:
         return ""
     if not cell.n:
         return "-" if cell.finished else MISSING
-    spread = "" if math.isnan(cell.std) else f" ± {cell.std:.2f}"
-    return f"{cell.mean:.2f}{spread}" + (f" ({_n(cell)})" if with_n else "")
+    spread = "" if math.isnan(cell.std) else f" ± {_number(cell.std)}"
+    return f"{_number(cell.mean)}{spread}" + (f" ({_n(cell)})" if with_n else "")
 
 
 def _n(cell: Cell) -> str:
-    return f"n = {cell.n}" if cell.n == cell.expected else f"n = {cell.n} of {cell.expected}"
+    return _rounds(cell.n, cell.expected)
+
+
+def _rounds(n: int, expected: int) -> str:
+    return f"n = {n}" if n == expected else f"n = {n} of {expected}"
 
 
 def _spread(figure: Sequence[float] | None) -> str:
@@ -303,7 +309,12 @@ def _difference(value: float, figure: Sequence[float] | None) -> str:
 
 
 def _signed(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:+.2f}"
+    return "-" if math.isnan(value) else f"{'-' if value < 0 else '+'}{_number(abs(value))}"
+
+
+def _number(value: float) -> str:
+    """With two decimals; with two significant digits below 0.1, as losses are."""
+    return f"{value:.2f}" if value >= 0.1 or value < 0.001 else f"{value:.2g}"
 
 
 def _p(value: float) -> str:

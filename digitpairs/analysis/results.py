@@ -84,9 +84,9 @@ class Study:
         return Cell(values, len(members), len(finished))
 
     def means(self, settings: Iterable[str], metric: str, key: str) -> Cell:
-        """The mean over the rounds for each value of the key, numbered in their order."""
+        """The mean over the rounds for each value of the key, numbered in their order; of values whose rounds have all been run."""
         cells = [self.cell([*settings, each], metric) for each in self.varied(key, settings)]
-        return Cell({number: cell.mean for number, cell in enumerate(cells) if cell.n}, len(cells))
+        return Cell({number: cell.mean for number, cell in enumerate(cells) if cell.n == cell.expected}, len(cells))
 
 
 class Results:

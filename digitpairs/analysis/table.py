@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-import os
+import re
 import shlex
 import statistics
 from collections import defaultdict
@@ -20,6 +21,7 @@ from digitpairs import files
 METRICS = {"test/comparison_error": "Test error of the comparison", "test/error": "Test error"}  # of pairs, and of the disk
 DIGITS = "test/digit_error"  # beside the comparison's, where a network names digits; some studies train nothing else
 CONFIDENCE = 0.95
+_SETTINGS = re.compile(r",(?=[^,=]*=)")  # between a name's settings, not within a list
 
 
 class Row(NamedTuple):
@@ -128,8 +130,8 @@ def _display_names(configurations: Sequence[str]) -> tuple[str, list[str]]:
     """What all begin with, for the title, and the rest of each, for its row. Without the digests, unless two would look the same: a long name
     is cut before its digest."""
     short = [configuration.rpartition("-")[0] for configuration in configurations]
-    parts = [name.split(",") for name in (short if len(set(short)) == len(short) else configurations)]
-    shared = len(os.path.commonprefix(parts)) if len(parts) > 1 else 0
+    parts = [_SETTINGS.split(name) for name in (short if len(set(short)) == len(short) else configurations)]
+    shared = sum(1 for _ in itertools.takewhile(lambda each: len(set(each)) == 1, zip(*parts))) if len(parts) > 1 else 0
     if any(len(each) == shared for each in parts):  # nothing would be left of it
         shared = 0
     return ",".join(parts[0][:shared]), [",".join(each[shared:]) for each in parts]
