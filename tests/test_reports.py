@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from digitpairs.analysis import reproduction
+from digitpairs.analysis import report_page, reproduction
 from digitpairs.analysis.claims import FAILS, HOLDS, choices, final_cell, final_verdict, on_common_seeds, verdicts
 from digitpairs.analysis.report_page import is_far, table_text, write_page
 from digitpairs.analysis.report_plots import plot_epochs
@@ -255,6 +255,11 @@ def test_far_is_more_than_both_spreads():
     cell = Cell({0: 4.0, 1: 6.0}, 2)  # 5 +- 1.41
     assert not is_far(cell, [6.0, 0.1]) and is_far(cell, [6.5, 0.1]) and not is_far(cell, [6.5, 2.0]) and not is_far(Cell({}, 2), [6.5, 0.1])
     assert is_far(cell, [6.5]) and not is_far(Cell({0: 5.0}, 2), [9.0])
+
+
+def test_small_numbers_have_two_significant_digits():
+    shown = [report_page._number(value) for value in (12.345, 0.1, 0.09999999, 0.0995, 0.0994, 0.0312, 0.00123, 0.0004, 0.0)]
+    assert shown == ["12.35", "0.10", "0.10", "0.10", "0.099", "0.031", "0.0012", "0.00", "0.00"]
 
 
 def test_tables_are_markdown():

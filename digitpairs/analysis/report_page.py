@@ -314,7 +314,7 @@ def _signed(value: float) -> str:
 
 def _number(value: float) -> str:
     """With two decimals; with two significant digits below 0.1, as losses are."""
-    return f"{value:.2f}" if value >= 0.1 or value < 0.001 else f"{value:.2g}"
+    return f"{value:.2f}" if value >= 0.0995 or value < 0.001 else f"{value:.2g}"
 
 
 def _p(value: float) -> str:
