@@ -98,7 +98,7 @@ def _row(configuration: str, source: str, metric: str, results: list[dict[str, A
 
 def _table(source: str, metric: str, rows: Sequence[Row]) -> Table:
     digits = "" if all(math.isnan(row.digits) for row in rows) else "; digits: mean error"
-    caption = f"best and worst: error (seed){digits}; {sum(row.seconds for row in rows):.0f} s of runs in all"
+    caption = f"best, worst: error (seed){digits}; {sum(row.seconds for row in rows):.0f} s of runs in all"
     shared, names = _display_names([row.configuration for row in rows])
     title = (f"{METRICS[metric]}, %, data: {source}" if source else "No run finished") + f", {shared}" * bool(shared)
     table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
