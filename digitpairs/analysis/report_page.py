@@ -16,7 +16,6 @@ from digitpairs.analysis.results import Cell, Results, Study
 from digitpairs.analysis.runs import Run
 
 MISSING, NOT_RUN = "missing", "Not run yet."
-ACROSS = 3  # metrics beside each other in a table: more cannot be read
 Place = tuple[str, str]  # on a grid: its line and its x
 
 
@@ -116,10 +115,11 @@ class _Page:
             for row, cell in zip(table.rows, cells[name])
             if statistic == "mean" and metric != "seconds" and name in row.report and is_far(cell, row.report[name])
         }
-        rows = [["row", *(row.name for row in table.rows)], ["n", *(_rounds(cell.finished, cell.expected) for cell in next(iter(cells.values())))]]
+        first = [["row", *(row.name for row in table.rows)], ["n", *(_rounds(cell.finished, cell.expected) for cell in next(iter(cells.values())))]]
         texts = []
-        for names in (list(metrics)[first : first + ACROSS] for first in range(0, len(metrics), ACROSS)):
-            heads, *lines = zip(*rows, *(column for name in names for column in _columns(table, name, cells[name], far)))
+        across = report_plots.ACROSS
+        for names in (list(metrics)[start : start + across] for start in range(0, len(metrics), across)):
+            heads, *lines = zip(*first, *(column for name in names for column in _columns(table, name, cells[name], far)))
             texts.append(table_text(heads, lines))
         return [*texts, *_reasons(table, {row for _, row in far}), self._plot(table.table, report_plots.plot_table(table, cells))]
 

@@ -13,7 +13,7 @@ from digitpairs.analysis.results import Cell, Study
 
 OURS = {"label": "ours", "color": "tab:blue", "marker": "o", "markersize": 4, "capsize": 3}
 REPORTS = OURS | {"label": "report", "color": "tab:orange", "marker": "s"}
-ACROSS = 3  # panels beside each other
+ACROSS = 3  # panels, or metrics of a table, beside each other: more cannot be read
 MANY = 20  # names on an axis
 Points = dict[str, list[tuple[str, Cell]]]  # of each line: the label on the axis, and the runs
 
