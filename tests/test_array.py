@@ -283,6 +283,14 @@ def test_augmentation_and_clipping(data):
     compare(data, RUN, gradient_clip_val=0.01, gradient_clip_algorithm="value")
 
 
+def test_label_smoothing_is_each_members_own(data):
+    members, alone = ([run_of(i, label_smoothing=0.1 * i) for i in range(3)] for _ in range(2))
+    fit_array(members, [pairs_of(i, data) for i in range(3)])
+    for i, run in enumerate(alone):
+        fit(run, pairs_of(i, data))
+        assert_same_run(members[i], run, RUN)
+
+
 def test_early_stopping_is_each_members_own(data):
     """Each stops in its own epoch and has its best weights, as alone; and Lightning's callback stops there too."""
     stopping = dict(patience=2, monitor="validation/loss")
@@ -329,7 +337,7 @@ def test_what_can_be_stacked_and_what_cannot():
     def key(**settings):
         return stacking_key(PairComparison(**{"network": network(), "optimizer": Adam(0.1), **settings}))
 
-    assert key() == key(optimizer=Adam(0.2, weight_decay=1), seed=4, scheduler=OneCycle(), gradient_clip_val=1.0)
+    assert key() == key(optimizer=Adam(0.2, weight_decay=1), seed=4, scheduler=OneCycle(), gradient_clip_val=1.0, label_smoothing=0.1)
     assert len({key(), key(network=network(body="cnn")), key(optimizer=AdamW(0.1)), key(aux=AUX["dwa"](0)), key(network=network(batch_norm=True))}) == 5
     seen = [network(comparison_input=sees) for sees in ("logits", "probabilities", "onehot")]  # of one shape, and not the same
     assert len({key(network=each) for each in [*seen, network(digit_head="per_image"), network(activation="tanh")]}) == 5

@@ -35,6 +35,22 @@ def test_parts_are_torchs_losses(outputs):
     torch.testing.assert_close(loss_parts(Prediction(comparison, None), digits, target), expected[2][None])
 
 
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_smoothed_labels_are_torchs(outputs):
+    """Of one network, and of an array whose members smooth by shares of their own; one output as the two that it stands for."""
+    shares = torch.tensor([0.0, 0.1, 1.0])
+    logits, comparison = torch.randn(3, 8, 2, 10), torch.randn(3, 8, outputs)
+    digits, target = torch.randint(10, (3, 8, 2)), torch.randint(2, (3, 8))
+    two = comparison if outputs == 2 else torch.cat([torch.zeros(3, 8, 1), comparison], -1)
+    array = loss_parts(Prediction(comparison, logits), digits, target, shares)
+    for i, share in enumerate(shares):
+        smooth = {"label_smoothing": share.item()}
+        each = [F.cross_entropy(logits[i, :, image], digits[i, :, image], **smooth) for image in range(2)]
+        expected = torch.stack([*each, F.cross_entropy(two[i], target[i], **smooth)])
+        torch.testing.assert_close(array[i], expected)
+        torch.testing.assert_close(loss_parts(Prediction(comparison[i], logits[i]), digits[i], target[i], share), expected)
+
+
 @pytest.mark.parametrize(
     "weighting, expected",
     [

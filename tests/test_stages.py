@@ -85,8 +85,12 @@ def test_each_stage_has_an_epoch(command):
     assert first_epochs(0.5, 100) == 50 and first_epochs(0.5, 3) == 2 and first_epochs(0.01, 100) == 1
     status, _, err = command("two_stage=0.1", "trainer.max_epochs=3", "data=digits")
     assert status == 2 and "two_stage=0.1 is not accepted" in err and "of the 3" in err
-    status, _, err = command("two_stage=0.5", "engine=framework", "data=digits")
-    assert status == 2 and "two_stage=0.5 is not accepted: null with engine=framework" in err
+
+
+@pytest.mark.parametrize("setting, accepted", [("two_stage=0.5", "null"), ("label_smoothing=0.1", "0")])
+def test_settings_that_framework_has_not(command, setting, accepted):
+    status, _, err = command(setting, "engine=framework", "data=digits")
+    assert status == 2 and f"{setting} is not accepted: {accepted} with engine=framework" in err
 
 
 @pytest.mark.parametrize("model, more", [("siamese_resnet", []), ("siamese_cnn", ["+model.comparison_output_activation=relu"])])

@@ -53,13 +53,16 @@ def same(one: dict, other: dict) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_fit_is_the_loop_that_one_would_write_by_hand(data):
-    """Same pairs, order and initial weights: same weights in float64, schedule by step, last batch smaller."""
-    model = PairComparison(SiameseNetwork(MLPBody([16])), LambdaWeighting(0.8), Adam(0.01), OneCycle(), seed=3)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_fit_is_the_loop_that_one_would_write_by_hand(data, smoothing):
+    """Same pairs, order and initial weights: same weights in float64, schedule by step, last batch smaller; tested on labels as they are."""
+    model = PairComparison(SiameseNetwork(MLPBody([16])), LambdaWeighting(0.8), Adam(0.01), OneCycle(), seed=3, label_smoothing=smoothing)
     by_hand = SiameseNetwork(MLPBody([16])).double()
     by_hand.load_state_dict(model.network.state_dict())
     datamodule = module_of(data, seed=3)
-    trainer_for(precision="64-true").fit(model, datamodule)
+    trainer = trainer_for(precision="64-true")
+    trainer.fit(model, datamodule)
+    trainer.test(model, datamodule, verbose=False)
 
     pairs, generator = datamodule.train_set.take(slice(None)), stream(3, "order")
     mean, std = pairs.images.mean(), pairs.images.std()
@@ -70,8 +73,7 @@ def test_a_fit_is_the_loop_that_one_would_write_by_hand(data):
         for rows in torch.randperm(50, generator=generator).split(20):
             images, digits, target = ((pairs.images[rows].double() - mean) / std), pairs.digits[rows], pairs.target[rows]
             comparison, logits = by_hand(images)
-            loss = F.cross_entropy(logits[:, 0], digits[:, 0]) + F.cross_entropy(logits[:, 1], digits[:, 1])
-            loss = loss + 0.8 * F.binary_cross_entropy_with_logits(comparison[:, 0], target.double())
+            loss = loss_by_hand(comparison, logits, digits, target, smoothing)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -80,6 +82,16 @@ def test_a_fit_is_the_loop_that_one_would_write_by_hand(data):
     for name, value in by_hand.state_dict().items():
         torch.testing.assert_close(model.network.state_dict()[name], value, rtol=1e-5, atol=1e-7)
     assert model.history[-1]["train/loss"] == pytest.approx(sum(losses) / 50, rel=1e-5)
+    test = datamodule.test_set.take(slice(None))
+    tested = loss_by_hand(*by_hand((test.images.double() - mean) / std), test.digits, test.target)
+    assert model.test_metrics["test/loss"] == pytest.approx(tested.item(), rel=1e-5)
+
+
+def loss_by_hand(comparison, logits, digits, target, smoothing: float = 0.0):
+    """digit1 + digit2 + 0.8 comparison, of one output; a smoothed label of two classes is a probability."""
+    digit_losses = [F.cross_entropy(logits[:, image], digits[:, image], label_smoothing=smoothing) for image in range(2)]
+    labels = (1 - smoothing) * target.double() + smoothing / 2
+    return sum(digit_losses) + 0.8 * F.binary_cross_entropy_with_logits(comparison[:, 0], labels)
 
 
 @pytest.mark.parametrize("outputs", [1, 2])

@@ -22,12 +22,13 @@ from digitpairs.training.pair_comparison_array import stacking_key
 from digitpairs.training.stages import first_epochs
 
 PARTS = ("model", "aux", "optimizer", "scheduler")  # in the order of PairComparison's arguments
+SETTINGS = ("two_stage", "label_smoothing")  # of the training, which stand at the config's top
 
 
 class PairsLightning(Engine):
     """See `Engine`. Which runs train together is measured."""
 
-    own_sections = ("aux", "two_stage")
+    own_sections = ("aux", *SETTINGS)
     most_members = None
 
     def check(self, config: Section, once: Once) -> Hashable | None:
@@ -35,7 +36,7 @@ class PairsLightning(Engine):
         trainer = config["trainer"]
         once("trainer", trainer, check_trainer)
         datamodule = once("data", data_without_seeds(config["data"]), prepared_data)
-        run = {key: config[key] for key in (*PARTS, "early_stopping", "two_stage")} | {"trainer": clipping(trainer)}
+        run = {key: config[key] for key in (*PARTS, "early_stopping", *SETTINGS)} | {"trainer": clipping(trainer)}
         model, kind = once("run", run, lambda run: _model_and_kind(run, once))
         check_together(datamodule, model, trainer)
         rest = {key: value for key, value in trainer.items() if key not in run["trainer"]}
@@ -56,7 +57,7 @@ class PairsLightning(Engine):
 
 def make_module(config: Section) -> PairComparison:
     """The run's module with its initial weights."""
-    settings = dict(early_stopping=config["early_stopping"], two_stage=config["two_stage"], **clipping(config["trainer"]))
+    settings = {key: config[key] for key in ("early_stopping", *SETTINGS)} | clipping(config["trainer"])
     return PairComparison(*(config[section] for section in PARTS), **settings, **seeds_of(config))
 
 
@@ -99,8 +100,9 @@ def _model_and_kind(run: Section, once: Once) -> tuple[PairComparison, Hashable 
         parts = [once(section, run[section], lambda part, section=section: built(section, part, PARTS)) for section in PARTS]
         with naming("early_stopping"):
             early_stopping_of(run["early_stopping"])
-        with naming("trainer", (*PARTS, "two_stage")):
-            model = PairComparison(*parts, early_stopping=run["early_stopping"], two_stage=run["two_stage"], **run["trainer"])
+        with naming("trainer", (*PARTS, *SETTINGS)):
+            settings = {key: run[key] for key in ("early_stopping", *SETTINGS)}
+            model = PairComparison(*parts, **settings, **run["trainer"])
     return model, stacking_key(model)
 
 

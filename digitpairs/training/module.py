@@ -54,6 +54,8 @@ class ComparisonModule(LightningModule):
         if self.trainer.precision == "16-mixed":
             raise InvalidValue("precision", "16-mixed", "a precision whose gradients need no scaling, such as bf16-mixed")
         self._last_set: tuple[Tensor | None, Tensor | None] = (None, None)  # images, and the same normalised
+        smoothing = [member.label_smoothing for member in self.members]
+        self._smoothing = self.mean.new_tensor(smoothing).view(self.mean.shape) if any(smoothing) else None
         for member in self.members:
             member.start()
         self._stepping = [member for member in self.members if type(member.aux).start_step is not Weighting.start_step]
@@ -82,7 +84,7 @@ class ComparisonModule(LightningModule):
             for member in self._stepping:
                 member.aux.start_step(member.aux_stream)
             prediction = self.network(images)
-            parts = loss_parts(prediction, digits, target)
+            parts = loss_parts(prediction, digits, target, self._smoothing)
             loss = self.aux(parts)
             for parameter in parameters:
                 parameter.grad = None  # what `zero_grad` does, without its profiler hooks

@@ -12,7 +12,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from digitpairs.checks import InvalidValue, choice, positive
+from digitpairs.checks import InvalidValue, choice, number, positive
 from digitpairs.data.sources import SIDE
 from digitpairs.losses import PARTS, LambdaWeighting, Weighting, check_fits
 from digitpairs.networks import create
@@ -55,6 +55,8 @@ class PairComparison(ComparisonModule):
         early_stopping: an `EarlyStopping` or its settings; None trains for all epochs.
         two_stage: the share of the epochs in which all but the comparison learns; in the rest the comparison learns on it,
             frozen. None is none: everything learns at once.
+        label_smoothing: the share of each label, of digits and comparison, that the training's losses spread evenly over all
+            classes, 0 to 1. Losses of validation and test are of the labels as they are.
         gradient_clip_val: bound of the gradient before each step, above 0; None is none.
         gradient_clip_algorithm: whether it bounds the "norm" of the whole gradient or each of its values ("value").
         seed: of all randomness here that has no seed of its own.
@@ -78,6 +80,7 @@ class PairComparison(ComparisonModule):
         *,
         early_stopping: EarlyStopping | Mapping | None = None,
         two_stage: float | None = None,
+        label_smoothing: float = 0.0,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str = "norm",
         seed: int = 0,
@@ -95,11 +98,13 @@ class PairComparison(ComparisonModule):
         parts = dict(network=network, aux=aux, optimizer=optimizer, scheduler=scheduler, early_stopping=early_stopping)
         plain = {key: part for key, part in parts.items() if part is None or isinstance(part, Mapping)}
         seeds = dict(seed=seed, weights_seed=weights_seed, dropout_seed=dropout_seed, aux_seed=aux_seed)
-        numbers = dict(two_stage=two_stage, gradient_clip_val=gradient_clip_val, gradient_clip_algorithm=gradient_clip_algorithm)
-        self.save_hyperparameters(plain | numbers | seeds, logger=False)
+        numbers = dict(two_stage=two_stage, label_smoothing=label_smoothing)
+        clipping = dict(gradient_clip_val=gradient_clip_val, gradient_clip_algorithm=gradient_clip_algorithm)
+        self.save_hyperparameters(plain | numbers | clipping | seeds, logger=False)
         self.optimizer_recipe = Adam(lr=0.001) if optimizer is None else build(optimizer)
         self.schedule: Schedule = Constant() if scheduler is None else build(scheduler)
         self.early_stopping = early_stopping_of(early_stopping)
+        self.label_smoothing = number("label_smoothing", label_smoothing, at_most=1)
         self.clip_value = None if gradient_clip_val is None else positive("gradient_clip_val", gradient_clip_val)
         self.clip_algorithm = choice("gradient_clip_algorithm", gradient_clip_algorithm, CLIP_ALGORITHMS)
         check_fits(self.aux, _has_digits(self.network))
