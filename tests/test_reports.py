@@ -4,7 +4,9 @@ import dataclasses
 import functools
 import itertools
 import json
+import lzma
 import math
+import shutil
 import statistics
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 from digitpairs.analysis import report_page, reproduction
+from digitpairs.analysis.archive import read_archive, write_archive
 from digitpairs.analysis.claims import FAILS, HOLDS, choices, final_cell, final_verdict, on_common_seeds, verdicts
 from digitpairs.analysis.report_page import is_far, table_text, write_page
 from digitpairs.analysis.report_plots import plot_epochs
@@ -111,6 +114,51 @@ def test_a_page_holds_what_the_files_say(small_study, capsys, tmp_path, only):
     assert "`python train.py experiment=wang/batch_norm data=digits" in page
     plots = {path.name for path in (tmp_path / "pages").glob("*.png")}
     assert plots and all(f"({name})" in page for name in plots)
+
+
+def test_a_page_is_made_again_of_its_archive_and_completed_by_other_runs(small_study, tmp_path, only):
+    """As on two machines: one has run seed 0, the other seed 1; and a third, which has run nothing, makes the same page."""
+    output, _ = small_study
+    only("wang/dropout")
+    machines = [tmp_path / name for name in ("first", "second", "third")]
+    shutil.copytree(output, machines[0], ignore=lambda _, names: [each for each in names if each == "seed=1"])
+    shutil.copytree(output, machines[1], ignore=lambda _, names: [each for each in names if each == "seed=0"])
+    machines[2].mkdir()
+    pages, whole = tmp_path / "pages", tmp_path / "whole"
+    made = []
+    for machine in machines:
+        assert reproduction.main(["wang", *SMALL, f"output={machine}", "--to", str(pages)]) == 0
+        made.append({path.name: path.read_bytes() for path in pages.iterdir()})
+    reproduction.main(["wang", *SMALL, f"output={output}", "--to", str(whole)])
+    assert b"4 of 8" in made[0]["wang.md"] and b"8 of 8" in made[1]["wang.md"]
+    assert f"`python train.py experiment=wang/dropout {' '.join(SMALL)} seed=1` runs them".encode() in made[0]["wang.md"]
+    assert made[1] == made[2] == {path.name: path.read_bytes() for path in whole.iterdir()}
+
+
+def test_an_archived_run_has_what_its_folder_had(tmp_path):
+    folder = _folder(tmp_path / "run")
+    (folder / "metrics.csv").write_text("epoch,test/error,train/loss\n0,50.0,0.7\n1,,0.1234567890123456\n2,40.0,0.5\n")
+    (folder / "confusion.json").write_text(json.dumps({name: np.eye(10, dtype=int).tolist() for name in ("digit1", "digit2")}))
+    run = Run(folder, {"fingerprint": "f", "test/error": 40.0})
+    write_archive(tmp_path / "r.runs.xz", {"f": run}, {"test/error", "train/loss"})
+    (kept,) = read_archive(tmp_path / "r.runs.xz").values()
+    for metric in ("test/error", "test/error@best", "test/error@2", "test/error@3", "train/loss@2", "test/relabelled_digit_error", "test/none"):
+        assert kept.value(metric) == run.value(metric), metric
+    assert read_archive(tmp_path / "none.runs.xz") == {}
+
+
+@pytest.mark.parametrize("content", [b"no xz", lzma.compress(b"no json"), lzma.compress(b'{"result": {}}')])
+def test_a_damaged_archive_is_named_and_kept(content, tmp_path, capsys):
+    archive = tmp_path / "wang.runs.xz"
+    archive.write_bytes(content)
+    with pytest.raises(SystemExit) as left:
+        reproduction.main(["wang", f"output={tmp_path}", "--to", str(tmp_path)])
+    assert left.value.code == 2 and f"{archive} is damaged" in capsys.readouterr().err and archive.read_bytes() == content
+
+
+def test_a_report_says_what_it_looks_at_epoch_by_epoch():
+    metrics = {name: read_report(CONF / "reports" / f"{name}.yaml").metrics_by_epoch for name in REPORTS}
+    assert metrics["wang"] == {"test/comparison_error"} and "test/comparison_error" in metrics["pillonel"]
 
 
 def test_results_of_other_settings_are_never_taken(small_study):

@@ -41,8 +41,7 @@ class _Page:
         self.verdicts = verdicts(results, report.claims)
         cells = [final_cell(results.study(final.study), final) for final in report.finals]
         self.finals = [(final, cell, *final_verdict(cell, final)) for final, cell in zip(report.finals, cells)]
-        studies = {each.study for each in (*report.shows, *report.finals, *report.claims)}
-        self.studies = [results.study(study) for study in sorted(studies | {each.second_study or each.study for each in report.claims})]
+        self.studies = [results.study(study) for study in report.studies]
 
     def text(self) -> str:
         parts = [f"# {self.report.title}", self.report.about.strip(), self._provenance()]
@@ -176,13 +175,16 @@ class _Page:
         self.said.add(study)
         members = self.results.study(study).members
         failed = [member.failure for member in members if member.run is None and member.failure is not None]
-        missing = sum(member.run is None for member in members) - len(failed)
+        missing = [member.seed for member in members if member.run is None and member.failure is None]
         lines = []
         if failed:
             lines.append(f"{len(failed)} of the {len(members)} runs of `{study}` failed ({'; '.join(dict.fromkeys(failed))}).")
         if missing:
-            command = " ".join(["python train.py", f"experiment={study}", *self.results.overrides])
-            lines.append(f"{missing} of the {len(members)} runs of `{study}` have not been run; `{command}` runs them.")
+            some = set(missing) < {member.seed for member in members}  # on another machine the others would be run again
+            seeds = [f"seed={','.join(map(str, sorted(set(missing))))}"] if some else []
+            others = [each for each in self.results.overrides if not (some and each.startswith("seed="))]
+            command = " ".join(["python train.py", f"experiment={study}", *others, *seeds])
+            lines.append(f"{len(missing)} of the {len(members)} runs of `{study}` have not been run; `{command}` runs them.")
         return " ".join(lines)
 
     def _plot(self, title: str, figure: object) -> str:

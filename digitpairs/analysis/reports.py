@@ -125,6 +125,20 @@ class Report:
     finals: list[Final]
     claims: list[Claim]
 
+    @property
+    def studies(self) -> list[str]:
+        """The names of all studies whose runs it is compared with."""
+        return sorted({each.study for each in (*self.shows, *self.finals, *self.claims)} | {each.second_study or each.study for each in self.claims})
+
+    @property
+    def metrics_by_epoch(self) -> set[str]:
+        """The metrics that are looked at epoch by epoch: those of curves, and of one epoch ("...@30", "...@best")."""
+        curves = [metric for each in self.shows if isinstance(each, Epochs) for metric in each.metrics.values()]
+        columns = [statistic_of(column)[0] for each in self.shows if isinstance(each, Table) for column in each.columns.values()]
+        grids = [metric for each in self.shows if isinstance(each, Grid) for metric in each.metrics.values()]
+        compared = [each.metric for each in (*self.finals, *self.claims)] + [each.second_metric or "" for each in self.claims]
+        return {*curves, *(each.partition("@")[0] for each in (*columns, *grids, *compared) if "@" in each)}
+
 
 KINDS = {"table": Table, "grid": Grid, "epochs": Epochs, "choice": Choice}
 

@@ -4,16 +4,19 @@
     python -m digitpairs.analysis.reproduction --to docs/reproduction    # all reports
     python -m digitpairs.analysis.reproduction wang smoke=on data=digits # of what was run with these settings beside the study's own
 
-What has not been run is shown as missing. What a report says stands in conf/reports/<report>.yaml.
+The runs that a page was made of are kept beside it, in <report>.runs.xz, and are there for it the next time, together with newer ones: a page can
+be completed on another machine. What has not been run is shown as missing. What a report says stands in conf/reports/<report>.yaml.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections import ChainMap
 from collections.abc import Sequence
 from pathlib import Path
 
+from digitpairs.analysis.archive import read_archive, write_archive
 from digitpairs.analysis.report_page import table_text, write_page
 from digitpairs.analysis.reports import read_report
 from digitpairs.analysis.results import Results
@@ -44,9 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InvalidValue("--to", str(folder), f"a folder, which is made where it is missing ({error.strerror})") from None
+        archives = {name: folder / f"{name}.runs.xz" for name in names}
+        kept = {name: read_archive(path) for name, path in archives.items()}
+        results.add(ChainMap(*kept.values()))
         outcomes = []
         for name in names:
-            page = write_page(read_report(CONF / "reports" / f"{name}.yaml"), name, results, folder)
+            report = read_report(CONF / "reports" / f"{name}.yaml")
+            page = write_page(report, name, results, folder)
+            write_archive(archives[name], kept[name] | results.runs_of(report.studies), report.metrics_by_epoch)
             print(page.text)
             outcomes.append([f"[{name}]({name}.md)", *page.outcome])
         glance = f"# At a glance\n\n{table_text(GLANCE, outcomes)}\n"

@@ -6,7 +6,7 @@ results of another config, or of other data, are never taken for it, and parts o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -125,6 +125,15 @@ class Results:
                 members.append(Member(settings, job.seed, self.runs.get(key), self.failures.get(key)))
             self._studies[name] = Study(name, members)
         return self._studies[name]
+
+    def add(self, runs: Mapping[str, Run]) -> None:
+        """Runs by fingerprint whose folders need not be there; where they are, these count. Before any study is asked for."""
+        self.runs = dict(runs) | self.runs
+
+    def runs_of(self, studies: Iterable[str]) -> dict[str, Run]:
+        """What there is of these studies, by fingerprint."""
+        runs = [member.run for name in studies for member in self.study(name).members if member.run is not None]
+        return {run.result["fingerprint"]: run for run in runs}
 
     def _refuse_varied(self, name: str) -> None:
         """InvalidValue for an override of what the study varies: its rows could not be told apart."""

@@ -16,7 +16,7 @@ RELABELLED = "test/relabelled_digit_error"
 
 
 class Run:
-    """A finished run."""
+    """A finished run, read from its folder as far as it is asked for."""
 
     def __init__(self, folder: Path, result: dict[str, Any]) -> None:
         self.folder, self.result = folder, result
@@ -44,9 +44,13 @@ class Run:
         """The resolved config."""
         return yaml.safe_load((self.folder / files.CONFIG).read_text(encoding="utf-8"))
 
+    @functools.cached_property
+    def confusion(self) -> dict[str, Any] | None:
+        """How often each digit got each answer in the test, for each image; None of a network that names no digits."""
+        return files.read_json(self.folder / files.CONFUSION)
+
     def _relabelled(self) -> float | None:
-        confusion = files.read_json(self.folder / files.CONFUSION)
-        return None if confusion is None else relabelled_error(np.array(list(confusion.values())))  # none of a network that names no digits
+        return None if self.confusion is None else relabelled_error(np.array(list(self.confusion.values())))
 
 
 def relabelled_error(confusions: np.ndarray) -> float:
