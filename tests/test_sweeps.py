@@ -349,6 +349,15 @@ def test_a_measurement_that_fails_leaves_the_runs_to_themselves(command, tmp_pat
 # Measuring
 
 
+def test_a_measurement_where_the_test_is_watched_says_nothing(command, tmp_path, monkeypatch):
+    """It has no test pairs, of which Lightning would warn."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        status, _, err = command(*SMALL, "data.watch_test=true", "-m", "seed=0..3")
+    assert status == 0 and err == ""
+
+
 def test_measured_speeds_are_kept_and_a_damaged_file_is_measured_anew(command, tmp_path, monkeypatch):
     from digitpairs.sweeps import measure
 

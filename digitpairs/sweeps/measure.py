@@ -156,7 +156,8 @@ def _blank(job: Job) -> PairDataModule:
     """A data module like the job's, of a few mini-batches of noise."""
     batch_size = job.config["data"]["batch_size"]
     pairs = STEPS * batch_size
-    module: PairDataModule = build({**job.config["data"], "pairs": max(2, pairs), "validation": 0.0, "folds": None, "fold": 0, "test_pairs": 1})
+    alone = {"pairs": max(2, pairs), "validation": 0.0, "folds": None, "fold": 0, "test_pairs": 1, "watch_test": False}  # trained on, nothing else
+    module: PairDataModule = build(job.config["data"] | alone)
     generator = torch.Generator().manual_seed(0)
     images, classes = torch.rand(2 * pairs, 14, 14, generator=generator), torch.randint(10, (2 * pairs,), generator=generator)
     module.train_set = PairSet(images, classes, torch.arange(2 * pairs).view(-1, 2))
