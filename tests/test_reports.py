@@ -15,7 +15,7 @@ import pytest
 
 from digitpairs.analysis import report_page, reproduction
 from digitpairs.analysis.archive import read_archive, write_archive
-from digitpairs.analysis.claims import FAILS, HOLDS, choices, final_cell, final_verdict, on_common_seeds, verdicts
+from digitpairs.analysis.claims import FAILS, HOLDS, choices, final_verdict, on_common_seeds, verdicts
 from digitpairs.analysis.report_page import is_far, table_text, write_page
 from digitpairs.analysis.report_plots import plot_epochs
 from digitpairs.analysis.reports import Choice, Claim, Epochs, Final, Grid, Report, Row, Table, read_report, statistic_of
@@ -57,7 +57,7 @@ def test_every_row_and_claim_is_of_one_configuration_of_its_study(report):
         assert nothing_run(claim.study).of(claim.first)
         assert claim.bound is not None or nothing_run(claim.second_study or claim.study).of(claim.second)
     for final in given.finals:
-        assert final_cell(nothing_run(final.study), final).expected
+        assert nothing_run(final.study).of(final.settings)
 
 
 def test_every_study_of_a_report_is_shown():
@@ -279,24 +279,6 @@ def test_a_final_model_is_as_good_within_a_standard_error():
     assert final_verdict(cell, Final(final="f", place="p", study="s", settings=[], report=[5.2]))[0] == pytest.approx(math.sqrt(error**2 - 1 / 10))
     assert final_verdict(Cell(dict(enumerate([9.0, 9.2] * 3)), 10), final)[1] == FAILS
     assert final_verdict(Cell({0: 5.0, 1: 5.1}, 10), final)[1] == "not decided at n = 2"
-
-
-def test_a_final_model_of_one_draw_is_one_of_the_draws_means():
-    """The draws lie apart by more than their rounds do, and the report's figure has all of that, whatever its own spread."""
-    means = [8.0, 10.0, 9.0, 8.5, 9.5, 9.0]
-    members = [
-        Member(frozenset(["a=1", f"data.seed={draw}"]), seed, Run(Path("nowhere"), {"test/comparison_error": mean + seed - 1}))
-        for draw, mean in enumerate(means)
-        for seed in range(3)
-    ]
-    final = Final(final="f", place="p", study="s", settings=["a=1"], report=[8.6, 0.1, 10], draws="data.seed")
-    cell = final_cell(Study("s", members), final)
-    assert cell == Cell(dict(enumerate(means)), 6)
-    partly = Study("s", [*members[1:], members[0]._replace(run=None)])
-    assert final_cell(partly, final) == Cell(dict(list(enumerate(means))[1:]), 6)  # a draw whose rounds are not all run is none
-    error = math.sqrt(statistics.variance(means) * (1 + 1 / 6))
-    assert final_verdict(cell, final) == (pytest.approx(error), HOLDS)
-    assert final_verdict(cell, Final(final="f", place="p", study="s", settings=["a=1"], report=[9.0 - 1.01 * error], draws="data.seed"))[1] == FAILS
 
 
 def test_far_is_more_than_both_spreads():

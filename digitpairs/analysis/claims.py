@@ -136,20 +136,11 @@ def _flattery(winner: tuple[Cell, Cell], others: Sequence[tuple[Cell, Cell]]) ->
     return Cell({seed: looks[0][seed] - float(np.mean([each[seed] for each in looks[1:]])) for seed in seeds}, len(seeds))
 
 
-def final_cell(study: Study, final: Final) -> Cell:
-    """What is compared with the report's figure: rounds, or means of draws."""
-    return study.means(final.settings, final.metric, final.draws) if final.draws else study.cell(final.settings, final.metric)
-
-
 def final_verdict(cell: Cell, final: Final) -> tuple[float, str]:
     """The standard error of the difference to the report's mean, and whether ours is at most one of them higher."""
     mean, *spread = final.report
     if cell.n < ENOUGH:
         return math.nan, f"not decided at n = {cell.n}"
-    theirs = 0.0
-    if final.draws:
-        theirs = cell.std  # theirs is one of the means
-    elif spread:
-        theirs = spread[0] / math.sqrt(spread[1])
+    theirs = spread[0] / math.sqrt(spread[1]) if spread else 0.0
     error = math.hypot(theirs, cell.std / math.sqrt(cell.n))
     return error, HOLDS if cell.mean <= mean + error else FAILS

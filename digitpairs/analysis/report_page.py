@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from digitpairs.analysis import report_plots
-from digitpairs.analysis.claims import FAILS, HOLDS, Chosen, Verdict, choices, final_cell, final_verdict, on_common_seeds, verdicts
+from digitpairs.analysis.claims import FAILS, HOLDS, Chosen, Verdict, choices, final_verdict, on_common_seeds, verdicts
 from digitpairs.analysis.reports import Choice, Epochs, Grid, Report, Table, statistic_of, unit_of
 from digitpairs.analysis.results import Cell, Results, Study
 from digitpairs.analysis.runs import Run
@@ -39,7 +39,7 @@ class _Page:
         self.report, self.name, self.results, self.folder = report, name, results, folder
         self.said: set[str] = set()  # studies of which it was said what is missing
         self.verdicts = verdicts(results, report.claims)
-        cells = [final_cell(results.study(final.study), final) for final in report.finals]
+        cells = [results.study(final.study).cell(final.settings, final.metric) for final in report.finals]
         self.finals = [(final, cell, *final_verdict(cell, final)) for final, cell in zip(report.finals, cells)]
         self.studies = [results.study(study) for study in report.studies]
 
@@ -99,9 +99,8 @@ class _Page:
         rows = []
         for final, cell, error, verdict in self.finals:
             shown = "-" if math.isnan(error) else f"{error:.2f}"
-            n = f"{cell.n} draws" if final.draws else _n(cell)
             name = f"another reading: {final.final}" if final.other_reading else final.final
-            rows.append([name, final.place, n, _spread(final.report[:2]), _mean_std(cell), shown, f"**{verdict}**"])
+            rows.append([name, final.place, _n(cell), _spread(final.report[:2]), _mean_std(cell), shown, f"**{verdict}**"])
         heads = ["final model", "where", "n", "report", "ours", "standard error", "at least as good"]
         return ["At least as good as the report's, to within one standard error of the difference:", table_text(heads, rows)] if rows else []
 

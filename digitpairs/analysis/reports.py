@@ -103,15 +103,12 @@ class Claim(Part):
 @dataclass(frozen=True, kw_only=True)
 class Final(Part):
     """A report's final model: ours is to be at least as good under its protocol. `report`: mean, standard deviation, rounds; or the mean
-    alone. `draws`: a key of which all of the report's rounds may have had one value, such as data.seed; its mean is then one of those that
-    the values have, and its standard deviation says nothing of how far these lie apart. `other_reading`: of a final model that stands
-    there already, and is counted once."""
+    alone. `other_reading`: of a final model that stands there already, and is counted once."""
 
     final: str
     settings: list[str]
     report: list[float]
     metric: str = COMPARISON_ERROR
-    draws: str | None = None
     other_reading: bool = False
 
 

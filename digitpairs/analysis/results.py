@@ -83,11 +83,6 @@ class Study:
         values = {member.seed: value for member in finished if (value := member.run.value(metric)) is not None}
         return Cell(values, len(members), len(finished))
 
-    def means(self, settings: Iterable[str], metric: str, key: str) -> Cell:
-        """The mean over the rounds for each value of the key, numbered in their order; of values whose rounds have all been run."""
-        cells = [self.cell([*settings, each], metric) for each in self.varied(key, settings)]
-        return Cell({number: cell.mean for number, cell in enumerate(cells) if cell.n == cell.expected}, len(cells))
-
 
 class Results:
     """What lies below the folder of outputs.
