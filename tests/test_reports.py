@@ -444,6 +444,22 @@ def test_at_a_glance(small_study, tmp_path, capsys, only):
     assert capsys.readouterr().out.endswith(glance + "\n") and "# At a glance" in glance
 
 
+def test_a_page_that_is_written_leaves_the_others_and_their_lines_and_none_is_lost(small_study, tmp_path, capsys, only):
+    only("wang/dropout", "skura/resnet")
+    place = [f"output={small_study[0]}", "--to", str(tmp_path)]
+    skura = "| [skura](skura.md) | 3 of 60 | 1 | 2 | 3 | 0 of 0 |"
+    (tmp_path / "glance.md").write_text(f"# At a glance\n\n{skura}\n")
+    assert reproduction.main(["wang", *SMALL, *place]) == 0
+    glance, page = (tmp_path / "glance.md").read_text(), (tmp_path / "wang.md").read_bytes()
+    assert [each.split() for each in glance.splitlines() if "[skura]" in each] == [skura.split()] and "[wang](wang.md)" in glance
+    for arguments, name, here, before in ((["skura", *SMALL], "skura", 0, 3), (["wang", *SMALL, "data.seed=7"], "wang", 0, 8)):
+        with pytest.raises(SystemExit) as left:
+            reproduction.main([*arguments, *place])
+        said = f"--to={tmp_path} is not accepted: a folder whose {name}.md was made of no more than the {here} runs that are here; this one's was made of {before}"
+        assert left.value.code == 2 and said in capsys.readouterr().err
+    assert (tmp_path / "glance.md").read_text() == glance and (tmp_path / "wang.md").read_bytes() == page
+
+
 def _folder(path: Path) -> Path:
     path.mkdir(parents=True)
     return path

@@ -2,7 +2,7 @@
 
     python -m digitpairs.analysis.reproduction wang                      # into outputs/reproduction
     python -m digitpairs.analysis.reproduction --to docs/reproduction    # all reports
-    python -m digitpairs.analysis.reproduction wang smoke=on data=digits # of what was run with these settings beside the study's own
+    python -m digitpairs.analysis.reproduction wang smoke=on data=digits --to outputs/smoke # of what was run with these settings beside the study's own
 
 The runs that a page was made of are kept beside it, in <report>.runs.xz, and are there for it the next time, together with newer ones: a page can
 be completed on another machine. What has not been run is shown as missing. What a report says stands in conf/reports/<report>.yaml.
@@ -18,13 +18,14 @@ from pathlib import Path
 
 from digitpairs.analysis.archive import read_archive, write_archive
 from digitpairs.analysis.report_page import table_text, write_page
-from digitpairs.analysis.reports import read_report
+from digitpairs.analysis.reports import Report, read_report
 from digitpairs.analysis.results import Results
 from digitpairs.checks import InvalidValue, choice
 from digitpairs.cli import CONF, explained_errors, mend_arguments
 
 FOLDER = "reproduction"
-GLANCE = ["report", "runs", "claims that hold", "that do not", "not decided", "final models as good as the report's"]
+GLANCE = "glance.md"
+HEADS = ["report", "runs", "claims that hold", "that do not", "not decided", "final models as good as the report's"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,19 +51,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         archives = {name: folder / f"{name}.runs.xz" for name in names}
         kept = {name: read_archive(path) for name, path in archives.items()}
         results.add(ChainMap(*kept.values()))
-        outcomes = []
-        for name in names:
-            report = read_report(CONF / "reports" / f"{name}.yaml")
+        outcomes = read_glance(folder / GLANCE)
+        reports = {name: read_report(CONF / "reports" / f"{name}.yaml") for name in names}
+        for name in reports.keys() & outcomes.keys():
+            refuse_fewer_runs(folder / f"{name}.md", int(outcomes[name][1].split()[0]), results, reports[name])
+        for name, report in reports.items():
             page = write_page(report, name, results, folder)
             write_archive(archives[name], kept[name] | results.runs_of(report.studies), report.metrics_by_epoch)
             print(page.text)
-            outcomes.append([f"[{name}]({name}.md)", *page.outcome])
-        glance = f"# At a glance\n\n{table_text(GLANCE, outcomes)}\n"
+            outcomes[name] = [f"[{name}]({name}.md)", *page.outcome]
+        glance = f"# At a glance\n\n{table_text(HEADS, [outcomes[name] for name in known if name in outcomes])}\n"
         print(glance)
-        if names == known:
-            (folder / "glance.md").write_text(glance, encoding="utf-8")
+        (folder / GLANCE).write_text(glance, encoding="utf-8")
         print(f"Written to {folder}", file=sys.stderr)
     return 0
+
+
+def read_glance(path: Path) -> dict[str, list[str]]:
+    """The lines of the table of all pages in the folder, by report: of those that are not written now, they stay."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| [")]
+    return {line[0][1:].partition("]")[0]: line for line in cells}
+
+
+def refuse_fewer_runs(page: Path, before: int, results: Results, report: Report) -> None:
+    """InvalidValue where a page was made of more runs than there are here: it could not be had back."""
+    here = sum(member.run is not None for study in report.studies for member in results.study(study).members)
+    if here < before:
+        accepted = f"a folder whose {page.name} was made of no more than the {here} runs that are here; this one's was made of {before}"
+        raise InvalidValue("--to", str(page.parent), accepted)
 
 
 if __name__ == "__main__":
