@@ -84,7 +84,7 @@ def overrides(study: str) -> list[dict[str, str]]:
 
 
 def test_rounds():
-    for study, rounds, configurations in (("pillonel/models", 100, 4), ("wang/sharing", 10, 7), ("wang/aux", 10, 22)):
+    for study, rounds, configurations in (("pillonel/models", 100, 4), ("wang/sharing", 10, 8), ("wang/aux", 10, 22)):
         jobs = overrides(study)
         assert len(jobs) == rounds * configurations and {int(job["seed"]) for job in jobs} == set(range(rounds))
 

@@ -1,15 +1,18 @@
 """Training in two stages: against two trainings by hand, alone and as an array; and what cannot be."""
 
 import copy
+import json
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from digitpairs.checks import InvalidValue
 from digitpairs.losses import LambdaWeighting, NoAuxWeighting, UncertaintyWeighting, loss_parts
 from digitpairs.networks import JointNetwork, MLPBody, SiameseNetwork
 from digitpairs.streams import stream
+from digitpairs.sweeps.jobs import fingerprint
 from digitpairs.training import SGD, Adam, EarlyStopping, PairComparison
 from digitpairs.training.stages import first_epochs, train_only
 from tests.test_array import OPTIMIZERS, RUN, compare, data, fit, network, pairs_of  # noqa: F401 (a fixture)
@@ -85,6 +88,25 @@ def test_each_stage_has_an_epoch(command):
     assert first_epochs(0.5, 100) == 50 and first_epochs(0.5, 3) == 2 and first_epochs(0.01, 100) == 1
     status, _, err = command("two_stage=0.1", "trainer.max_epochs=3", "data=digits")
     assert status == 2 and "two_stage=0.1 is not accepted" in err and "of the 3" in err
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, True, None, "x", float("nan")])
+def test_shares_that_labels_cannot_be_smoothed_by(value):
+    with pytest.raises(InvalidValue, match="label_smoothing=.* is not accepted: a number from 0 to 1"):
+        PairComparison(SIAMESE, label_smoothing=value)
+
+
+def test_the_command_smooths_labels_and_its_checkpoint_says_so(command, tmp_path):
+    small = ["data=digits", "model=siamese_mlp", "model.body.hidden=[8]", "data.pairs=20", "data.test_pairs=10", "trainer.max_epochs=1"]
+    results, configs = {}, {}
+    for share in ("0", "0.0", "0.1"):
+        assert command(*small, f"label_smoothing={share}", output=tmp_path / share)[0] == 0
+        (folder,) = (path.parent for path in (tmp_path / share).glob("*/*/*/result.json"))
+        results[share], configs[share] = json.loads((folder / "result.json").read_text()), yaml.safe_load((folder / "config.yaml").read_text())
+        assert PairComparison.load_from_checkpoint(folder / "checkpoint.ckpt", weights_only=True).label_smoothing == float(share)
+    assert results["0.1"]["train/loss"] != results["0"]["train/loss"] == results["0.0"]["train/loss"]
+    earlier = {key: value for key, value in configs["0"].items() if key != "label_smoothing"}  # a run from before there was this setting
+    assert fingerprint(earlier) == results["0"]["fingerprint"] == results["0.0"]["fingerprint"] != results["0.1"]["fingerprint"]
 
 
 @pytest.mark.parametrize("setting, accepted", [("two_stage=0.5", "null"), ("label_smoothing=0.1", "0")])

@@ -9,6 +9,7 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from digitpairs import files
 from digitpairs.analysis import report_plots
 from digitpairs.analysis.claims import FAILS, HOLDS, Chosen, Verdict, choices, final_verdict, on_common_seeds, verdicts
 from digitpairs.analysis.reports import Choice, Epochs, Grid, Report, Table, statistic_of, unit_of
@@ -30,7 +31,7 @@ def write_page(report: Report, name: str, results: Results, folder: Path) -> Pag
     """Writes `<name>.md` and its plots `<name>-*.png` into the folder."""
     page = _Page(report, name, results, folder)
     text = page.text()
-    (folder / f"{name}.md").write_text(text, encoding="utf-8")
+    files.write_whole(folder / f"{name}.md", text)
     return Page(text, page.outcome())
 
 

@@ -133,8 +133,9 @@ class Report:
         curves = [metric for each in self.shows if isinstance(each, Epochs) for metric in each.metrics.values()]
         columns = [statistic_of(column)[0] for each in self.shows if isinstance(each, Table) for column in each.columns.values()]
         grids = [metric for each in self.shows if isinstance(each, Grid) for metric in each.metrics.values()]
+        choices = [metric for each in self.shows if isinstance(each, Choice) for metric in (each.by, each.metric)]
         compared = [each.metric for each in (*self.finals, *self.claims)] + [each.second_metric or "" for each in self.claims]
-        return {*curves, *(each.partition("@")[0] for each in (*columns, *grids, *compared) if "@" in each)}
+        return {*curves, *(each.partition("@")[0] for each in (*columns, *grids, *choices, *compared) if "@" in each)}
 
 
 KINDS = {"table": Table, "grid": Grid, "epochs": Epochs, "choice": Choice}

@@ -11,12 +11,14 @@ be completed on another machine. What has not been run is shown as missing. What
 from __future__ import annotations
 
 import argparse
+import functools
+import re
 import sys
-from collections import ChainMap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from digitpairs.analysis.archive import read_archive, write_archive
+from digitpairs import files
+from digitpairs.analysis.archive import Archive, read_archive, write_archive
 from digitpairs.analysis.report_page import table_text, write_page
 from digitpairs.analysis.reports import Report, read_report
 from digitpairs.analysis.results import Results
@@ -48,37 +50,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InvalidValue("--to", str(folder), f"a folder, which is made where it is missing ({error.strerror})") from None
-        archives = {name: folder / f"{name}.runs.xz" for name in names}
-        kept = {name: read_archive(path) for name, path in archives.items()}
-        results.add(ChainMap(*kept.values()))
-        outcomes = read_glance(folder / GLANCE)
         reports = {name: read_report(CONF / "reports" / f"{name}.yaml") for name in names}
-        for name in reports.keys() & outcomes.keys():
-            refuse_fewer_runs(folder / f"{name}.md", int(outcomes[name][1].split()[0]), results, reports[name])
-        for name, report in reports.items():
-            page = write_page(report, name, results, folder)
-            write_archive(archives[name], kept[name] | results.runs_of(report.studies), report.metrics_by_epoch)
-            print(page.text)
-            outcomes[name] = [f"[{name}]({name}.md)", *page.outcome]
-        glance = f"# At a glance\n\n{table_text(HEADS, [outcomes[name] for name in known if name in outcomes])}\n"
-        print(glance)
-        (folder / GLANCE).write_text(glance, encoding="utf-8")
+        write_pages(reports, results, folder, known)
         print(f"Written to {folder}", file=sys.stderr)
     return 0
+
+
+def write_pages(reports: Mapping[str, Report], results: Results, folder: Path, known: Sequence[str]) -> None:
+    """Prints and writes the pages and the runs that they were made of, and their lines at a glance, in the order of the reports `known`."""
+    archives = {name: folder / f"{name}.runs.xz" for name in reports}
+    kept = {name: read_archive(path) for name, path in archives.items()}
+    results.add(functools.reduce(Archive.with_newer, kept.values()))
+    outcomes = read_glance(folder / GLANCE)
+    for name, report in reports.items():
+        if name in outcomes and not archives[name].exists():
+            refuse_fewer_runs(folder / f"{name}.md", int(outcomes[name][1].split()[0]), results, report)
+    for name, report in reports.items():
+        page = write_page(report, name, results, folder)
+        write_archive(archives[name], kept[name].with_newer(results.kept_of(report.studies)), report.metrics_by_epoch)
+        print(page.text)
+        outcomes[name] = [f"[{name}]({name}.md)", *page.outcome]
+        glance = f"# At a glance\n\n{table_text(HEADS, [outcomes[each] for each in known if each in outcomes])}\n"
+        files.write_whole(folder / GLANCE, glance)
+    print(glance)
 
 
 def read_glance(path: Path) -> dict[str, list[str]]:
     """The lines of the table of all pages in the folder, by report: of those that are not written now, they stay."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| [")]
-    return {line[0][1:].partition("]")[0]: line for line in cells}
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    return {line[0][1:].partition("]")[0]: line for line in cells if len(line) == len(HEADS) and re.match(r"\d+ of \d+", line[1])}
 
 
 def refuse_fewer_runs(page: Path, before: int, results: Results, report: Report) -> None:
-    """InvalidValue where a page was made of more runs than there are here: it could not be had back."""
+    """InvalidValue where a page, whose runs were not kept, was made of more of them than there are here: it could not be had back."""
     here = sum(member.run is not None for study in report.studies for member in results.study(study).members)
     if here < before:
-        accepted = f"a folder whose {page.name} was made of no more than the {here} runs that are here; this one's was made of {before}"
+        accepted = f"another folder, since {page} was made of {before} runs that were not kept, and {here} are here; or delete that page's line in {GLANCE}"
         raise InvalidValue("--to", str(page.parent), accepted)
 
 

@@ -6,7 +6,7 @@ results of another config, or of other data, are never taken for it, and parts o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 
 from digitpairs import files
+from digitpairs.analysis.archive import Archive
 from digitpairs.analysis.runs import Run, finished_runs
 from digitpairs.checks import InvalidValue
 from digitpairs.cli import CONF
@@ -29,6 +30,7 @@ class Member(NamedTuple):
     seed: int
     run: Run | None  # None while there is no result
     failure: str | None = None  # why it failed, where it did
+    fingerprint: str = ""  # of its config
 
 
 class Cell(NamedTuple):
@@ -117,18 +119,19 @@ class Results:
             for asked, job in zip(asked_for, jobs):
                 settings = frozenset(each for each in asked.overrides if each.partition("=")[0] not in common)
                 key = fingerprint(job.config)
-                members.append(Member(settings, job.seed, self.runs.get(key), self.failures.get(key)))
+                members.append(Member(settings, job.seed, self.runs.get(key), self.failures.get(key), key))
             self._studies[name] = Study(name, members)
         return self._studies[name]
 
-    def add(self, runs: Mapping[str, Run]) -> None:
-        """Runs by fingerprint whose folders need not be there; where they are, these count. Before any study is asked for."""
-        self.runs = dict(runs) | self.runs
+    def add(self, archive: Archive) -> None:
+        """Runs whose folders need not be there; where they are, these count. Before any study is asked for."""
+        self.runs, self.failures = archive.with_newer(Archive(self.runs, self.failures))
 
-    def runs_of(self, studies: Iterable[str]) -> dict[str, Run]:
-        """What there is of these studies, by fingerprint."""
-        runs = [member.run for name in studies for member in self.study(name).members if member.run is not None]
-        return {run.result["fingerprint"]: run for run in runs}
+    def kept_of(self, studies: Iterable[str]) -> Archive:
+        """What there is of these studies."""
+        members = [member for name in studies for member in self.study(name).members]
+        runs = {member.fingerprint: member.run for member in members if member.run is not None}
+        return Archive(runs, {member.fingerprint: member.failure for member in members if member.failure is not None})
 
     def _refuse_varied(self, name: str) -> None:
         """InvalidValue for an override of what the study varies: its rows could not be told apart."""

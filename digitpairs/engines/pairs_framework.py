@@ -37,9 +37,9 @@ class PairsFramework(PairsLightning):
         datamodule = once("data", data_without_seeds(config["data"]), prepared_data)
         if datamodule.augmentation:
             raise InvalidValue("data.augmentation", config["data"]["augmentation"], "none with engine=framework")
-        for setting, none in (("two_stage", None), ("label_smoothing", 0)):
-            if config[setting] != none:
-                raise InvalidValue(setting, config[setting], f"{'null' if none is None else none} with engine=framework")
+        for setting, none in (("two_stage", "null"), ("label_smoothing", "0")):
+            if config[setting]:
+                raise InvalidValue(setting, config[setting], f"{none} with engine=framework")
         if datamodule.watch_test:
             raise InvalidValue("data.watch_test", True, "false with engine=framework")
         return without_seeds(config)

@@ -25,17 +25,17 @@ def loss_parts(prediction: Prediction, digits: Tensor, target: Tensor, smoothing
 
 
 def comparison_losses(logits: Tensor, target: Tensor, smoothing: Tensor | None = None) -> Tensor:
-    """Of each pair: binary cross-entropy of one logit (..., B, 1), or cross-entropy of two (..., B, 2) -> (..., B)."""
+    """Of each pair: binary cross-entropy of one logit (..., B, 1), or cross-entropy of two (..., B, 2) -> (..., B); `smoothing` (...)."""
     if logits.shape[-1] == 1:
-        labels = target.to(logits.dtype)
-        if smoothing is not None:
-            labels = torch.lerp(labels, torch.full_like(labels, 0.5), smoothing[..., None].to(logits.dtype))
-        return F.binary_cross_entropy_with_logits(logits.squeeze(-1), labels, reduction="none")
+        logits, labels = logits.squeeze(-1), target.to(logits.dtype)
+        each = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        return each if smoothing is None else each + smoothing[..., None] * (labels - 0.5) * logits  # linear in the label
     return cross_entropies(logits, target, 1, smoothing)
 
 
 def cross_entropies(logits: Tensor, classes: Tensor, axes: int, smoothing: Tensor | None = None) -> Tensor:
-    """Of each row: logits (..., classes), classes (...) -> (...); the rows of a network lie along so many last axes.
+    """Of each row: logits (..., classes), classes (...) -> (...); the rows of a network lie along so many last axes. `smoothing`
+    has the axes before them.
 
     With the classes before the rows, where torch's softmax works on many rows at once, and where they lie in an array's
     memory.

@@ -22,6 +22,8 @@ from digitpairs.data import sources
 from digitpairs.streams import check_seed
 from digitpairs.sweeps.compose import Asked
 
+# Settings that are not in the digests at these values: runs from before them are found again.
+CAME_LATER = {"label_smoothing": 0}
 _NAME_LENGTH = 120  # of a folder, without its digest; file systems take 255 bytes
 
 
@@ -85,10 +87,12 @@ def _prepared(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_places(config: dict[str, Any]) -> dict[str, Any]:
+    """What decides the result, without settings that came later, at the value that leaves results as they were."""
     data = config["data"]
     if data.get("source") in ("mnist", "digits"):
         data = {key: value for key, value in data.items() if key != "root"}
-    return {**{key: value for key, value in config.items() if key != "output"}, "data": data}
+    rest = {key: value for key, value in config.items() if key != "output" and (key not in CAME_LATER or value != CAME_LATER[key])}
+    return {**rest, "data": data}
 
 
 def _concerns_place_or_seed(override: str) -> bool:
