@@ -1,0 +1,109 @@
+"""The runs that a report's page was made of, kept beside it: pages made again and completed elsewhere, and what protects them."""
+
+import json
+import lzma
+import shutil
+
+import numpy as np
+import pytest
+
+from digitpairs.analysis import reproduction
+from digitpairs.analysis.archive import Archive, read_archive, write_archive
+from digitpairs.analysis.reports import Choice, Claim, Epochs, Final, Grid, Report, Row, Table, read_report
+from digitpairs.analysis.runs import Run
+from digitpairs.cli import CONF
+from tests.test_reports import REPORTS, SMALL, _folder, only, small_study  # noqa: F401 (fixtures)
+
+
+def test_a_page_is_made_again_of_its_archive_and_completed_by_other_runs(small_study, tmp_path, only):  # noqa: F811
+    """As on two machines: one has run seed 0, the other seed 1; and a third, which has run nothing, makes the same page."""
+    output, _ = small_study
+    only("wang/dropout")
+    machines = [tmp_path / name for name in ("first", "second", "third")]
+    shutil.copytree(output, machines[0], ignore=lambda _, names: [each for each in names if each == "seed=1"])
+    shutil.copytree(output, machines[1], ignore=lambda _, names: [each for each in names if each == "seed=0"])
+    machines[2].mkdir()
+    pages, whole = tmp_path / "pages", tmp_path / "whole"
+    made = []
+    for machine in machines:
+        assert reproduction.main(["wang", *SMALL, f"output={machine}", "--to", str(pages)]) == 0
+        made.append({path.name: path.read_bytes() for path in pages.iterdir()})
+    reproduction.main(["wang", *SMALL, f"output={output}", "--to", str(whole)])
+    assert b"4 of 8" in made[0]["wang.md"] and b"8 of 8" in made[1]["wang.md"]
+    assert f"`python train.py experiment=wang/dropout {' '.join(SMALL)} seed=1` runs them".encode() in made[0]["wang.md"]
+    assert made[1] == made[2] == {path.name: path.read_bytes() for path in whole.iterdir()}
+
+
+def test_an_archived_run_has_what_its_folder_had(tmp_path):
+    folder = _folder(tmp_path / "run")
+    (folder / "metrics.csv").write_text("epoch,test/error,train/loss\n0,50.0,0.7\n1,,0.1234567890123456\n2,40.0,0.5\n")
+    (folder / "confusion.json").write_text(json.dumps({name: np.eye(10, dtype=int).tolist() for name in ("digit1", "digit2")}))
+    run = Run(folder, {"fingerprint": "f", "test/error": 40.0})
+    path = tmp_path / "r.runs.xz"
+    write_archive(path, Archive({"f": run}, {"g": "diverged", "f": "diverged once"}), {"test/error", "train/loss"})
+    for _ in range(2):
+        archive = read_archive(path)
+        assert archive.failures == {"g": "diverged"}
+        for metric in ("test/error", "test/error@best", "test/error@2", "test/error@3", "train/loss@2", "test/relabelled_digit_error", "test/none"):
+            assert archive.runs["f"].value(metric) == run.value(metric), metric
+        write_archive(path, archive, set())  # a report that looks at them no more loses nothing
+    assert read_archive(tmp_path / "none.runs.xz") == Archive({}, {})
+
+
+def test_a_folder_counts_before_the_archive_and_nothing_archived_is_lost(small_study, tmp_path, only):  # noqa: F811
+    output, _ = small_study
+    only("wang/dropout")
+    place, path = [f"output={output}", "--to", str(tmp_path)], tmp_path / "wang.runs.xz"
+    reproduction.main(["wang", *SMALL, *place])
+    archive = read_archive(path)
+    key = next(iter(archive.runs))
+    archive.runs[key].result["test/comparison_error"], archive.failures["x"] = 99.0, "diverged"
+    write_archive(path, archive, set())
+    reproduction.main(["wang", *SMALL, *place])
+    again = read_archive(path)
+    assert again.runs[key].value("test/comparison_error") != 99.0 and again.failures == {"x": "diverged"} and len(again.runs) == 8
+    reproduction.main(["wang", *SMALL, "data.seed=7", *place])  # a page of other settings
+    assert read_archive(path).runs.keys() == again.runs.keys() and "0 of 8" in (tmp_path / "wang.md").read_text()
+
+
+@pytest.mark.parametrize("content", [b"no xz", lzma.compress(b"no json"), lzma.compress(b'{"result": {}}'), lzma.compress(b"3"), lzma.compress(b'{"result": null}')])
+def test_a_damaged_archive_is_named_and_kept(content, tmp_path, capsys):
+    archive = tmp_path / "wang.runs.xz"
+    archive.write_bytes(content)
+    with pytest.raises(SystemExit) as left:
+        reproduction.main(["wang", f"output={tmp_path}", "--to", str(tmp_path)])
+    assert left.value.code == 2 and f"{archive} is damaged" in capsys.readouterr().err and archive.read_bytes() == content
+
+
+def test_a_report_says_what_it_looks_at_epoch_by_epoch():
+    metrics = {name: read_report(CONF / "reports" / f"{name}.yaml").metrics_by_epoch for name in REPORTS}
+    assert metrics["wang"] == {"test/comparison_error"} and "test/comparison_error" in metrics["pillonel"]
+    place = {"place": "p", "study": "s"}
+    row = Row(name="r", settings=[])
+    shows = [
+        Table(table="t", **place, rows=[row], columns={"x": "table@best", "y": ["column@3", "min"], "z": "none"}),
+        Grid(grid="g", **place, x="x", metrics={"x": "grid@best", "y": "none"}),
+        Epochs(epochs="e", **place, rows=[row], metrics={"x": "epochs"}),
+        Choice(choice="c", **place, report=[], by="by@best", metric="metric@best"),
+    ]
+    finals = [Final(final="f", **place, settings=[], report=[1.0], metric="final@best")]
+    claims = [Claim(claim="c", **place, first=[], second=[], metric="first@2", second_metric="second@2"), Claim(claim="c", **place, first=[], second=[])]
+    looked_at = Report(title="t", about="a", shows=shows, finals=finals, claims=claims).metrics_by_epoch
+    assert looked_at == {"table", "column", "grid", "epochs", "by", "metric", "final", "first", "second"}
+
+
+def test_a_page_that_is_written_leaves_the_others_and_their_lines_and_none_is_lost(small_study, tmp_path, capsys, only):  # noqa: F811
+    only("wang/dropout", "skura/resnet")
+    place = [f"output={small_study[0]}", "--to", str(tmp_path)]
+    skura = "| [skura](skura.md) | 3 of 60 | 1 | 2 | 3 | 0 of 0 |"
+    (tmp_path / "glance.md").write_text(f"# At a glance\n\n{skura}\n")
+    assert reproduction.main(["wang", *SMALL, *place]) == 0
+    glance, page = (tmp_path / "glance.md").read_text(), (tmp_path / "wang.md").read_bytes()
+    assert [each.split() for each in glance.splitlines() if "[skura]" in each] == [skura.split()] and "[wang](wang.md)" in glance
+    with pytest.raises(SystemExit) as left:
+        reproduction.main(["skura", "wang", *SMALL, *place])
+    said = f"--to={tmp_path} is not accepted: another folder, since {tmp_path / 'skura.md'} was made of 3 runs that were not kept, and 0 are here"
+    assert left.value.code == 2 and said in capsys.readouterr().err
+    assert (tmp_path / "glance.md").read_text() == glance and (tmp_path / "wang.md").read_bytes() == page
+    (tmp_path / "glance.md").write_text(glance[: glance.index("[wang]") + 20])  # as of a full disk
+    assert reproduction.main(["wang", *SMALL, *place]) == 0 and (tmp_path / "glance.md").read_text() == glance
