@@ -11,7 +11,10 @@ from digitpairs.analysis import reproduction
 from digitpairs.analysis.archive import Archive, read_archive, write_archive
 from digitpairs.analysis.reports import Choice, Claim, Epochs, Final, Grid, Report, Row, Table, read_report
 from digitpairs.analysis.runs import Run
+from digitpairs.checks import DataError
 from digitpairs.cli import CONF
+from digitpairs.sweeps.compose import compose_command
+from digitpairs.sweeps.jobs import fingerprint, plan_jobs
 from tests.test_reports import REPORTS, SMALL, _folder, only, small_study  # noqa: F401 (fixtures)
 
 
@@ -107,3 +110,18 @@ def test_a_page_that_is_written_leaves_the_others_and_their_lines_and_none_is_lo
     assert (tmp_path / "glance.md").read_text() == glance and (tmp_path / "wang.md").read_bytes() == page
     (tmp_path / "glance.md").write_text(glance[: glance.index("[wang]") + 20])  # as of a full disk
     assert reproduction.main(["wang", *SMALL, *place]) == 0 and (tmp_path / "glance.md").read_text() == glance
+
+
+def test_the_digits_need_not_be_where_a_page_is_made(tmp_path, monkeypatch, only):
+    def no_network(root):
+        raise DataError("no network")
+
+    monkeypatch.setenv("DIGITPAIRS_DATA", str(tmp_path / "nothing"))
+    monkeypatch.setattr("digitpairs.data.sources.download_mnist", no_network)
+    only("wang/dropout")
+    (job, *_) = plan_jobs(compose_command(CONF, ["experiment=wang/dropout", "data=mnist"]))
+    key, made = fingerprint(job.config), {"seconds": 1.0, "source": "mnist", "versions": {"torch": "1", "pytorch_lightning": "1", "python": "3"}}
+    write_archive(tmp_path / "wang.runs.xz", Archive({key: Run(tmp_path, made | {"fingerprint": key, "test/comparison_error": 7.5})}, {}), set())
+    assert reproduction.main(["wang", "data=mnist", f"output={tmp_path}", "--to", str(tmp_path)]) == 0
+    page = (tmp_path / "wang.md").read_text()
+    assert "| `wang/dropout` | 1 of 40" in page and "7.50 (n = 1 of 10)" in page
