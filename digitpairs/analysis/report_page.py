@@ -58,16 +58,16 @@ class _Page:
     def outcome(self) -> list[str]:
         said = [each.verdict for each in self.verdicts]
         finals = [verdict for final, *_, verdict in self.finals if not final.other_reading]
-        runs = [member.run is not None for study in self.studies for member in study.members]
+        finished, asked_for = sum(len(study.runs) for study in self.studies), sum(len(study.members) for study in self.studies)
         decided = said.count(HOLDS), said.count(FAILS)
-        return [f"{sum(runs)} of {len(runs)}", *map(str, decided), str(len(said) - sum(decided)), f"{finals.count(HOLDS)} of {len(finals)}"]
+        return [f"{finished} of {asked_for}", *map(str, decided), str(len(said) - sum(decided)), f"{finals.count(HOLDS)} of {len(finals)}"]
 
     # The parts of a page
 
     def _provenance(self) -> str:
         lines, runs = [], []
         for study in self.studies:
-            there = [member.run for member in study.members if member.run is not None]
+            there = study.runs
             seconds = _minutes(sum(run.result["seconds"] for run in there))
             lines.append([f"`{study.name}`", f"{len(there)} of {len(study.members)}", seconds, ", ".join(_each(there, "commit")) or "-"])
             runs += there

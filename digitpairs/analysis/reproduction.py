@@ -84,7 +84,7 @@ def read_glance(path: Path) -> dict[str, list[str]]:
 
 def refuse_fewer_runs(page: Path, before: int, results: Results, report: Report) -> None:
     """InvalidValue where a page, whose runs were not kept, was made of more of them than there are here: it could not be had back."""
-    here = sum(member.run is not None for study in report.studies for member in results.study(study).members)
+    here = sum(len(results.study(name).runs) for name in report.studies)
     if here < before:
         accepted = f"another folder, since {page} was made of {before} runs that were not kept, and {here} are here; or delete that page's line in {GLANCE}"
         raise InvalidValue("--to", str(page.parent), accepted)

@@ -61,6 +61,11 @@ class Study:
     def __init__(self, name: str, members: Sequence[Member]) -> None:
         self.name, self.members = name, members
 
+    @property
+    def runs(self) -> list[Run]:
+        """Those that are there."""
+        return [member.run for member in self.members if member.run is not None]
+
     def of(self, settings: Iterable[str]) -> list[Member]:
         """Those with all of these settings, of one configuration. InvalidValue where there are none, or several configurations."""
         wanted = set(settings)

@@ -23,6 +23,7 @@ from digitpairs.training.stages import first_epochs
 
 PARTS = ("model", "aux", "optimizer", "scheduler")  # in the order of PairComparison's arguments
 SETTINGS = ("two_stage", "label_smoothing")  # of the training, which stand at the config's top
+ARGUMENTS = ("early_stopping", *SETTINGS)  # of PairComparison, by their names
 
 
 class PairsLightning(Engine):
@@ -36,7 +37,7 @@ class PairsLightning(Engine):
         trainer = config["trainer"]
         once("trainer", trainer, check_trainer)
         datamodule = once("data", data_without_seeds(config["data"]), prepared_data)
-        run = {key: config[key] for key in (*PARTS, "early_stopping", *SETTINGS)} | {"trainer": clipping(trainer)}
+        run = {key: config[key] for key in (*PARTS, *ARGUMENTS)} | {"trainer": clipping(trainer)}
         model, kind = once("run", run, lambda run: _model_and_kind(run, once))
         check_together(datamodule, model, trainer)
         rest = {key: value for key, value in trainer.items() if key not in run["trainer"]}
@@ -57,7 +58,7 @@ class PairsLightning(Engine):
 
 def make_module(config: Section) -> PairComparison:
     """The run's module with its initial weights."""
-    settings = {key: config[key] for key in ("early_stopping", *SETTINGS)} | clipping(config["trainer"])
+    settings = {key: config[key] for key in ARGUMENTS} | clipping(config["trainer"])
     return PairComparison(*(config[section] for section in PARTS), **settings, **seeds_of(config))
 
 
@@ -101,7 +102,7 @@ def _model_and_kind(run: Section, once: Once) -> tuple[PairComparison, Hashable 
         with naming("early_stopping"):
             early_stopping_of(run["early_stopping"])
         with naming("trainer", (*PARTS, *SETTINGS)):
-            settings = {key: run[key] for key in ("early_stopping", *SETTINGS)}
+            settings = {key: run[key] for key in ARGUMENTS}
             model = PairComparison(*parts, **settings, **run["trainer"])
     return model, stacking_key(model)
 
