@@ -88,11 +88,13 @@ def test_a_report_says_what_it_looks_at_epoch_by_epoch():
         Grid(grid="g", **place, x="x", metrics={"x": "grid@best", "y": "none"}),
         Epochs(epochs="e", **place, rows=[row], metrics={"x": "epochs"}),
         Choice(choice="c", **place, report=[], by="by@best", metric="metric@best"),
+        Choice(choice="e", **place, report=[], by="by epoch", metric="metric by epoch", by_study="another", last_epoch=3),
     ]
     finals = [Final(final="f", **place, settings=[], report=[1.0], metric="final@best")]
     claims = [Claim(claim="c", **place, first=[], second=[], metric="first@2", second_metric="second@2"), Claim(claim="c", **place, first=[], second=[])]
-    looked_at = Report(title="t", about="a", shows=shows, finals=finals, claims=claims).metrics_by_epoch
-    assert looked_at == {"table", "column", "grid", "epochs", "by", "metric", "final", "first", "second"}
+    report = Report(title="t", about="a", shows=shows, finals=finals, claims=claims)
+    assert report.metrics_by_epoch == {"table", "column", "grid", "epochs", "by", "metric", "by epoch", "metric by epoch", "final", "first", "second"}
+    assert report.studies == ["another", "s"]
 
 
 def test_a_page_that_is_written_leaves_the_others_and_their_lines_and_none_is_lost(small_study, tmp_path, capsys, only):  # noqa: F811

@@ -49,7 +49,8 @@ def test_every_row_and_claim_is_of_one_configuration_of_its_study(report):
         if isinstance(show, Grid):
             assert nothing_run(show.study).varied(show.x) and (show.lines is None or nothing_run(show.study).varied(show.lines))
         if isinstance(show, Choice):
-            assert any(set(show.report) <= each for each in nothing_run(show.study).configurations())
+            assert any({each for each in show.report if not each.startswith("epoch=")} <= each for each in nothing_run(show.study).configurations())
+            assert show.by_study is None or nothing_run(show.by_study).of(show.among)
     for claim in given.claims:
         assert nothing_run(claim.study).of(claim.first)
         assert claim.bound is not None or nothing_run(claim.second_study or claim.study).of(claim.second)
@@ -61,7 +62,7 @@ def test_every_study_of_a_report_is_shown():
     """But for the rates of a choice, which are a grid of it."""
     for report in REPORTS:
         given = read_report(CONF / "reports" / f"{report}.yaml")
-        shown = {show.study for show in given.shows} | {each.study for each in given.claims}
+        shown = {show.study for show in given.shows} | {each.study for each in given.claims} | {getattr(show, "by_study", None) for show in given.shows}
         assert {f"{report}/{path.stem}" for path in (CONF / "experiment" / report).glob("*.yaml")} <= shown
 
 
@@ -221,6 +222,33 @@ def test_choices_are_made_on_the_seeds_that_all_have():
     assert on_common_seeds({"a": Cell({0: 1.0}, 2), "b": Cell({1: 1.0}, 2)}) == {} == on_common_seeds({})
     alone = Study("s", [Member(frozenset(["a=1"]), 0, None), *study_of({"a=low": LOW}).study("s").members])
     assert choices(alone, Choice(choice="c", place="p", study="s", report=["a=1"])) is None
+
+
+def curves(folder: Path, metric: str, values: dict[str, list[list[float]]]) -> Study:
+    """A study whose configurations have these curves of the metric, one a round."""
+    members = []
+    for name, rounds in values.items():
+        for seed, errors in enumerate(rounds):
+            place = folder / f"{metric.partition('/')[0]} {name} {seed}"
+            place.mkdir()
+            (place / "metrics.csv").write_text(f"epoch,{metric}\n" + "\n".join(f"{epoch},{error}" for epoch, error in enumerate(errors)))
+            members.append(Member(frozenset([name]), seed, Run(place, {metric: errors[-1]})))
+    return Study("s", members)
+
+
+def test_an_epoch_is_chosen_by_the_mean_over_the_rounds(tmp_path):
+    """By the test the second, whose mean is 4.5; the rounds' own best epochs have a mean of 3.5; by other runs, held out, the third."""
+    study = curves(tmp_path, "test/comparison_error", {"a=1": [[9.0, 3.0, 5.0], [9.0, 6.0, 4.0]], "a=2": [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]})
+    held_out = curves(tmp_path, "validation/comparison_error", {"a=1": [[9.0, 7.0, 5.0], [9.0, 7.0, 5.0], [9.0, 7.0, 6.5]]})
+    assert study.cell(["a=1"], "test/comparison_error@lowest").values == {0: 3.0, 1: 6.0}
+    assert study.cell(["a=1"], "test/comparison_error@best").values == {0: 3.0, 1: 4.0}
+    assert Study("s", [Member(frozenset(["a=1"]), 0, None)]).cell(["a=1"], "test/comparison_error@lowest").n == 0
+    choice = Choice(choice="c", place="p", study="s", by_study="h", report=["epoch=1"], among=["a=1"], last_epoch=3)
+    by_test, by_held_out, of_report, looks = choices(study, choice, held_out)
+    assert by_test.settings == {"a=1", "epoch=2"} and by_test.test.values == {0: 3.0, 1: 6.0} and by_test.held_out.mean == 7
+    assert by_held_out.settings == {"a=1", "epoch=3"} and by_held_out.rank == 1 + [4.5, 4.5, 9].index(4.5) + 1
+    assert of_report.settings == {"a=1", "epoch=1"} and of_report.test.mean == 9 and of_report.rank == 3
+    assert list(looks.values.values()) == pytest.approx([(7 - 3) - (0 + 0) / 2, (7 - 6) - (0 + 1) / 2])
 
 
 def test_a_final_model_is_as_good_within_a_standard_error():

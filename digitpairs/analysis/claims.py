@@ -99,10 +99,11 @@ class Choices(NamedTuple):
     flattery: Cell  # by seed: the points by which the winner by the test looks better there than on other pairs, beyond what the others do
 
 
-def choices(study: Study, choice: Choice) -> Choices | None:
-    """What would be chosen among the configurations that have been run, on the seeds that all of them have. None where no two can be compared."""
-    groups = [each for each in study.configurations() if not choice.among or each & set(choice.among)]
-    held_out, test = (on_common_seeds({each: study.cell(each, metric) for each in groups}) for metric in (choice.by, choice.metric))
+def choices(study: Study, choice: Choice, by_study: Study | None = None) -> Choices | None:
+    """What would be chosen among the configurations that have been run, on the seeds that all of them have; `by_study` is that whose runs have
+    the metric `by`, the same by default. None where no two can be compared."""
+    groups = _candidates(study, choice, choice.metric)
+    held_out, test = map(on_common_seeds, (_candidates(by_study or study, choice, choice.by), groups))
     if len(test) < 2 or held_out.keys() != test.keys():
         return None
     winner, *others = ranking = sorted(test, key=lambda each: test[each].mean)
@@ -121,6 +122,14 @@ def choices(study: Study, choice: Choice) -> Choices | None:
         chosen("the report's choice", [each for each in [*by_held_out, *groups] if of_report <= each]),
         _flattery((held_out[winner], test[winner]), [(held_out[each], test[each]) for each in others]),
     )
+
+
+def _candidates(study: Study, choice: Choice, metric: str) -> dict[frozenset[str], Cell]:
+    """The metric of each configuration, or of each of its epochs, by settings."""
+    groups = [each for each in study.configurations() if not choice.among or each & set(choice.among)]
+    if not choice.last_epoch:
+        return {each: study.cell(each, metric) for each in groups}
+    return {each | {f"epoch={epoch}"}: study.cell(each, f"{metric}@{epoch}") for each in groups for epoch in range(1, choice.last_epoch + 1)}
 
 
 def on_common_seeds(cells: Mapping[Key, Cell]) -> dict[Key, Cell]:

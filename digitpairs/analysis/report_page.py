@@ -50,9 +50,10 @@ class _Page:
         makers = {Table: self._table, Grid: self._grid, Epochs: self._epochs, Choice: self._choice}
         for show in self.report.shows:
             title = getattr(show, type(show).__name__.lower())
-            parts += [f"## {title}", f"{show.place}; study `{show.study}`."]
+            studies = [show.study, *([show.by_study] if isinstance(show, Choice) and show.by_study else [])]
+            parts += [f"## {title}", f"{show.place}; {' and '.join(f'study `{each}`' for each in studies)}."]
             shown = [part for part in makers[type(show)](show, self.results.study(show.study)) if part]
-            parts += [*(shown or [NOT_RUN]), show.note, self._missing(show.study)]
+            parts += [*(shown or [NOT_RUN]), show.note, *map(self._missing, studies)]
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def outcome(self) -> list[str]:
@@ -150,7 +151,7 @@ class _Page:
         return [self._plot(epochs.epochs, report_plots.plot_epochs(epochs, study))]
 
     def _choice(self, choice: Choice, study: Study) -> list[str]:
-        made = choices(study, choice)
+        made = choices(study, choice, self.results.study(choice.by_study) if choice.by_study else None)
         if made is None:
             return []
         heads = ["chosen", "configuration", f"`{choice.by}`", f"`{choice.metric}`", "rank by the test"]

@@ -72,14 +72,16 @@ class Epochs(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class Choice(Part):
-    """A choice among a study's configurations, by the test and by the metric `by`, which is not of the test. `report`: settings of the
-    report's choice."""
+    """A choice among a study's configurations, by the test and by the metric `by`, which is not of the test, of the same runs or of those of
+    `by_study`. With `last_epoch` the epochs up to it are chosen among, as settings epoch=1, ... `report`: settings of the report's choice."""
 
     choice: str
     report: list[str]
     among: list[str] = field(default_factory=list)  # only configurations with any of these settings; all by default
     by: str = "validation/comparison_error"
+    by_study: str | None = None
     metric: str = COMPARISON_ERROR
+    last_epoch: int = 0
     chose_by: str = "the test"  # what the report did
 
 
@@ -125,15 +127,16 @@ class Report:
     @property
     def studies(self) -> list[str]:
         """The names of all studies whose runs it is compared with."""
-        return sorted({each.study for each in (*self.shows, *self.finals, *self.claims)} | {each.second_study or each.study for each in self.claims})
+        others = {each.second_study for each in self.claims} | {each.by_study for each in self.shows if isinstance(each, Choice)}
+        return sorted({each.study for each in (*self.shows, *self.finals, *self.claims)} | {each for each in others if each})
 
     @property
     def metrics_by_epoch(self) -> set[str]:
-        """The metrics that are looked at epoch by epoch: those of curves, and of one epoch ("...@30", "...@best")."""
+        """The metrics that are looked at epoch by epoch: those of curves, of choices among epochs, and of one epoch ("...@30", "...@best")."""
         curves = [metric for each in self.shows if isinstance(each, Epochs) for metric in each.metrics.values()]
         columns = [statistic_of(column)[0] for each in self.shows if isinstance(each, Table) for column in each.columns.values()]
         grids = [metric for each in self.shows if isinstance(each, Grid) for metric in each.metrics.values()]
-        choices = [metric for each in self.shows if isinstance(each, Choice) for metric in (each.by, each.metric)]
+        choices = [f"{metric}@" if each.last_epoch else metric for each in self.shows if isinstance(each, Choice) for metric in (each.by, each.metric)]
         compared = [each.metric for each in (*self.finals, *self.claims)] + [each.second_metric or "" for each in self.claims]
         return {*curves, *(each.partition("@")[0] for each in (*columns, *grids, *choices, *compared) if "@" in each)}
 

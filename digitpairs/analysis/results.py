@@ -85,11 +85,20 @@ class Study:
         return list(dict.fromkeys(member.settings for member in self.members))
 
     def cell(self, settings: Iterable[str], metric: str) -> Cell:
-        """The metric of one configuration."""
+        """The metric of one configuration; as "test/comparison_error@lowest" of the epoch, one for all runs, whose mean is lowest."""
         members = self.of(settings)
         finished = [member for member in members if member.run is not None]
+        name, _, epoch = metric.partition("@")
+        if epoch == "lowest":
+            metric = f"{name}@{lowest_epoch([member.run.by_epoch(name) for member in finished])}"
         values = {member.seed: value for member in finished if (value := member.run.value(metric)) is not None}
         return Cell(values, len(members), len(finished))
+
+
+def lowest_epoch(curves: Sequence[Sequence[float]]) -> int:
+    """The epoch, from 1, whose mean over the curves is lowest, among those that all of them have; 1 where there is none."""
+    means = [float(np.mean(values)) for values in zip(*curves)]
+    return min(range(len(means)), key=means.__getitem__, default=0) + 1
 
 
 class Results:

@@ -29,10 +29,14 @@ class Run:
         name, _, epoch = metric.partition("@")
         if not epoch:
             return self.result.get(name)
-        values = [row[name] for row in self.history if name in row]
+        values = self.by_epoch(name)
         if epoch == "best":
             return min(values, default=None)
         return values[int(epoch) - 1] if int(epoch) <= len(values) else None
+
+    def by_epoch(self, metric: str) -> list[float]:
+        """A metric after each epoch that has it."""
+        return [row[metric] for row in self.history if metric in row]
 
     @functools.cached_property
     def history(self) -> list[dict[str, float]]:
