@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from framework.errors import at_least_one, positive
+from framework.errors import at_least_one, not_negative, positive
 
 
 class Schedule:
@@ -72,14 +72,16 @@ class Cosine(Schedule):
 
 
 class WarmRestarts(Schedule):
-    """Half a cosine over T_0 epochs, then again from the rate over T_mult times as many, and so on (the same, section 3)."""
+    """Half a cosine over T_0 epochs, then again from the rate over T_mult times as many, and so on (the same, section 3); all of it
+    after `delay` epochs at the rate."""
 
-    def __init__(self, T_0: int, T_mult: int = 1, eta_min: float = 0.0, interval: str = "epoch") -> None:
+    def __init__(self, T_0: int, T_mult: int = 1, eta_min: float = 0.0, interval: str = "epoch", delay: int = 0) -> None:
         super().__init__(interval)
         self.T_0, self.T_mult, self.eta_min = at_least_one("T_0", T_0), at_least_one("T_mult", T_mult), eta_min
+        self.delay = not_negative("delay", delay)
 
     def rate(self, start: float, time: int, total: int, epoch: int = 1) -> float:
-        length = self.T_0 * epoch
+        time, length = max(time - self.delay * epoch, 0), self.T_0 * epoch
         while time >= length:
             time, length = time - length, length * self.T_mult
         return _half_cosine(start, self.eta_min, time / length)

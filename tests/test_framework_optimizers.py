@@ -258,6 +258,14 @@ def one_cycle(moves: int, warmup: float = 0.3, div_factor: float = 25.0, final_d
     return lambda optimizer: lr_scheduler.OneCycleLR(optimizer, RATE, **settings, cycle_momentum=False)
 
 
+def delayed_restarts(delay, period):
+    def make(optimizer):
+        waves = lr_scheduler.CosineAnnealingWarmRestarts(optimizer, period, 1, 0.001)
+        return lr_scheduler.SequentialLR(optimizer, [lr_scheduler.ConstantLR(optimizer, 1.0), waves], [delay])
+
+    return make
+
+
 SCHEDULES = {
     "constant": (Constant(), lambda o: lr_scheduler.ConstantLR(o, factor=1.0)),
     "step": (StepDecay(5, 0.3), lambda o: lr_scheduler.StepLR(o, 5, 0.3)),
@@ -273,6 +281,8 @@ SCHEDULES = {
     "restarts-1": (WarmRestarts(1, 1, 0.01), lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 1, 1, 0.01)),
     "restarts-longer": (WarmRestarts(2, 2, 0.001), lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 2, 2, 0.001)),
     "restarts-steps": (WarmRestarts(2, 3, 0.001, "step"), lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 2 * BATCHES, 3, 0.001)),
+    "restarts-delayed": (WarmRestarts(4, 1, 0.001, delay=3), delayed_restarts(3, 4)),
+    "restarts-delayed-steps": (WarmRestarts(4, 1, 0.001, "step", 3), delayed_restarts(3 * BATCHES, 4 * BATCHES)),
     "one-cycle": (OneCycle(), one_cycle(EPOCHS * BATCHES)),
     "one-cycle-epochs": (OneCycle(interval="epoch"), one_cycle(EPOCHS)),
     "one-cycle-factors": (OneCycle(0.45, 5.0, 30.0), one_cycle(EPOCHS * BATCHES, 0.45, 5.0, 30.0)),
@@ -335,6 +345,7 @@ BAD_SCHEDULES = {
     "gamma-exponential": lambda: Exponential(-0.5, "step"),
     "T_0": lambda: WarmRestarts(0),
     "T_mult": lambda: WarmRestarts(2, 0),
+    "delay": lambda: WarmRestarts(2, delay=-1),
     "warmup": lambda: OneCycle(1.0),
     "warmup-negative": lambda: OneCycle(-0.1),
     "div_factor": lambda: OneCycle(div_factor=0.0),

@@ -68,12 +68,24 @@ def half_cosine(passed: float, low: float = 0.0, high: float = RATE) -> float:
         (Cosine(0.001, "step"), lambda t: half_cosine(t / 12, 0.001)),
         (WarmRestarts(5, 1, 0.001), lambda t: half_cosine(int(t) % 5 / 5, 0.001)),
         (WarmRestarts(5, 1, 0.001, "step"), lambda t: half_cosine(t % 5 / 5, 0.001)),
+        (WarmRestarts(5, 1, 0.001, delay=1), lambda t: half_cosine((max(int(t), 1) - 1) % 5 / 5, 0.001)),
+        (WarmRestarts(4, 1, 0.001, "step", delay=3), lambda t: half_cosine((max(t, 3) - 3) % 4 / 4, 0.001)),
         (WarmRestarts(2, 2), lambda t: half_cosine((int(t) - (0 if t < 2 else 2 if t < 6 else 6)) / (2 if t < 2 else 4 if t < 6 else 8))),
     ],
 )
 def test_schedules_follow_their_formulas(schedule, rate):
     expected = [rate(step / TIMING.steps_per_epoch) for step in range(TIMING.epochs * TIMING.steps_per_epoch)]
     assert rates(schedule) == pytest.approx(expected, rel=1e-6, abs=1e-12)
+
+
+def test_a_delay_of_one_epoch_is_torchs_scheduler_called_with_epochs_counted_from_0():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], RATE)
+    scheduler, expected = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, 5, 1, 0.001), []
+    for epoch in range(TIMING.epochs):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step(epoch)
+    assert rates(WarmRestarts(5, 1, 0.001, delay=1))[:: TIMING.steps_per_epoch] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("interval", ["step", "epoch"])
@@ -100,7 +112,7 @@ def test_one_cycle_has_no_length_at_which_it_breaks(warmup):
         (lambda: Adam(0.1, betas=[0.9]), "betas"), (lambda: Adam(0.1, betas=[0.9, 1.0]), "betas"), (lambda: AdamW(0.1, eps=0), "eps"),
         (lambda: StepDecay(0, 0.5), "step_size"), (lambda: StepDecay(5, 0), "gamma"), (lambda: Exponential(1.5), "gamma"),
         (lambda: Cosine(-1), "eta_min"), (lambda: Cosine(interval="batch"), "interval"), (lambda: WarmRestarts(0), "T_0"),
-        (lambda: WarmRestarts(5, 0), "T_mult"), (lambda: OneCycle(1.0), "warmup"), (lambda: OneCycle(div_factor=0), "div_factor"),
+        (lambda: WarmRestarts(5, 0), "T_mult"), (lambda: WarmRestarts(5, delay=-1), "delay"), (lambda: OneCycle(1.0), "warmup"), (lambda: OneCycle(div_factor=0), "div_factor"),
     ],
 )  # fmt: skip
 def test_bad_settings_are_named(make, key):

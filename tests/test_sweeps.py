@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from digitpairs.cli import CONF
 from digitpairs.sweeps.check import Checker
 from digitpairs.sweeps.compose import compose_sweep
-from digitpairs.sweeps.jobs import plan_jobs
+from digitpairs.sweeps.jobs import fingerprint, plan_jobs
 from digitpairs.sweeps.measure import Figure, best_size
 from digitpairs.sweeps.plan import Plan, cut
 from digitpairs.sweeps.workers import available_cores
@@ -201,6 +201,13 @@ def test_a_result_of_another_config_is_never_overwritten(command, tmp_path):
     before = path.read_text()
     status, _, err = command(*SMALL, "seed=3")
     assert status == 2 and str(path.parent) in err and err.count("\n") == 1 and path.read_text() == before
+
+
+def test_runs_from_before_a_setting_of_a_section_are_found_again():
+    common = ["seed=0", "data=digits", "scheduler=warm_restarts"]
+    now, delayed = (job.config for job in plan_jobs(composed(common, [*common, "scheduler.delay=1"])))
+    before = now | {"scheduler": {key: value for key, value in now["scheduler"].items() if key != "delay"}}
+    assert before != now and fingerprint(before) == fingerprint(now) != fingerprint(delayed)
 
 
 def test_a_damaged_result_is_named(command, tmp_path):

@@ -23,7 +23,7 @@ from digitpairs.streams import check_seed
 from digitpairs.sweeps.compose import Asked
 
 # Settings that are not in the digests at these values: runs from before them are found again.
-CAME_LATER = {"label_smoothing": 0}
+CAME_LATER = {"label_smoothing": 0, "scheduler.delay": 0}
 _NAME_LENGTH = 120  # of a folder, without its digest; file systems take 255 bytes
 
 
@@ -91,8 +91,16 @@ def _without_places(config: dict[str, Any]) -> dict[str, Any]:
     data = config["data"]
     if data.get("source") in ("mnist", "digits"):
         data = {key: value for key, value in data.items() if key != "root"}
-    rest = {key: value for key, value in config.items() if key != "output" and (key not in CAME_LATER or value != CAME_LATER[key])}
-    return {**rest, "data": data}
+    return _earlier({key: value for key, value in {**config, "data": data}.items() if key != "output"})
+
+
+def _earlier(config: dict[str, Any], inside: str = "") -> dict[str, Any]:
+    paths = {f"{inside}{key}": (key, value) for key, value in config.items()}
+    return {
+        key: _earlier(value, f"{path}.") if isinstance(value, dict) else value
+        for path, (key, value) in paths.items()
+        if path not in CAME_LATER or value != CAME_LATER[path]
+    }
 
 
 def _concerns_place_or_seed(override: str) -> bool:

@@ -77,16 +77,22 @@ class Cosine(Schedule):
 
 
 class WarmRestarts(Schedule):
-    """Cosine waves that start again after `T_0` epochs, each `T_mult` times as long as the last (Loshchilov and Hutter 2017)."""
+    """Cosine waves that start again after `T_0` epochs, each `T_mult` times as long as the last (Loshchilov and Hutter 2017); the first
+    begins after `delay` epochs at the whole rate. 1 is what a loop gets that calls torch's `scheduler.step(epoch)` after epochs
+    counted from 0: the first such call leaves the rate where it was.
+    """
 
-    def __init__(self, T_0: int, T_mult: int = 1, eta_min: float = 0.0, interval: str = "epoch") -> None:
+    def __init__(self, T_0: int, T_mult: int = 1, eta_min: float = 0.0, interval: str = "epoch", delay: int = 0) -> None:
         super().__init__(interval)
         self.T_0, self.T_mult = integer("T_0", T_0, at_least=1), integer("T_mult", T_mult, at_least=1)
-        self.eta_min = number("eta_min", eta_min)
+        self.eta_min, self.delay = number("eta_min", eta_min), integer("delay", delay, at_least=0)
 
     def __call__(self, optimizer: Optimizer, timing: Timing) -> lr_scheduler.LRScheduler:
-        period = self.T_0 * self.moves_an_epoch(timing)
-        return lr_scheduler.CosineAnnealingWarmRestarts(optimizer, period, self.T_mult, self.eta_min)
+        moves = self.moves_an_epoch(timing)
+        waves = lr_scheduler.CosineAnnealingWarmRestarts(optimizer, self.T_0 * moves, self.T_mult, self.eta_min)
+        if self.delay == 0:
+            return waves
+        return lr_scheduler.SequentialLR(optimizer, [lr_scheduler.ConstantLR(optimizer, factor=1.0), waves], milestones=[self.delay * moves])
 
 
 class OneCycle(Schedule):
