@@ -85,6 +85,7 @@ def test_a_report_says_what_it_looks_at_epoch_by_epoch():
     row = Row(name="r", settings=[])
     shows = [
         Table(table="t", **place, rows=[row], columns={"x": "table@best", "y": ["column@3", "min"], "z": "none"}),
+        Table(table="o", **place, rows=[row, Row(name="after 3", settings=[], epoch=3)], columns={"x": ["row", "min"]}),
         Grid(grid="g", **place, x="x", metrics={"x": "grid@best", "y": "none"}),
         Epochs(epochs="e", **place, rows=[row], metrics={"x": "epochs"}),
         Choice(choice="c", **place, report=[], by="by@best", metric="metric@best"),
@@ -93,7 +94,7 @@ def test_a_report_says_what_it_looks_at_epoch_by_epoch():
     finals = [Final(final="f", **place, settings=[], report=[1.0], metric="final@best")]
     claims = [Claim(claim="c", **place, first=[], second=[], metric="first@2", second_metric="second@2"), Claim(claim="c", **place, first=[], second=[])]
     report = Report(title="t", about="a", shows=shows, finals=finals, claims=claims)
-    assert report.metrics_by_epoch == {"table", "column", "grid", "epochs", "by", "metric", "by epoch", "metric by epoch", "final", "first", "second"}
+    assert report.metrics_by_epoch == {"table", "column", "row", "grid", "epochs", "by", "metric", "by epoch", "metric by epoch", "final", "first", "second"}
     assert report.studies == ["another", "s"]
 
 

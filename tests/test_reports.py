@@ -294,6 +294,23 @@ def test_a_table_of_many_metrics_is_several(tmp_path):
     ]
 
 
+def test_a_row_of_a_table_may_be_of_one_epoch(tmp_path):
+    made = {"seconds": 2.0, "source": "digits", "versions": {"torch": "1", "pytorch_lightning": "1", "python": "3"}}
+    for seed, errors in enumerate([[9.0, 4.0, 5.0], [7.0, 6.0, 3.0]]):
+        (folder := tmp_path / str(seed)).mkdir()
+        (folder / "metrics.csv").write_text("epoch,m\n" + "\n".join(f"{epoch},{error}" for epoch, error in enumerate(errors)))
+    results = Results(tmp_path)
+    runs = [Run(tmp_path / str(seed), made | {"m": last}) for seed, last in enumerate([5.0, 3.0])]
+    results._studies["s"] = Study("s", [Member(frozenset(["a=1"]), seed, run) for seed, run in enumerate(runs)])
+    rows = [Row(name=f"row {epoch}", settings=["a=1"], epoch=epoch, report={"error": [5.5]}) for epoch in (1, 2, None)]
+    table = Table(table="T", place="p", study="s", columns={"error": "m", "minimum": ["m", "min"]}, rows=rows)
+    text = write_page(Report(title="t", about="a", shows=[table], finals=[], claims=[]), "r", results, tmp_path).text
+    lines = [[each.strip() for each in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| row ")]
+    assert [(line[0], line[3], line[4], line[5]) for line in lines[1:]] == [
+        ("row 1", "8.00 ± 1.41", "+2.50*", "7.00"), ("row 2", "5.00 ± 1.41", "-0.50", "4.00"), ("row None", "4.00 ± 1.41", "-1.50*", "3.00"),
+    ]
+
+
 def test_at_a_glance(small_study, tmp_path, capsys, only):
     """Of all reports: how many runs, and what was decided."""
     only("wang/dropout")

@@ -108,7 +108,7 @@ class _Page:
 
     def _table(self, table: Table, study: Study) -> list[str]:
         metrics = {name: statistic_of(column) for name, column in table.columns.items()}
-        cells = {name: [study.cell(row.settings, metric) for row in table.rows] for name, (metric, _) in metrics.items()}
+        cells = {name: [study.cell(row.settings, row.metric(metric)) for row in table.rows] for name, (metric, _) in metrics.items()}
         far = {
             (name, row.name)
             for name, (metric, statistic) in metrics.items()

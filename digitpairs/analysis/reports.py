@@ -22,12 +22,18 @@ RELATIONS = ("lower", "no worse", "steadier", "alike", "above")
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One configuration, by its settings in the study; `report`: by column what the report says; `why`: a reason for a difference."""
+    """One configuration, by its settings in the study, after its last epoch or after `epoch`; `report`: by column what the report says;
+    `why`: a reason for a difference."""
 
     name: str
     settings: list[str]
+    epoch: int | None = None
     report: dict[str, list[float]] = field(default_factory=dict)
     why: str = ""
+
+    def metric(self, name: str) -> str:
+        """The metric, at the row's epoch where it has one."""
+        return name if self.epoch is None else f"{name}@{self.epoch}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +140,8 @@ class Report:
     def metrics_by_epoch(self) -> set[str]:
         """The metrics that are looked at epoch by epoch: those of curves, of choices among epochs, and of one epoch ("...@30", "...@best")."""
         curves = [metric for each in self.shows if isinstance(each, Epochs) for metric in each.metrics.values()]
-        columns = [statistic_of(column)[0] for each in self.shows if isinstance(each, Table) for column in each.columns.values()]
+        tables = [each for each in self.shows if isinstance(each, Table)]
+        columns = [row.metric(statistic_of(column)[0]) for each in tables for column in each.columns.values() for row in each.rows]
         grids = [metric for each in self.shows if isinstance(each, Grid) for metric in each.metrics.values()]
         choices = [f"{metric}@" if each.last_epoch else metric for each in self.shows if isinstance(each, Choice) for metric in (each.by, each.metric)]
         compared = [each.metric for each in (*self.finals, *self.claims)] + [each.second_metric or "" for each in self.claims]
