@@ -65,7 +65,8 @@ def test_a_folder_counts_before_the_archive_and_nothing_archived_is_lost(small_s
     reproduction.main(["wang", *SMALL, *place])
     again = read_archive(path)
     assert again.runs[key].value("test/comparison_error") != 99.0 and again.failures == {"x": "diverged"} and len(again.runs) == 8
-    reproduction.main(["wang", *SMALL, "data.seed=7", *place])  # a page of other settings
+    (tmp_path / "glance.md").unlink()  # or a page of other settings, with none of these runs, would be refused
+    reproduction.main(["wang", *SMALL, "data.seed=7", *place])
     assert read_archive(path).runs.keys() == again.runs.keys() and "0 of 8" in (tmp_path / "wang.md").read_text()
 
 
@@ -108,9 +109,12 @@ def test_a_page_that_is_written_leaves_the_others_and_their_lines_and_none_is_lo
     assert [each.split() for each in glance.splitlines() if "[skura]" in each] == [skura.split()] and "[wang](wang.md)" in glance
     with pytest.raises(SystemExit) as left:
         reproduction.main(["skura", "wang", *SMALL, *place])
-    said = f"--to={tmp_path} is not accepted: another folder, since {tmp_path / 'skura.md'} was made of 3 runs that were not kept, and 0 are here"
+    said = f"--to={tmp_path} is not accepted: another folder, since {tmp_path / 'skura.md'} was made of 3 runs, and 0 of these settings are here"
     assert left.value.code == 2 and said in capsys.readouterr().err
     assert (tmp_path / "glance.md").read_text() == glance and (tmp_path / "wang.md").read_bytes() == page
+    with pytest.raises(SystemExit) as left:  # runs that are kept, and of other settings
+        reproduction.main(["wang", *SMALL, "data.seed=7", *place])
+    assert left.value.code == 2 and "runs, and 0 of these settings are here" in capsys.readouterr().err and (tmp_path / "wang.md").read_bytes() == page
     (tmp_path / "glance.md").write_text(glance[: glance.index("[wang]") + 20])  # as of a full disk
     assert reproduction.main(["wang", *SMALL, *place]) == 0 and (tmp_path / "glance.md").read_text() == glance
 

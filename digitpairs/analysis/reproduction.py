@@ -63,7 +63,7 @@ def write_pages(reports: Mapping[str, Report], results: Results, folder: Path, k
     results.add(functools.reduce(Archive.with_newer, kept.values()))
     outcomes = read_glance(folder / GLANCE)
     for name, report in reports.items():
-        if name in outcomes and not archives[name].exists():
+        if name in outcomes:
             refuse_fewer_runs(folder / f"{name}.md", int(outcomes[name][1].split()[0]), results, report)
     for name, report in reports.items():
         page = write_page(report, name, results, folder)
@@ -83,10 +83,10 @@ def read_glance(path: Path) -> dict[str, list[str]]:
 
 
 def refuse_fewer_runs(page: Path, before: int, results: Results, report: Report) -> None:
-    """InvalidValue where a page, whose runs were not kept, was made of more of them than there are here: it could not be had back."""
+    """InvalidValue where a page was made of more runs than there are here: where digits stand in for MNIST, or runs that were not kept are gone."""
     here = sum(len(results.study(name).runs) for name in report.studies)
     if here < before:
-        accepted = f"another folder, since {page} was made of {before} runs that were not kept, and {here} are here; or delete that page's line in {GLANCE}"
+        accepted = f"another folder, since {page} was made of {before} runs, and {here} of these settings are here; or delete that page's line in {GLANCE}"
         raise InvalidValue("--to", str(page.parent), accepted)
 
 
