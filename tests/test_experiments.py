@@ -43,7 +43,7 @@ def parameters(config: dict) -> int:
 def test_every_study_can_be_run(asked, study):
     short = asked(study, "smoke=on")
     assert {job["seed"] for job in short} == {0, 1}
-    if not any(key in study for key in ("/epochs", "skura/sched", "skura/wide")):  # whose subject the epochs are
+    if not any(key in study for key in ("/epochs", "skura/sched", "skura/wide", "skura/own_rounds")):  # whose subject the epochs are
         assert {job["trainer"]["max_epochs"] for job in short} == {2}
 
 
