@@ -138,11 +138,8 @@ def explained_errors() -> Iterator[None]:
 
 def explain(error: BaseException) -> str:
     """One message for an error of the config: ours say it themselves, Hydra's and OmegaConf's are said in our words."""
-    if isinstance(error, MissingConfigException) and error.options:
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
-        options = [*error.options, *(str(path.relative_to(CONF / group).with_suffix("")) for path in sorted((CONF / group).glob("*/*.yaml")))]
-        options = [option for option in options if not option.startswith("shared/")]
-        return str(InvalidValue(group, name, f"one of {', '.join(options)}{did_you_mean(name, options)}"))
+    if isinstance(error, MissingConfigException) and "/" in str(error.missing_cfg_file):
+        return str(_no_such_choice(str(error.missing_cfg_file), error.options or []))
     cause = error
     while cause.__cause__ is not None and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__
@@ -153,6 +150,16 @@ def explain(error: BaseException) -> str:
         (group,) = unmatched.groups()
         return str(InvalidValue(group, _given(group), f"nothing, since this task has no {group} to choose (see --cfg job)"))
     return "\n  ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
+def _no_such_choice(missing: str, options: Iterable[str]) -> InvalidValue:
+    """Names the choices that the group of `missing`, as "model/azzano/fcn", has; of one in a folder, that folder's."""
+    group, _, name = missing.rpartition("/") if missing.startswith("hydra/") else missing.partition("/")
+    root = CONF / group
+    names = [str(path.relative_to(root).with_suffix("")) for path in [*sorted(root.glob("*.yaml")), *sorted(root.glob("*/*.yaml"))]]
+    choices = [choice for choice in names if not choice.startswith("shared/")] or list(options)
+    beside = [choice for choice in choices if "/" in name and choice.startswith(f"{name.partition('/')[0]}/")]
+    return InvalidValue(group, name, f"one of {', '.join(beside or choices)}{did_you_mean(name, choices)}")
 
 
 def _no_such_key(full_key: str, siblings: Iterable) -> InvalidValue:

@@ -176,6 +176,10 @@ def test_an_exception_in_one_run_is_one_failed_row(command, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     "arguments, message",
     [
+        ("model=azzano/fcn", "model=azzano/fcn is not accepted: one of azzano/cnn, azzano/fcnn; did you mean azzano/fcnn?"),
+        ("experiment=azano/fcnn", "experiment=azano/fcnn is not accepted: one of disk_best, azzano/batch_sizes, .* did you mean azzano/fcnn?"),
+        ("variant=azzano/hour", "variant=azzano/hour is not accepted: one of azzano/minute, azzano/seconds; did you mean"),
+        ("variant=hour", "variant=hour is not accepted: one of azzano/minute, azzano/seconds, "),
         ("model=foo", "model=foo is not accepted: one of cnn, disk_mlp, mlp, siamese_cnn, siamese_mlp, siamese_resnet, azzano/cnn"),
         ("modle=mlp", "modle=mlp is not accepted: there is no such key; .* did you mean model?"),
         ("aux.lamda=1", "aux.lamda=1 is not accepted: there is no such key; the keys here are lambda; did you mean lambda?"),

@@ -117,3 +117,10 @@ def test_a_fault_in_a_studys_arguments_is_the_one_that_is_told(command):
     assert status == 2 and "optimizer.rate=0.1 is not accepted: there is no such key" in err
     assert mend_arguments(["experiment=wang/sharing", "--cfg", "job"]) == ["experiment=wang/sharing", "--cfg", "job"]
     assert mend_arguments(["experiment=nothing", "seed=1"]) == ["experiment=nothing", "seed=1"]
+
+
+def test_each_number_of_epochs_of_skura_has_rounds_of_its_own(asked):
+    jobs = asked("skura/own_rounds")
+    seeds = [job["seeds"]["weights"] for job in jobs]
+    assert len(set(seeds)) == len(jobs) == 200
+    assert all(job["data"]["seed"] == job["seeds"]["order"] == seed for job, seed in zip(jobs, seeds))

@@ -346,6 +346,7 @@ BAD_SCHEDULES = {
     "T_0": lambda: WarmRestarts(0),
     "T_mult": lambda: WarmRestarts(2, 0),
     "delay": lambda: WarmRestarts(2, delay=-1),
+    "delay-in-part": lambda: WarmRestarts(2, delay=0.5),
     "warmup": lambda: OneCycle(1.0),
     "warmup-negative": lambda: OneCycle(-0.1),
     "div_factor": lambda: OneCycle(div_factor=0.0),
