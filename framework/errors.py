@@ -29,10 +29,10 @@ def refuse(what: str, tensor: Tensor, accepted: str) -> ValueError:
 
 def at_least_one(name: str, value: int) -> int:
     """`value`, or ValueError when it is no whole number or below 1."""
-    return whole(name, value, at_least=1)
+    return integer(name, value, at_least=1)
 
 
-def whole(name: str, value: int, at_least: int) -> int:
+def integer(name: str, value: int, at_least: int) -> int:
     """`value`, or ValueError when it is no whole number or below `at_least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
         raise ValueError(f"{name} is {value!r}, accepted is a whole number of at least {at_least}")

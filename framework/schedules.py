@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from framework.errors import at_least_one, positive, whole
+from framework.errors import at_least_one, integer, positive
 
 
 class Schedule:
@@ -78,7 +78,7 @@ class WarmRestarts(Schedule):
     def __init__(self, T_0: int, T_mult: int = 1, eta_min: float = 0.0, interval: str = "epoch", delay: int = 0) -> None:
         super().__init__(interval)
         self.T_0, self.T_mult, self.eta_min = at_least_one("T_0", T_0), at_least_one("T_mult", T_mult), eta_min
-        self.delay = whole("delay", delay, at_least=0)
+        self.delay = integer("delay", delay, at_least=0)
 
     def rate(self, start: float, time: int, total: int, epoch: int = 1) -> float:
         time, length = max(time - self.delay * epoch, 0), self.T_0 * epoch
