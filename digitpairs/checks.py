@@ -4,7 +4,7 @@ and the command line refuse the same values with the same words. Free of torch, 
 from __future__ import annotations
 
 import difflib
-import math
+import sys
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -43,7 +43,7 @@ def integer(key: str, value: Any, at_least: int = 0, at_most: int | None = None)
 
 def number(key: str, value: Any, at_least: float | None = 0, at_most: float | None = None) -> float:
     """`value` as a float, or InvalidValue when it is no finite number or out of bounds."""
-    real = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    real = isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if not real or not _within(value, at_least, at_most):
         raise InvalidValue(key, value, ("a number " + _bounds(at_least, at_most)).strip())
     return float(value)

@@ -7,6 +7,7 @@ torch until training starts.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import sys
@@ -24,17 +25,20 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from digitpairs.checks import DataError, DigitPairsWarning, InvalidValue, did_you_mean
+from digitpairs.terminal import make_output_lasting
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 _NUMBER = r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(?:\.\.({_NUMBER}))?")
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}  # which the system says without naming a file
 _FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's own switch: let exceptions out instead of printing them
 _WANTS_TRACEBACKS = os.environ.get(_FULL_ERROR) == "1"
 
 
 def main() -> None:
     """Run the command of `sys.argv`; leaves by SystemExit unless all is well."""
-    _show_own_warnings_plainly()
+    make_output_lasting()
+    show_own_warnings_plainly()
     with explained_errors():
         sys.argv[1:] = mend_arguments(sys.argv[1:])
         os.environ[_FULL_ERROR] = "1"  # or Hydra would print exceptions itself, and leave with status 1
@@ -129,9 +133,9 @@ def explained_errors() -> Iterator[None]:
     except KeyboardInterrupt:  # a sweep has said how far it came
         raise SystemExit(130) from None
     except OSError as error:  # a run's own are told as its failure
-        if _WANTS_TRACEBACKS or error.filename is None:
+        if _WANTS_TRACEBACKS or (error.filename is None and error.errno not in _OF_THE_DISK):
             raise
-        place = f"{error.filename} cannot be used ({error.strerror})"
+        place = f"{error.filename or 'a file'} cannot be used ({error.strerror})"
         print(f"error: {place}: results go to output=FOLDER, digits come from data.root", file=sys.stderr)
         raise SystemExit(2) from None
 
@@ -178,7 +182,7 @@ def _given(key: str) -> str:
     return next((argument.partition("=")[2] for argument in sys.argv if argument.lstrip("+").startswith(f"{key}=")), "?")
 
 
-def _show_own_warnings_plainly() -> None:
+def show_own_warnings_plainly() -> None:
     """Ours as one line each, once a command, however many runs give it."""
     show, shown = warnings.showwarning, set()
 

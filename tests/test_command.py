@@ -79,7 +79,7 @@ def test_the_main_job_in_small(command, tmp_path):
 
 def test_a_warning_is_one_line_however_many_runs_give_it():
     code = (
-        "import warnings; from digitpairs.cli import _show_own_warnings_plainly as plainly; from digitpairs.checks import DigitPairsWarning as W\n"
+        "import warnings; from digitpairs.cli import show_own_warnings_plainly as plainly; from digitpairs.checks import DigitPairsWarning as W\n"
         "plainly()\nfor _ in range(3):\n  with warnings.catch_warnings():\n    warnings.warn('small data', W)"
     )
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
