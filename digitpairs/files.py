@@ -26,6 +26,7 @@ CONFUSION = "confusion.json"  # rows digits, columns answers, counts of test ima
 BOUNDARY = "boundary.npz"  # of the disk, see `digitpairs.engines.boundary`
 FILES = "files"  # the result's entry with the sizes and digests of the run's other files, see `digitpairs.inventory`
 
+NAME_LENGTH = 120  # of a folder, without its digest; file systems take 255 bytes
 SMALL = 2**20  # bytes: the limit for JSON and configs, which have some thousands
 LARGE = 2**26  # bytes: the limit for all else, such as the metrics of 100,000 epochs
 
@@ -47,7 +48,7 @@ class Missing(Damaged):
     """There is no such file."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, "it is missing")
+        DataError.__init__(self, f"{path} is missing")
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -120,7 +120,7 @@ def check_result(result: Any) -> None:
     _check_entries("the result", result, _RESULT, _OPTIONAL)
     metrics = {name: value for name, value in result.items() if "/" in name}
     if not any(name in metrics for name in TEST_ERRORS):
-        raise InvalidValue("the result", result, f"one with {' or '.join(TEST_ERRORS)}")
+        raise InvalidValue("the result", result, f"one with the entry {' or '.join(TEST_ERRORS)}")
     for name, value in metrics.items():
         per_cent = name.endswith("error")
         number(name, value, 0 if per_cent else None, 100 if per_cent else None)
@@ -185,7 +185,7 @@ def _check_entries(key: str, record: Any, required: Mapping[str, Check], optiona
     _mapping(key, record)
     for name in required:
         if name not in record:
-            raise InvalidValue(key, record, f"one with {name}")
+            raise InvalidValue(key, record, f"one with the entry {name}")
     for name, check in {**required, **(optional or {})}.items():
         if name in record:
             check(name, record[name])

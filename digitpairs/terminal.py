@@ -47,7 +47,7 @@ class _Lasting(io.FileIO):
                 self.failed = True
                 if not isinstance(fault, BrokenPipeError):
                     with suppress(OSError):  # standard error may be gone as well, and there is no other place
-                        os.write(2, f"standard output cannot be written ({fault}): the command goes on without\n".encode())
+                        os.write(2, f"warning: standard output cannot be written ({fault}): the command goes on without it\n".encode())
         return len(data)
 
 

@@ -130,8 +130,9 @@ def test_one_divergence_harms_no_other_run(command, tmp_path, plan):
     assert (len(results), len(failures)) == (2, 2)
     failure = json.loads(failures[0].read_text())
     assert failure["epoch"] in (0, 1) and "nan" in failure["reason"]
-    rows = [line.split() for line in out.splitlines() if line.startswith("  siamese_mlp")]
-    assert [row[1] for row in rows] == ["2", "0"] and rows[1][-1] == "2" and out.count("failed") == 1
+    rows = [line.split() for line in out.splitlines() if line.startswith("  optimizer.lr=")]
+    assert [row[:2] for row in rows] == [["optimizer.lr=0.01", "2"], ["optimizer.lr=1e+30", "0"]] and rows[1][-1] == "2" and out.count("failed") == 1
+    assert err.count("optimizer.lr=1e+30 seed=") == 2
 
 
 def test_a_network_ruined_by_its_last_step_is_a_failure(command, tmp_path):

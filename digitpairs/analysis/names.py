@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from digitpairs import files
 from digitpairs.cli import CONF
-from digitpairs.sweeps.jobs import NAME_LENGTH
 
 Config = Mapping[str, Any]
 Settings = dict[str, str]  # by key the text "key=value"
@@ -52,7 +52,7 @@ def _typed(folder: str, config: Config | None) -> Settings:
     short = short if re.fullmatch("[0-9a-f]{8}", digest) else folder
     model, *rest = _BETWEEN_SETTINGS.split(short)
     pairs = [("model", model), *((key.lstrip("+"), value) for key, _, value in (each.partition("=") for each in rest))]
-    if len(short) == NAME_LENGTH:  # cut, most likely within its last setting
+    if len(short) == files.NAME_LENGTH:  # cut, most likely within its last setting
         pairs = pairs[:1] + pairs[1:-1]
     return {key: f"{key}={_value(key, value, config or {})}" for key, value in pairs}
 

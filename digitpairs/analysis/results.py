@@ -122,7 +122,8 @@ class Results:
             except files.Damaged as damage:
                 leave_out(damage)
                 continue
-            self.failures[failure["fingerprint"]] = failure["reason"]
+            if failure is not None:
+                self.failures[failure["fingerprint"]] = failure["reason"]
         self._studies: dict[str, Study] = {}
 
     def study(self, name: str) -> Study:

@@ -108,5 +108,5 @@ def configs_of(runs: Iterable[Path]) -> dict[str, dict[str, Any] | None]:
 
 
 def leave_out(damage: files.Damaged) -> None:
-    """Says which file is damaged, and that its run is left out."""
-    warnings.warn(f"{damage}; the run is left out", DigitPairsWarning, stacklevel=3)
+    """Says which file is damaged, and that it is left out."""
+    warnings.warn(f"{damage}; it is left out", DigitPairsWarning, stacklevel=3)
