@@ -220,8 +220,8 @@ def test_failures_and_metrics_that_some_rows_lack_are_told(tmp_path, capsys, onl
                 continue
             result = result_of_a_run(10.0 + job.seed, job.seed, source="digits", **key, **more)
             (folder / "result.json").write_text(json.dumps(result))
-            for name in ("config.yaml", "checkpoint.ckpt"):
-                (folder / name).write_text("as in each run's folder")
+            for file in ("config.yaml", "checkpoint.ckpt"):
+                (folder / file).write_text("as in each run's folder")
             (folder / "metrics.csv").write_text("epoch,test/comparison_error\n0,50.0\n1,40.0\n")
     assert reproduction.main(["skura", "data=digits", "--to", str(tmp_path / "pages"), f"output={output}"]) == 0
     page = capsys.readouterr().out
