@@ -7,15 +7,15 @@ its turn comes: while it is small it stays in the processor's cache, where a who
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-# An evaluation's batches are of so many rows, those of all members together: few enough to stay in the processor's cache, and
-# in memory that is used again and again. But of each member so many at least, as on a GPU with many members.
-EVALUATION_ROWS, EVALUATION_ROWS_OF_ONE = 1_000, 100
+# Rows of each member in an evaluation's mini-batch: few enough for the processor's cache. The number must not follow from the
+# number of members, since products of other sizes round differently.
+EVALUATION_ROWS = 200
 
 Batch = TypeVar("Batch", bound=tuple)
 
@@ -78,14 +78,19 @@ class TrainLoader(Generic[Batch]):
 
 
 class EvaluationLoader(Generic[Batch]):
-    """All rows in their order, in batches as large as memory allows; of `members` at once, when they are an array's."""
+    """All rows in their order, as one `Epoch`; of `members` at once, when they are an array's."""
 
-    def __init__(self, rows: Rows[Batch], count: int, members: int = 1) -> None:
-        self.rows, self.count, self.batch_size = rows, count, max(EVALUATION_ROWS_OF_ONE, EVALUATION_ROWS // members)
+    def __init__(self, rows: Rows[Batch], count: int, members: int | None = None) -> None:
+        order = torch.arange(count)
+        self._epoch = Epoch(rows, order if members is None else order.expand(members, -1), EVALUATION_ROWS, None)
 
     def __len__(self) -> int:
-        return -(-self.count // self.batch_size)
+        return 1
 
-    def __iter__(self) -> Iterator[Batch]:
-        for start in range(0, self.count, self.batch_size):
-            yield self.rows.take(slice(start, min(start + self.batch_size, self.count)))
+    def __iter__(self) -> Iterator[Epoch]:
+        yield self._epoch
+
+
+def minibatches(batch: Epoch | Batch) -> Iterable[Batch]:
+    """What Lightning hands on as one batch: the mini-batches of an `Epoch`, or an ordinary batch."""
+    return batch.minibatches() if isinstance(batch, Epoch) else [batch]

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from digitpairs.networks.layers import vector_length
 from digitpairs.training.optimizers import SGD, Adam, AdamW
 
 Settings = dict[str, Any]
@@ -190,22 +191,35 @@ class ArrayAdam(ArrayOptimizer):
         """One for each group of members that are alike, and within it for what decays and what does not."""
         passes = []
         for group in self._alike(rates):
-            setting, rows = self.settings[group[0]], [...] if len(group) == len(self.settings) else group
+            setting = self.settings[group[0]]
             for decays in sorted(set(self.decaying)):
                 mine = [
-                    (parameter, *moments)
+                    (parameter, *moments, self._rows(parameter, group))
                     for parameter, moments, each in zip(self.parameters, self.moments, self.decaying)
                     if each == decays and parameter.requires_grad
                 ]
-                tensors = [[each[place][row] for each in mine for row in rows] for place in range(3)]
+                tensors = [
+                    [part for each in mine for part in _parts(each[place].detach(), each[-1])]
+                    for place in range(3)
+                ]
                 steps = torch.tensor(float(self.steps))
                 shared = dict(beta1=setting["betas"][0], beta2=setting["betas"][1], eps=setting["eps"], weight_decay=setting["weight_decay"] * decays)
-                passes.append(_Pass(group[0], [each[0] for each in mine], rows, *tensors, steps, shared))
+                gradients = [(parameter, rows) for parameter, *_, rows in mine]
+                passes.append(_Pass(group[0], gradients, *tensors, steps, shared))
         return passes
+
+    def _rows(self, parameter: nn.Parameter, group: Sequence[int]) -> Sequence[int] | None:
+        """The group's rows of a parameter, or None where the kernel may take it whole.
+
+        The kernel rounds the last elements, those that do not fill a vector, differently: a
+        member's values must not end within a vector, or its bits would follow from the array.
+        """
+        whole = len(group) == len(self.settings) and parameter[0].numel() % vector_length(parameter) == 0
+        return None if whole else group
 
     def _update_in_one_pass(self, rates: Sequence[float]) -> None:
         for each in self.passes:
-            gradients = [parameter.grad[row] for parameter in each.parameters for row in each.rows]
+            gradients = [part for parameter, rows in each.gradients for part in _parts(parameter.grad, rows)]
             each.steps.add_(1)
             self.one_pass(
                 each.values, gradients, each.firsts, each.seconds, [], [each.steps] * len(gradients), lr=rates[each.member],
@@ -217,13 +231,20 @@ class _Pass(NamedTuple):
     """What one call of the kernel takes."""
 
     member: int  # one of those whose rate it is
-    parameters: list[nn.Parameter]
-    rows: list  # of them: the members, or `...` for all
+    gradients: list[tuple[nn.Parameter, Sequence[int] | None]]  # whose, and which rows; None: all
     values: list[Tensor]
     firsts: list[Tensor]
     seconds: list[Tensor]
     steps: Tensor  # () float32, the number of the step
     settings: Settings
+
+
+def _parts(tensor: Tensor, rows: Sequence[int] | None) -> Sequence[Tensor]:
+    """These rows of the tensor, each by itself; the whole tensor for None."""
+    if rows is None:
+        return [tensor]
+    members = tensor.unbind()
+    return [members[row] for row in rows]
 
 
 class ArrayAdamW(ArrayAdam):

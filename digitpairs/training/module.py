@@ -15,7 +15,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from digitpairs.checks import InvalidValue
-from digitpairs.data.batches import Epoch
+from digitpairs.data.batches import Epoch, minibatches
 from digitpairs.data.pairs import PairSet
 from digitpairs.losses import Weighting, loss_parts
 from digitpairs.networks import Prediction
@@ -114,10 +114,10 @@ class ComparisonModule(LightningModule):
         self._evaluation = Tally()
 
     def validation_step(self, batch: Any, batch_index: int) -> None:
-        images, digits, target = batch
-        prediction = self(images)
-        parts = loss_parts(prediction, digits, target)
-        self._evaluation.add(prediction, digits, target, parts, self.aux(parts))
+        for images, digits, target in minibatches(batch):
+            prediction = self(images)
+            parts = loss_parts(prediction, digits, target)
+            self._evaluation.add(prediction, digits, target, parts, self.aux(parts))
 
     def on_validation_epoch_end(self) -> None:
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
@@ -160,7 +160,7 @@ class ComparisonModule(LightningModule):
         if isinstance(batch, Epoch) and batch.transform is None:
             yield from batch._replace(rows=self._normalised_set(batch.rows)).minibatches()
         else:
-            for images, *others in batch.minibatches() if isinstance(batch, Epoch) else [batch]:
+            for images, *others in minibatches(batch):
                 yield self._normalised(images), *others
 
     def _normalised_set(self, pairs: PairSet) -> PairSet:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from digitpairs.checks import InvalidValue, choice, number, positive
+from digitpairs.data.batches import minibatches
 from digitpairs.data.sources import SIDE
 from digitpairs.losses import PARTS, LambdaWeighting, Weighting, check_fits
-from digitpairs.networks import create
+from digitpairs.networks import Prediction, create
 from digitpairs.streams import check_seed, stream
 from digitpairs.training.build import build
 from digitpairs.training.early_stopping import EarlyStopping, early_stopping as early_stopping_of
@@ -209,9 +210,8 @@ class PairComparison(ComparisonModule):
 
     def predict_step(self, batch: Any, batch_index: int) -> dict[str, Tensor]:
         """For each pair: whether the first digit is at most the second (B,), and, with digit logits, the digits (B, 2)."""
-        prediction = self(batch[0])
-        answer = {"less_or_equal": says_less_or_equal(prediction.comparison)}
-        return answer if prediction.digits is None else answer | {"digits": prediction.digits.argmax(-1)}
+        answers = [_answers(self(images)) for images, *_ in minibatches(batch)]
+        return {name: torch.cat([each[name] for each in answers]) for name in answers[0]}
 
     def _start_rates(self) -> Sequence[float]:
         return [self.optimizers().param_groups[0]["lr"]]
@@ -239,6 +239,13 @@ class PairComparison(ComparisonModule):
     def _raise_failure(self) -> None:
         if self.failure is not None:
             raise self.failure
+
+
+def _answers(prediction: Prediction) -> dict[str, Tensor]:
+    answers = {"less_or_equal": says_less_or_equal(prediction.comparison)}
+    if prediction.digits is not None:
+        answers["digits"] = prediction.digits.argmax(-1)
+    return answers
 
 
 def _has_digits(network: nn.Module) -> bool:

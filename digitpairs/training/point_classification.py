@@ -12,7 +12,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 import framework
-from digitpairs.data.batches import Epoch
+from digitpairs.data.batches import Epoch, minibatches
 from digitpairs.networks import create
 from digitpairs.networks.layers import draw_masks, dropout_layers
 from digitpairs.streams import check_seed, stream
@@ -89,7 +89,9 @@ class PointClassification(LightningModule):
         self._row = {"epoch": self.current_epoch, "learning_rate": rate} | self._measured("train", seen)
 
     def validation_step(self, batch: Any, batch_index: int) -> None:
-        self._evaluated.append((output := self(batch[0]), batch[1], self._loss(output, batch[1])))
+        for points, target in minibatches(batch):
+            output = self(points)
+            self._evaluated.append((output, target, self._loss(output, target)))
 
     test_step = validation_step
 
