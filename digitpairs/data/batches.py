@@ -45,7 +45,15 @@ class Epoch(NamedTuple):
 
 
 class TrainLoader(Generic[Batch]):
-    """A new random order of all rows each epoch. Given several generators, an array's: each member's own order."""
+    """A new random order of all rows each epoch. Given several generators, an array's: each member's own order.
+
+    Args:
+        rows, count: the data set and its number of rows (of each member).
+        batch_size: rows a mini-batch.
+        generator: of the order; of an array one a member.
+        transform: what is done to each mini-batch.
+        transform_generators: those that `transform` draws from, for `state_dict`.
+    """
 
     def __init__(
         self,
@@ -54,9 +62,21 @@ class TrainLoader(Generic[Batch]):
         batch_size: int,
         generator: torch.Generator | Sequence[torch.Generator],
         transform: Callable[[Batch], Batch] | None = None,
+        transform_generators: Sequence[torch.Generator] = (),
     ) -> None:
         self.rows, self.count, self.batch_size = rows, count, batch_size
         self.generator, self.transform = generator, transform
+        orders = [generator] if isinstance(generator, torch.Generator) else generator
+        self._generators = [*orders, *transform_generators]
+
+    def state_dict(self) -> dict[str, list[Tensor]]:
+        """Where the random streams are, so that a fit can go on with the next epoch."""
+        return {"generators": [each.get_state() for each in self._generators]}
+
+    def load_state_dict(self, state: dict[str, list[Tensor]]) -> None:
+        """Goes on from a `state_dict`."""
+        for generator, each in zip(self._generators, state["generators"], strict=True):
+            generator.set_state(each)
 
     def __len__(self) -> int:
         """The number of epochs in an epoch, as Lightning counts batches."""

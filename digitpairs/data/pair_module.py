@@ -130,14 +130,13 @@ class PairDataModule(LightningDataModule):
         return self.train_set.mean_and_std() if self.normalise is True else MEAN_AND_STD[self.normalise]
 
     def train_dataloader(self) -> TrainLoader:
-        order = stream(self.order_seed, "order")
-        return TrainLoader(self.train_set, len(self.train_set.index), self.batch_size, order, self.start_augmentation())
+        order, augmentation = stream(self.order_seed, "order"), stream(self.augmentation_seed, "augmentation")
+        change = self.augment(augmentation)
+        return TrainLoader(self.train_set, len(self.train_set.index), self.batch_size, order, change, [augmentation])
 
-    def start_augmentation(self) -> Callable[[Pairs], Pairs] | None:
-        """What changes each mini-batch at random, from the beginning of its stream; None where nothing does."""
-        if not self.augmentation:
-            return None
-        return functools.partial(self.augmentation, generator=stream(self.augmentation_seed, "augmentation"))
+    def augment(self, generator: torch.Generator) -> Callable[[Pairs], Pairs] | None:
+        """What changes each mini-batch at random, drawn from the generator; None where nothing does."""
+        return functools.partial(self.augmentation, generator=generator) if self.augmentation else None
 
     @property
     def watched(self) -> str:

@@ -134,6 +134,25 @@ class PairComparison(ComparisonModule):
         self.failure, self.ended = None, False
         self.early_stopping.start()
 
+    def run_state(self) -> dict[str, Any]:
+        """What a fit has left so far, for `load_run_state`: plain values and tensors."""
+        return {
+            "history": self.history,
+            "row": self._row,
+            "part_history": self._part_history,
+            "ended": self.ended,
+            "streams": [self.dropout_stream.get_state(), self.aux_stream.get_state()],
+            "early_stopping": self.early_stopping.state_dict(),
+        }
+
+    def load_run_state(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a `run_state`."""
+        self.history, self._part_history = list(state["history"]), list(state["part_history"])
+        self._row, self.ended = dict(state["row"]), state["ended"]
+        for each, generator_state in zip((self.dropout_stream, self.aux_stream), state["streams"]):
+            each.set_state(generator_state)
+        self.early_stopping.load_state_dict(state["early_stopping"])
+
     def set_mean_and_std(self, mean: float, std: float) -> None:
         """What the images are normalised with."""
         self.mean.fill_(mean)
@@ -182,7 +201,7 @@ class PairComparison(ComparisonModule):
         weights = {"params": list(self.network.parameters())}
         learned = {"params": list(self.aux.parameters()), "weight_decay": 0.0}  # a decay would pull the loss's weights to 1
         optimizer = self.optimizer_recipe([weights, learned] if learned["params"] else [weights])
-        return {"optimizer": optimizer, "lr_scheduler": self.schedule(optimizer, self._timing())}
+        return {"optimizer": optimizer, "lr_scheduler": self.schedule(optimizer, self.timing())}
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
