@@ -44,7 +44,7 @@ class PairDataModule(LightningDataModule):
             be chosen by them: there are no validation pairs then, and early stopping has nothing to look at.
         seed: of the draw of the pairs, and of what follows when it has no seed of its own.
         order_seed, augmentation_seed: of the order of the mini-batches, of the augmentation.
-        polarity: "light_on_dark" or "dark_on_light", which of the two the images are, or "auto" (see
+        polarity: of the stored images: "light_on_dark", "dark_on_light" or "auto" (see
             `digitpairs.data.sources.load`).
 
     Raises InvalidValue for a setting out of bounds, and DataError from `prepare_data` when the digits cannot be had.

@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from digitpairs.checks import DataError, DigitPairsWarning, choice
-from digitpairs.data import idx
-from digitpairs.data.image_checks import POLARITIES, Composites, light_ink, refuse_constant, refuse_shared, stretch
+from digitpairs.data import idx, image_checks
+from digitpairs.data.image_checks import Composites, light_ink
 
 SOURCES = ("auto", "mnist", "digits", "idx", "folder")
 SIDE = 14  # the course's image side, in pixels
@@ -80,13 +80,15 @@ def resolve(source: str, root: str | Path | None = None) -> str:
 def load(source: str, root: str | Path | None = None, polarity: str = "auto") -> Source:
     """The digits of `source`, kept in memory for the next call.
 
-    `polarity` is "light_on_dark", "dark_on_light" (the images are inverted), or "auto": it is found from the images'
-    borders, one for all of them. Warns (DigitPairsWarning) of whatever was done to the pixels, and of files that were not
-    read. Raises InvalidValue for an unknown source or polarity, and DataError when the digits cannot be had whole, when an
-    image is constant, or when a training image is a test image too.
+    `polarity` is that of the stored images: "light_on_dark", "dark_on_light" (these are inverted),
+    or "auto", which finds one for all images from their borders. Warns (DigitPairsWarning) of what
+    was done to the pixels and of files that were not read. Raises InvalidValue for an unknown
+    source or polarity, and DataError when the digits cannot be had whole, when an image is
+    constant, or when a test image is a training image too.
     """
     root = Path(root) if root else default_root()
-    return _load(resolve(source, root), root.absolute(), choice("polarity", polarity, POLARITIES))
+    choice("polarity", polarity, image_checks.POLARITIES)
+    return _load(resolve(source, root), root.absolute(), polarity)
 
 
 def to_unit_images(images: Tensor) -> Tensor:
@@ -105,7 +107,8 @@ def to_unit_images(images: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=4)
 def _load(source: str, root: Path, polarity: str) -> Source:
-    return {"mnist": _mnist, "digits": _digits, "idx": _idx, "folder": _folder}[source](root, polarity)
+    readers = {"mnist": _mnist, "digits": _digits, "idx": _idx, "folder": _folder}
+    return readers[source](root, polarity)
 
 
 def _mnist(root: Path, polarity: str) -> Source:
@@ -120,10 +123,11 @@ def _idx(root: Path, polarity: str, name: str | None = None) -> Source:
         names = ", ".join(name for pair in idx.FILES.values() for name in pair)
         raise DataError(f"{root} holds no idx files: expected {names} (or .gz), in it or in MNIST/raw below it")
     splits = [idx.read_split(folder, split) for split in ("train", "test")]
-    stretched, notes = stretch([images for images, _ in splits])
-    lit, remarks = light_ink([Composites(images, images) for images in stretched], polarity)
-    train, test = (Digits(images, classes) for images, (_, classes) in zip(lit, splits))
-    return _checked(Source(name or f"idx:{root}", train, test), functools.partial(idx.name_row, folder, len(train)), notes + remarks)
+    stretched, notes = image_checks.stretch([images for images, _ in splits])
+    light, more = light_ink([Composites(images, images) for images in stretched], polarity)
+    train, test = (Digits(images, classes) for images, (_, classes) in zip(light, splits))
+    source = Source(name or f"idx:{root}", train, test)
+    return _checked(source, functools.partial(idx.name_row, folder, len(train)), notes + more)
 
 
 def _digits(root: Path, polarity: str) -> Source:
@@ -133,26 +137,30 @@ def _digits(root: Path, polarity: str) -> Source:
 
     bunch = load_digits()
     images = (torch.from_numpy(bunch.images) * (255 / 16)).round().to(torch.uint8)
-    (lit,), notes = light_ink([Composites(images, images)], polarity)
-    digits = Digits(lit, torch.from_numpy(bunch.target).long())
-    return _checked(Source("digits", digits.select(slice(-600)), digits.select(slice(-600, None))), str, notes)
+    (light,), notes = light_ink([Composites(images, images)], polarity)
+    digits = Digits(light, torch.from_numpy(bunch.target).long())
+    source = Source("digits", digits.select(slice(-600)), digits.select(slice(-600, None)))
+    return _checked(source, lambda row: f"image {row} of the digits", notes)
 
 
 def _folder(root: Path, polarity: str) -> Source:
-    from digitpairs.data.image_folder import read_folder  # it imports PIL, which no other source needs
+    from digitpairs.data.image_folder import read_folder  # imports PIL, which only this needs
 
     paths, images, classes, is_test, notes = read_folder(root, polarity)
     digits = Digits(images, classes)
     source = Source(f"folder:{root}", digits.select(~is_test), digits.select(is_test))
-    in_order = is_test.int().argsort(stable=True).tolist()  # the training images, then the test images
-    return _checked(source, lambda row: str(paths[in_order[row]]), notes)
+    order = is_test.int().argsort(stable=True).tolist()  # the training images come first
+    return _checked(source, lambda row: str(paths[order[row]]), notes)
 
 
 def _checked(source: Source, name: Callable[[int], str], notes: Sequence[str]) -> Source:
-    """The source, after its images have been checked and the notes given as one warning; `name` names an image by its row."""
+    """The source, with its images checked and the notes given as one warning.
+
+    `name` names an image by its row, the test images counted after the training images.
+    """
     train, test = source.train.images, source.test.images
-    refuse_constant(train, test, name=name)
-    refuse_shared(train, test, name)
+    image_checks.refuse_constant(train, test, name=name)
+    image_checks.refuse_shared(train, test, name)
     if notes:
         warnings.warn(f"{source.name}: {'; '.join(notes)}", DigitPairsWarning, stacklevel=2)
     return source
