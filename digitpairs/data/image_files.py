@@ -85,7 +85,7 @@ def _scales(readings: Sequence[_Reading]) -> dict[str, float]:
 
 
 def _read(path: Path, scales: Mapping[str, float]) -> _Reading:
-    """The image of a file, with `scales` as white."""
+    """The image of a file, with the value of its kind in `scales` as white."""
     grey, alpha, ranged, remarks = _decode(path)
     stored = {"L": "8-bit", "F": "float"}.get(grey.mode, "16- or 32-bit")
     scale, pixels = scales[stored] if ranged else _USUAL_SCALES[stored], np.asarray(grey)
@@ -95,14 +95,19 @@ def _read(path: Path, scales: Mapping[str, float]) -> _Reading:
         unit = np.minimum(pixels.astype(np.float32) / scale, 1)
         grey = Image.fromarray(np.rint(255 * unit).astype(np.uint8))
         remarks = [f"of {stored} pixels, read as 0 to {scale:g}", *remarks]
-    on_black, on_white = (_shrunk(grey, alpha, background) for background in (0, 255))
-    return _Reading(on_black, on_white, stored, float(pixels.max()) if ranged else None, remarks)
+    peak = float(pixels.max()) if ranged else None
+    if alpha is None:
+        image = _resized(grey)
+        return _Reading(image, image, stored, peak, remarks)
+    on_black, on_white = (
+        _resized(Image.composite(grey, Image.new("L", grey.size, background), alpha))
+        for background in (0, 255)
+    )
+    return _Reading(on_black, on_white, stored, peak, remarks)
 
 
-def _shrunk(grey: Image.Image, alpha: Image.Image | None, background: int) -> Tensor:
+def _resized(grey: Image.Image) -> Tensor:
     """(28, 28), uint8."""
-    if alpha is not None:
-        grey = Image.composite(grey, Image.new("L", grey.size, background), alpha)
     return torch.from_numpy(np.array(grey.resize((_SIDE, _SIDE))))
 
 
