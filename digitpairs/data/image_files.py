@@ -18,7 +18,7 @@ from digitpairs.data.image_checks import Composites, full_scale
 _ENDINGS = "bmp gif jfif jpeg jpg pbm pgm png pnm ppm tif tiff webp"
 ENDINGS = tuple(f".{ending}" for ending in _ENDINGS.split())
 _SIDE = 28  # pixels of the images as they are given
-MOST_PIXELS = 2**26  # of a file: above most cameras' photographs, and below a gigabyte decoded
+MOST_PIXELS = 2**26  # of a file: above most photographs, and about a gigabyte at most to read
 _USUAL_SCALES = {"8-bit": 255, "16- or 32-bit": 65535, "float": 1}  # the value that is white
 _TRANSPARENT = "with transparent pixels, read as background"
 _TURNED = "turned as their EXIF orientation says"
