@@ -23,7 +23,7 @@ from digitpairs.streams import check_seed
 from digitpairs.sweeps.compose import Asked
 
 # Settings that are not in the digests at these values: runs from before them are found again.
-CAME_LATER = {"label_smoothing": 0, "scheduler.delay": 0}
+CAME_LATER = {"label_smoothing": 0, "scheduler.delay": 0, "data.polarity": "auto"}
 _NAME_LENGTH = 120  # of a folder, without its digest; file systems take 255 bytes
 
 
