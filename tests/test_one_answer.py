@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import json
+import os
+import random
+import shutil
+import signal
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +21,7 @@ from digitpairs.engines import Run, engine_of
 from digitpairs.networks.layers import ACTIVATIONS
 from digitpairs.sweeps.compose import compose_command
 from digitpairs.sweeps.jobs import plan_jobs
+from tests.processes import children_of, launch, session_has_ended, wait_for
 
 PAIRS = ("data=digits", "data.pairs=71", "data.validation=0.2", "data.batch_size=16", "trainer.max_epochs=2")  # 57 training pairs: a last batch of 9
 AUGMENTED = "data.augmentation={shift:1,rotation:10,scale:0.1,shear:5,elastic:0.5,swap:0.3}"
@@ -121,32 +127,82 @@ def test_activations_are_torchs():
 PLANS = {
     "serial": ("sweep.plan=serial",),
     "processes": ("sweep.plan=processes", "sweep.processes=2"),
-    "arrays of 1": ("sweep.plan=auto", "sweep.array_size=1"),
+    "arrays of 1": ("sweep.array_size=1",),
     "arrays of 2": ("sweep.plan=array", "sweep.array_size=2"),
     "arrays of 5": ("sweep.plan=array", "sweep.array_size=5", "sweep.processes=1"),
 }
+DISK = ("task=disk", "data.points=300", "trainer.max_epochs=3")
 TASKS = {name: CASES[name] for name in ("mlp", "cnn", "batch norm, dropout", "augmentation")} | {
-    "disk": ("task=disk", "data.points=300", "trainer.max_epochs=3"),
-    "disk, single points": ("task=disk", "data.points=60", "data.batch_size=1", "trainer.max_epochs=2"),
+    "disk": DISK,
+    "disk, single points": (*DISK, "data.points=60", "data.batch_size=1"),
 }
+EQUAL = ("checkpoint.ckpt", "metrics.csv", "confusion.json", "boundary.npz")  # files that are equal byte for byte
+OF_THE_PLAN = ("seconds", "array_size")  # keys of a result that are not
 
 
-def left(folder: Path) -> dict[str, bytes | dict]:
-    """What must not depend on the plan, by the run's file: checkpoints, metrics, and results but for times and plan."""
-    files = {f"{path.parent.name}/{path.name}": path.read_bytes() for path in folder.rglob("seed=*/*") if path.name in ("checkpoint.ckpt", "metrics.csv", "confusion.json", "boundary.npz")}
-    results = {f"{path.parent.name}/result": json.loads(path.read_text()) for path in folder.rglob("result.json")}
-    return files | {name: {key: value for key, value in result.items() if key not in ("seconds", "array_size")} for name, result in results.items()}
+def sweep_of(task: str) -> list[str]:
+    """The overrides of a sweep of five seeds."""
+    settings = dict(each.split("=", 1) for each in (() if "disk" in task else PAIRS))
+    settings |= dict(each.split("=", 1) for each in TASKS[task])
+    return ["-m", "seed=0..4", *(f"{key}={value}" for key, value in settings.items())]
+
+
+def left(output: Path) -> dict[str, Any]:
+    """What must not depend on the plan, by the run's folder and file."""
+    found: dict[str, Any] = {}
+    for path in output.glob("*/*/seed=*/*"):
+        name = "/".join(path.parts[-3:])
+        if path.name in EQUAL:
+            found[name] = path.read_bytes()
+        elif path.name == "result.json":
+            result = json.loads(path.read_text())
+            found[name] = {key: value for key, value in result.items() if key not in OF_THE_PLAN}
+    return found
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("task", TASKS)
 def test_a_sweep_leaves_the_same_files_under_every_plan(task, command, tmp_path):
-    base = () if "task=disk" in TASKS[task] else tuple(s for s in PAIRS if s.split("=")[0] not in {t.split("=")[0] for t in TASKS[task]})
     found = {}
     for plan, settings in PLANS.items():
-        status, _, err = command("-m", *base, *TASKS[task], "seed=0..4", *settings, output=tmp_path / plan)
+        status, _, err = command(*sweep_of(task), *settings, output=tmp_path / plan)
         assert status == 0, err
         found[plan] = left(tmp_path / plan)
-    assert len(found["serial"]) >= 3 * 5
-    for plan, other in itertools.product(["serial"], found):
-        assert found[plan] == found[other], other
+    assert len(found["serial"]) == 5 * 4
+    for plan, files in found.items():
+        assert files == found["serial"], plan
+
+
+KILLS = 17  # of each task and plan: a hundred and two
+VICTIMS = {
+    "command": lambda process: os.kill(process.pid, signal.SIGKILL),
+    "group": lambda process: os.killpg(process.pid, signal.SIGKILL),
+    "worker": lambda process: os.kill((children_of(process) or [process.pid])[0], signal.SIGKILL),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("task", ["batch norm, dropout", "disk"])
+@pytest.mark.parametrize("plan", ["serial", "processes", "arrays of 2"])
+def test_a_sweep_killed_at_random_ends_with_the_files_of_an_unbroken_one(task, plan, tmp_path):
+    epochs = "trainer.max_epochs=40" if task == "disk" else "trainer.max_epochs=8"
+    sweep = [each for each in sweep_of(task) if "max_epochs" not in each] + [epochs, *PLANS[plan]]
+    started = time.monotonic()
+    assert launch(*sweep, f"output={tmp_path / 'unbroken'}").wait() == 0
+    duration, expected = time.monotonic() - started, left(tmp_path / "unbroken")
+    moment, killed, kills = random.Random(plan), tmp_path / "killed", 0
+    while True:
+        process = launch(*sweep, f"output={killed}")
+        wait_for(lambda: process.poll() is not None or list(killed.glob("*/.holder.json")))
+        time.sleep(moment.uniform(0, 0.3 * duration))
+        if kills < KILLS and process.poll() is None:
+            VICTIMS[list(VICTIMS)[kills % 3]](process)
+            kills += 1
+        _, err = process.communicate()
+        wait_for(lambda: session_has_ended(process), 3)
+        found = left(killed)
+        assert found == {name: expected[name] for name in found}, err
+        if len(found) == len(expected):
+            if kills == KILLS:
+                return
+            shutil.rmtree(killed)  # it has finished in spite of all: once more
