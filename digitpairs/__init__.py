@@ -4,6 +4,11 @@ The names below are imported when they are first used: the command line must ans
 """
 
 import importlib
+import os
+
+# MKL chooses its kernels by the alignment of the operands unless this is set, so that a matrix
+# product would depend on where in memory its operands lie. MKL reads it at its first product.
+os.environ.setdefault("MKL_CBWR", "AUTO")
 
 __version__ = "0.1.0"
 

@@ -24,9 +24,9 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def two_threads():
-    """The same number of threads for every test: bits depend on it."""
-    torch.set_num_threads(2)
+def one_thread():
+    """As in sweeps: bits depend on the number of threads."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -3,17 +3,20 @@
 import gzip
 import shutil
 import threading
+from pathlib import Path
 from urllib.error import HTTPError
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from torchvision.datasets import MNIST
 
 from digitpairs.checks import DataError, DigitPairsWarning
-from digitpairs.data import idx, sources
+from digitpairs.data import idx, image_checks, sources
+from digitpairs.data.image_checks import first_equal
 from tests.conftest import write_idx
 
 
@@ -130,38 +133,119 @@ def test_digits_are_scikit_learns():
     source, theirs = sources.load("digits"), load_digits()
     images = torch.cat([source.train.images, source.test.images])
     assert torch.equal(torch.cat([source.train.classes, source.test.classes]), torch.tensor(theirs.target))
-    assert (images.double() * 16 / 255 - torch.tensor(theirs.images)).abs().max() < 0.04
+    assert np.array_equal(images, np.rint(theirs.images * (255 / 16)))
     assert (len(source.train), len(source.test)) == (1197, 600)
 
 
-@pytest.mark.parametrize("parts", [("train", "test"), ()])
-def test_a_folder_of_images(tmp_path, parts):
-    for part in parts or [""]:
-        for digit in range(10):
-            folder = tmp_path / part / str(digit)
-            folder.mkdir(parents=True)
-            for number in range(5):
-                Image.new("L", (28, 28), digit * 20 + number).save(folder / f"{number}.png")
-    source = sources.load("folder", tmp_path)
-    assert torch.equal(source.train.images[:, 0, 0] // 20, source.train.classes.byte())
-    assert len(source.test) == (50 if parts else 10)
-    if not parts:
-        seen = {int(value) for value in source.train.images[:, 0, 0]}
-        assert seen.isdisjoint(int(value) for value in source.test.images[:, 0, 0])
+def test_mnist_is_read_as_torchvision_reads_it_and_without_a_word():
+    root = sources.default_root()
+    if idx.find_folder(root) is None:
+        pytest.skip("MNIST is not on this machine's disk")
+    source = sources.load("mnist", root)  # a warning would be an error
+    for digits, train in ((source.train, True), (source.test, False)):
+        theirs = MNIST(root, train=train, download=False)
+        assert torch.equal(digits.images, theirs.data)
+        assert torch.equal(digits.classes, theirs.targets)
 
 
-def test_an_unreadable_image_and_a_foreign_folder_are_named(tmp_path):
-    folder = tmp_path / "3"
-    folder.mkdir()
-    (folder / "a.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match="a.png cannot be read as an image"):
-        sources.load("folder", tmp_path)
-    (folder / "a.png").unlink()
-    (tmp_path / "cats").mkdir()
-    Image.new("L", (5, 5)).save(tmp_path / "cats" / "a.png")
-    Image.new("L", (5, 5)).save(folder / "a.png")
-    with pytest.raises(DataError, match="cats is no class"):
-        sources.load("folder", tmp_path)
+def inked(count: int, seed: int = 0) -> np.ndarray:
+    """Light ink on black, (count, 28, 28) uint8 with 0 and 255 in it."""
+    images = np.zeros((count, 28, 28), np.uint8)
+    images[:, 6:22, 7:20] = np.random.default_rng(seed).integers(0, 256, (count, 16, 13))
+    images[:, 10, 10] = 255
+    return images
+
+
+def write_images(folder: Path, train: np.ndarray, test: np.ndarray) -> Path:
+    folder.mkdir(exist_ok=True)
+    for split, images in (("train", train), ("test", test)):
+        image_name, class_name = idx.FILES[split]
+        write_idx(folder / image_name, images)
+        write_idx(folder / class_name, np.arange(len(images)) % 10)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "store, show, words",
+    [
+        (lambda a: 255 - a, lambda a: a, "dark ink on a light background is inverted"),
+        (lambda a: a > 127, lambda a: (a > 127) * 255, "read as 0 to 1$"),
+        (lambda a: a <= 127, lambda a: (a > 127) * 255, "read as 0 to 1; dark ink .* is inverted"),
+        (lambda a: a // 16, lambda a: np.rint(a // 16 * (255 / 16)), "read as 0 to 16$"),
+        (lambda a: a // 64, lambda a: a // 64 * 85, "read as 0 to 3$"),
+    ],
+)
+def test_idx_files_of_another_range_or_polarity_are_read_alike(tmp_path, store, show, words):
+    train, test = inked(30), inked(20, seed=1)
+    with pytest.warns(DigitPairsWarning, match=words):
+        source = sources.load("idx", write_images(tmp_path, store(train), store(test)))
+    assert np.array_equal(source.train.images, show(train))
+    assert np.array_equal(source.test.images, show(test))
+
+
+def test_both_idx_files_are_read_with_one_range_and_one_polarity(tmp_path):
+    train, test = inked(30), inked(20, seed=1) // 128
+    with pytest.warns(DigitPairsWarning, match="is inverted"):
+        source = sources.load("idx", write_images(tmp_path, 255 - train, test))
+    assert np.array_equal(source.train.images, train)
+    assert np.array_equal(source.test.images, 255 - test)
+
+
+@pytest.mark.parametrize("polarity, invert", [("light_on_dark", False), ("dark_on_light", True)])
+def test_the_polarity_of_any_source_can_be_set(mnist_like, polarity, invert):
+    for source in ("mnist", "idx", "digits"):
+        found, told = sources.load(source, mnist_like), sources.load(source, mnist_like, polarity)
+        expected = 255 - found.test.images if invert else found.test.images
+        assert torch.equal(told.test.images, expected)
+
+
+@pytest.mark.parametrize("split, row", [("train", 7), ("test", 0)])
+@pytest.mark.parametrize("value", [0, 255, 9])
+def test_a_constant_image_in_an_idx_file_is_named(tmp_path, split, row, value):
+    images = {"train": inked(30), "test": inked(20, seed=1)}
+    images[split][row] = value
+    write_images(tmp_path, **images)
+    name = rf"image {row} \(from 0\) of {tmp_path}/{idx.FILES[split][0]}"
+    with pytest.raises(DataError, match=f"{name} has no contrast"):
+        sources.load("idx", tmp_path)
+
+
+@pytest.mark.parametrize("count, more", [(1, ""), (3, r" \(3 test images are .* too\)")])
+def test_an_image_in_both_idx_files_is_an_error_that_names_both(tmp_path, count, more):
+    train, test = inked(30), inked(20, seed=1)
+    test[5 : 5 + count] = train[9 : 9 + count]
+    names = r"image 9 \(from 0\) of .*train-images.*, and image 5 \(from 0\) of .*t10k-images.*"
+    with pytest.raises(DataError, match=f"{names} are the same image{more}: remove"):
+        sources.load("idx", write_images(tmp_path, train, test))
+
+
+def test_idx_images_without_pixels_are_named(tmp_path):
+    with pytest.raises(DataError, match="train-images-idx3-ubyte holds images of 0 x 28 pixels"):
+        sources.load("idx", write_images(tmp_path, np.zeros((3, 0, 28)), inked(3)))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    side=st.sampled_from([1, 3, 8, 28]),
+    levels=st.integers(1, 3),
+    counts=st.tuples(st.integers(0, 20), st.integers(1, 20)),
+    seed=st.integers(0, 99),
+)
+def test_equal_images_are_found(side, levels, counts, seed):
+    """Images that differ in two pixels alone, against a comparison of each with each."""
+    images = torch.zeros(sum(counts), side * side, dtype=torch.uint8)
+    random = np.random.default_rng(seed).integers(0, levels + 1, (len(images), 2)) * 255 // levels
+    images[:, -1], images[:, side * side // 2] = torch.from_numpy(random.astype(np.uint8)).T
+    images = images.view(-1, side, side)
+    every = list(images)
+    first = [next(i for i, one in enumerate(every) if torch.equal(one, each)) for each in every]
+    assert first_equal(*images.split(list(counts))).tolist() == first
+
+
+def test_images_with_equal_keys_are_not_taken_for_equal(monkeypatch):
+    monkeypatch.setattr(image_checks, "_keys", lambda images: np.zeros(len(images), np.int64))
+    images = torch.arange(4, dtype=torch.uint8).view(4, 1, 1)
+    assert first_equal(images[:2], images[2:]).tolist() == [0, 1, 2, 3]
 
 
 def test_images_are_average_pooled():

@@ -7,15 +7,15 @@ its turn comes: while it is small it stays in the processor's cache, where a who
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-# An evaluation's batches are of so many rows, those of all members together: few enough to stay in the processor's cache, and
-# in memory that is used again and again. But of each member so many at least, as on a GPU with many members.
-EVALUATION_ROWS, EVALUATION_ROWS_OF_ONE = 1_000, 100
+# Rows of each member in an evaluation's mini-batch: few enough for the processor's cache. The number must not follow from the
+# number of members, since products of other sizes round differently.
+EVALUATION_ROWS = 200
 
 Batch = TypeVar("Batch", bound=tuple)
 
@@ -45,7 +45,15 @@ class Epoch(NamedTuple):
 
 
 class TrainLoader(Generic[Batch]):
-    """A new random order of all rows each epoch. Given several generators, an array's: each member's own order."""
+    """A new random order of all rows each epoch. Given several generators, an array's: each member's own order.
+
+    Args:
+        rows, count: the data set and its number of rows (of each member).
+        batch_size: rows a mini-batch.
+        generator: of the order; of an array one a member.
+        transform: what is done to each mini-batch.
+        transform_generators: those that `transform` draws from, for `state_dict`.
+    """
 
     def __init__(
         self,
@@ -54,9 +62,21 @@ class TrainLoader(Generic[Batch]):
         batch_size: int,
         generator: torch.Generator | Sequence[torch.Generator],
         transform: Callable[[Batch], Batch] | None = None,
+        transform_generators: Sequence[torch.Generator] = (),
     ) -> None:
         self.rows, self.count, self.batch_size = rows, count, batch_size
         self.generator, self.transform = generator, transform
+        orders = [generator] if isinstance(generator, torch.Generator) else generator
+        self._generators = [*orders, *transform_generators]
+
+    def state_dict(self) -> dict[str, list[Tensor]]:
+        """Where the random streams are, so that a fit can go on with the next epoch."""
+        return {"generators": [each.get_state() for each in self._generators]}
+
+    def load_state_dict(self, state: dict[str, list[Tensor]]) -> None:
+        """Goes on from a `state_dict`."""
+        for generator, each in zip(self._generators, state["generators"], strict=True):
+            generator.set_state(each)
 
     def __len__(self) -> int:
         """The number of epochs in an epoch, as Lightning counts batches."""
@@ -78,14 +98,19 @@ class TrainLoader(Generic[Batch]):
 
 
 class EvaluationLoader(Generic[Batch]):
-    """All rows in their order, in batches as large as memory allows; of `members` at once, when they are an array's."""
+    """All rows in their order, as one `Epoch`; of `members` at once, when they are an array's."""
 
-    def __init__(self, rows: Rows[Batch], count: int, members: int = 1) -> None:
-        self.rows, self.count, self.batch_size = rows, count, max(EVALUATION_ROWS_OF_ONE, EVALUATION_ROWS // members)
+    def __init__(self, rows: Rows[Batch], count: int, members: int | None = None) -> None:
+        order = torch.arange(count)
+        self._epoch = Epoch(rows, order if members is None else order.expand(members, -1), EVALUATION_ROWS, None)
 
     def __len__(self) -> int:
-        return -(-self.count // self.batch_size)
+        return 1
 
-    def __iter__(self) -> Iterator[Batch]:
-        for start in range(0, self.count, self.batch_size):
-            yield self.rows.take(slice(start, min(start + self.batch_size, self.count)))
+    def __iter__(self) -> Iterator[Epoch]:
+        yield self._epoch
+
+
+def minibatches(batch: Epoch | Batch) -> Iterable[Batch]:
+    """What Lightning hands on as one batch: the mini-batches of an `Epoch`, or an ordinary batch."""
+    return batch.minibatches() if isinstance(batch, Epoch) else [batch]

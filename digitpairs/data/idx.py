@@ -45,11 +45,20 @@ def read_split(folder: Path, split: str) -> tuple[Tensor, Tensor]:
     """
     image_path, class_path = (find_file(folder, name) for name in FILES[split])
     images, classes = read_idx(image_path, dimensions=3), read_idx(class_path, dimensions=1).long()
+    if 0 in images.shape[1:]:
+        size = f"{images.shape[1]} x {images.shape[2]}"
+        raise DataError(f"{image_path} holds images of {size} pixels: fetch it anew")
     if len(images) != len(classes):
         raise DataError(f"{image_path} holds {len(images)} images, but {class_path} holds {len(classes)} classes: fetch both anew")
     if len(classes) and classes.max() > 9:
         raise DataError(f"{class_path} holds the class {int(classes.max())}: digits are 0 to 9")
     return images, classes
+
+
+def name_row(folder: Path, train: int, row: int) -> str:
+    """What a message calls the image in a row, counted over the `train` training images first."""
+    split, row = ("train", row) if row < train else ("test", row - train)
+    return f"image {row} (from 0) of {find_file(folder, FILES[split][0])}"
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:

@@ -14,6 +14,7 @@ from digitpairs.checks import DataError, DigitPairsWarning, InvalidValue, boolea
 from digitpairs.data import sources
 from digitpairs.data.augmentation import Augmentation
 from digitpairs.data.batches import EvaluationLoader, TrainLoader
+from digitpairs.data.image_checks import POLARITIES
 from digitpairs.data.pairs import Pairs, PairSet, draw_pairs
 from digitpairs.data.sources import Digits
 from digitpairs.streams import check_seed, stream
@@ -43,6 +44,8 @@ class PairDataModule(LightningDataModule):
             be chosen by them: there are no validation pairs then, and early stopping has nothing to look at.
         seed: of the draw of the pairs, and of what follows when it has no seed of its own.
         order_seed, augmentation_seed: of the order of the mini-batches, of the augmentation.
+        polarity: of the stored images: "light_on_dark", "dark_on_light" or "auto" (see
+            `digitpairs.data.sources.load`).
 
     Raises InvalidValue for a setting out of bounds, and DataError from `prepare_data` when the digits cannot be had.
     """
@@ -63,10 +66,12 @@ class PairDataModule(LightningDataModule):
         seed: int = 0,
         order_seed: int | None = None,
         augmentation_seed: int | None = None,
+        polarity: str = "auto",
     ) -> None:
         super().__init__()
         self.source_name = choice("source", source, sources.SOURCES)
         self.root = root
+        self.polarity = choice("polarity", polarity, POLARITIES)
         self.pairs = integer("pairs", pairs, at_least=2)
         self.test_pairs = None if test_pairs is None else integer("test_pairs", test_pairs, at_least=1)
         self.held_out = _held_out_rows(self.pairs, validation, folds, fold)
@@ -130,14 +135,13 @@ class PairDataModule(LightningDataModule):
         return self.train_set.mean_and_std() if self.normalise is True else MEAN_AND_STD[self.normalise]
 
     def train_dataloader(self) -> TrainLoader:
-        order = stream(self.order_seed, "order")
-        return TrainLoader(self.train_set, len(self.train_set.index), self.batch_size, order, self.start_augmentation())
+        order, augmentation = stream(self.order_seed, "order"), stream(self.augmentation_seed, "augmentation")
+        change = self.augment(augmentation)
+        return TrainLoader(self.train_set, len(self.train_set.index), self.batch_size, order, change, [augmentation])
 
-    def start_augmentation(self) -> Callable[[Pairs], Pairs] | None:
-        """What changes each mini-batch at random, from the beginning of its stream; None where nothing does."""
-        if not self.augmentation:
-            return None
-        return functools.partial(self.augmentation, generator=stream(self.augmentation_seed, "augmentation"))
+    def augment(self, generator: torch.Generator) -> Callable[[Pairs], Pairs] | None:
+        """What changes each mini-batch at random, drawn from the generator; None where nothing does."""
+        return functools.partial(self.augmentation, generator=generator) if self.augmentation else None
 
     @property
     def watched(self) -> str:
@@ -156,7 +160,7 @@ class PairDataModule(LightningDataModule):
     predict_dataloader = test_dataloader
 
     def _source(self) -> sources.Source:
-        return sources.load(self.source_name, self.root)
+        return sources.load(self.source_name, self.root, self.polarity)
 
 
 def draw_split(digits: Digits, pairs: int, held_out: range, generator: torch.Generator) -> tuple[PairSet, PairSet]:

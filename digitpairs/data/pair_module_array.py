@@ -42,10 +42,12 @@ class PairDataModuleArray(LightningDataModule):
 
     def train_dataloader(self) -> TrainLoader:
         orders = [stream(member.order_seed, "order") for member in self.members]
-        changes = [member.start_augmentation() for member in self.members]
+        augmentations = [stream(member.augmentation_seed, "augmentation") for member in self.members]
+        changes = [member.augment(each) for member, each in zip(self.members, augmentations)]
         train_set = PairSet.stack([member.train_set for member in self.members])
         count, batch_size = train_set.index.shape[1], self.members[0].batch_size
-        return TrainLoader(train_set, count, batch_size, orders, _each_by_its_own(changes) if any(changes) else None)
+        change = _each_by_its_own(changes) if any(changes) else None
+        return TrainLoader(train_set, count, batch_size, orders, change, augmentations)
 
     def val_dataloader(self) -> EvaluationLoader | list:
         if self.watched == "test":

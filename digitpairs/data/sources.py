@@ -10,6 +10,7 @@ import threading
 import urllib.error
 import urllib.request
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from digitpairs.checks import DataError, DigitPairsWarning, choice
-from digitpairs.data import idx
+from digitpairs.data import idx, image_checks
+from digitpairs.data.image_checks import Composites, light_ink
 
 SOURCES = ("auto", "mnist", "digits", "idx", "folder")
 SIDE = 14  # the course's image side, in pixels
@@ -75,10 +77,18 @@ def resolve(source: str, root: str | Path | None = None) -> str:
     return "digits"
 
 
-def load(source: str, root: str | Path | None = None) -> Source:
-    """The digits of `source`, kept in memory for the next call. Raises DataError when they cannot be had whole."""
+def load(source: str, root: str | Path | None = None, polarity: str = "auto") -> Source:
+    """The digits of `source`, kept in memory for the next call.
+
+    `polarity` is that of the stored images: "light_on_dark", "dark_on_light" (these are inverted),
+    or "auto", which finds one for all images from their borders. Warns (DigitPairsWarning) of what
+    was done to the pixels and of files that were not read. Raises InvalidValue for an unknown
+    source or polarity, and DataError when the digits cannot be had whole, when an image is
+    constant, or when a test image is a training image too.
+    """
     root = Path(root) if root else default_root()
-    return _load(resolve(source, root), root.absolute())
+    choice("polarity", polarity, image_checks.POLARITIES)
+    return _load(resolve(source, root), root.absolute(), polarity)
 
 
 def to_unit_images(images: Tensor) -> Tensor:
@@ -96,69 +106,64 @@ def to_unit_images(images: Tensor) -> Tensor:
 
 
 @functools.lru_cache(maxsize=4)
-def _load(source: str, root: Path) -> Source:
-    return {"mnist": _mnist, "digits": _digits, "idx": _idx, "folder": _folder}[source](root)
+def _load(source: str, root: Path, polarity: str) -> Source:
+    readers = {"mnist": _mnist, "digits": _digits, "idx": _idx, "folder": _folder}
+    return readers[source](root, polarity)
 
 
-def _mnist(root: Path) -> Source:
+def _mnist(root: Path, polarity: str) -> Source:
     if idx.find_folder(root) is None:
         download_mnist(root)
-    return _idx(root)._replace(name="mnist")
+    return _idx(root, polarity, "mnist")
 
 
-def _idx(root: Path) -> Source:
+def _idx(root: Path, polarity: str, name: str | None = None) -> Source:
     folder = idx.find_folder(root)
     if folder is None:
         names = ", ".join(name for pair in idx.FILES.values() for name in pair)
         raise DataError(f"{root} holds no idx files: expected {names} (or .gz), in it or in MNIST/raw below it")
-    return Source(f"idx:{root}", Digits(*idx.read_split(folder, "train")), Digits(*idx.read_split(folder, "test")))
+    splits = [idx.read_split(folder, split) for split in ("train", "test")]
+    stretched, notes = image_checks.stretch([images for images, _ in splits])
+    light, more = light_ink([Composites(images, images) for images in stretched], polarity)
+    train, test = (Digits(images, classes) for images, (_, classes) in zip(light, splits))
+    source = Source(name or f"idx:{root}", train, test)
+    return _checked(source, functools.partial(idx.name_row, folder, len(train)), notes + more)
 
 
-def _digits(root: Path) -> Source:
+def _digits(root: Path, polarity: str) -> Source:
     """scikit-learn's 1,797 digits of 8x8 pixels. The last 600 are the test set: the file goes writer by writer, so
     most test digits are by hands that the training set has not seen."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     images = (torch.from_numpy(bunch.images) * (255 / 16)).round().to(torch.uint8)
-    digits = Digits(images, torch.from_numpy(bunch.target).long())
-    return Source("digits", digits.select(slice(-600)), digits.select(slice(-600, None)))
+    (light,), notes = light_ink([Composites(images, images)], polarity)
+    digits = Digits(light, torch.from_numpy(bunch.target).long())
+    source = Source("digits", digits.select(slice(-600)), digits.select(slice(-600, None)))
+    return _checked(source, lambda row: f"image {row} of the digits", notes)
 
 
-def _folder(root: Path) -> Source:
-    """Images in folders 0 to 9, below `train` and `test`; without these two, every fifth image of a class is for the test."""
-    if not root.is_dir():
-        raise DataError(f"{root} is no folder: name one with folders 0 to 9 of images (or train/0 to test/9) in data.root")
-    if (root / "train").is_dir() and (root / "test").is_dir():
-        return Source(f"folder:{root}", _images_below(root / "train"), _images_below(root / "test"))
-    digits = _images_below(root)
-    place = torch.cat([torch.arange(int(count)) for count in torch.bincount(digits.classes)])  # within its class
-    held_out = place % 5 == 4
-    return Source(f"folder:{root}", digits.select(~held_out), digits.select(held_out))
+def _folder(root: Path, polarity: str) -> Source:
+    from digitpairs.data.image_folder import read_folder  # imports PIL, which only this needs
+
+    paths, images, classes, is_test, notes = read_folder(root, polarity)
+    digits = Digits(images, classes)
+    source = Source(f"folder:{root}", digits.select(~is_test), digits.select(is_test))
+    order = is_test.int().argsort(stable=True).tolist()  # the training images come first
+    return _checked(source, lambda row: str(paths[order[row]]), notes)
 
 
-def _images_below(root: Path) -> Digits:
-    """All images in the folders 0 to 9, by class and then by name, grey, 28x28."""
-    from PIL import Image, UnidentifiedImageError
-    from torchvision.datasets import ImageFolder
-    from torchvision.transforms.functional import pil_to_tensor
+def _checked(source: Source, name: Callable[[int], str], notes: Sequence[str]) -> Source:
+    """The source, with its images checked and the notes given as one warning.
 
-    try:
-        files = ImageFolder(root).samples
-    except FileNotFoundError as fault:
-        raise DataError(f"{root} has no images in folders 0 to 9 ({fault})") from fault
-    images, classes = [], []
-    for path, _ in files:
-        name = Path(path).relative_to(root).parts[0]
-        if name not in list("0123456789"):
-            raise DataError(f"{root / name} is no class: the folders of images are 0 to 9")
-        try:
-            with Image.open(path) as image:
-                images.append(pil_to_tensor(image.convert("L").resize((2 * SIDE, 2 * SIDE)))[0])
-        except (OSError, UnidentifiedImageError) as fault:
-            raise DataError(f"{path} cannot be read as an image ({fault}): mend or remove it") from fault
-        classes.append(int(name))
-    return Digits(torch.stack(images), torch.tensor(classes))
+    `name` names an image by its row, the test images counted after the training images.
+    """
+    train, test = source.train.images, source.test.images
+    image_checks.refuse_constant(train, test, name=name)
+    image_checks.refuse_shared(train, test, name)
+    if notes:
+        warnings.warn(f"{source.name}: {'; '.join(notes)}", DigitPairsWarning, stacklevel=2)
+    return source
 
 
 def download_mnist(root: Path) -> None:

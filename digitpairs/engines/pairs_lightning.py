@@ -47,9 +47,10 @@ class PairsLightning(Engine):
         datamodules: list[PairDataModule] = [build(config["data"]) for config in configs]
         members = [make_module(config) for config in configs]
         section = configs[0]["trainer"]
-        if len(configs) == 1:
-            fit_and_test(section, members[0], datamodules[0], loggers[0])
-        else:
+        if stacking_key(members[0]) is None:
+            (member,), (datamodule,), (logger,) = members, datamodules, loggers
+            fit_and_test(section, member, datamodule, logger)
+        else:  # a run by itself is an array of one: it gets the bits that it gets in a larger one
             array = PairComparisonArray(members, loggers)
             fit_and_test(section, array, PairDataModuleArray(datamodules), False)
             array.release()

@@ -85,15 +85,20 @@ def _layer(layers: Sequence[nn.Module], streams: Sequence[torch.Generator]) -> f
         return fw.Flatten()
     elif isinstance(first, Dropout):
         return fw.Dropout(first.probability, streams)
-    elif type(first) in _ACTIVATIONS:
-        return _ACTIVATIONS[type(first)]()
     else:
-        raise InvalidValue("engine", "framework", f"lightning, since `framework` has no {type(first).__name__}")
+        return _activation(first)
     made.to(first.weight.dtype)
     for replica, layer in enumerate(layers):
         for name, values in _values(made, replica):
             values.copy_(getattr(layer, name).detach().reshape(values.shape))
     return made
+
+
+def _activation(layer: nn.Module) -> fw.Module:
+    for torchs, ours in _ACTIVATIONS.items():
+        if isinstance(layer, torchs):
+            return ours()
+    raise InvalidValue("engine", "framework", f"lightning, since `framework` has no {type(layer).__name__}")
 
 
 def _values(layer: fw.Module, replica: int) -> list[tuple[str, Tensor]]:

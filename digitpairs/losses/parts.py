@@ -27,9 +27,11 @@ def loss_parts(prediction: Prediction, digits: Tensor, target: Tensor, smoothing
 def comparison_losses(logits: Tensor, target: Tensor, smoothing: Tensor | None = None) -> Tensor:
     """Of each pair: binary cross-entropy of one logit (..., B, 1), or cross-entropy of two (..., B, 2) -> (..., B); `smoothing` (...)."""
     if logits.shape[-1] == 1:
-        logits, labels = logits.squeeze(-1), target.to(logits.dtype)
-        each = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-        return each if smoothing is None else each + smoothing[..., None] * (labels - 0.5) * logits  # linear in the label
+        # The cross-entropy of a label 0 or 1 is -log sigmoid(logit) with the label's sign. torch's
+        # own has a gradient that rounds the last elements of a tensor differently than the others.
+        signed = logits.squeeze(-1) * (2 * target - 1)
+        each = -F.logsigmoid(signed)
+        return each if smoothing is None else each + smoothing[..., None] / 2 * signed  # linear in the label
     return cross_entropies(logits, target, 1, smoothing)
 
 

@@ -15,12 +15,56 @@ from torch import Tensor, nn
 
 from digitpairs.checks import InvalidValue, choice, integers, number
 
+VECTOR_BYTES = 128  # two AVX-512 vectors: the longest step of torch's elementwise loops
+
+
+def vector_length(tensor: Tensor) -> int:
+    """How many elements of the tensor's type torch's elementwise CPU kernels take at once at most."""
+    return VECTOR_BYTES // tensor.element_size()
+
+
+class _InWholeVectors:
+    """An activation that rounds an element the same wherever it stands in the tensor.
+
+    torch computes the last elements, those that do not fill a vector, and tensors that are not
+    contiguous by other functions, which differ in the last bit. What a member of an array computes
+    would follow from the number of members. So the elements are passed on in their order in memory,
+    filled up to whole vectors; outputs and gradients keep the inputs' layout.
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        axes = sorted(range(inputs.dim()), key=inputs.stride, reverse=True)
+        ordered = inputs.permute(axes)
+        flat, missing = ordered.flatten(), -inputs.numel() % vector_length(inputs)
+        if missing:
+            outputs = super().forward(F.pad(flat, (0, missing)))[: len(flat)]
+        else:
+            outputs = super().forward(flat)
+        return outputs.view(ordered.shape).permute([axes.index(axis) for axis in range(len(axes))])
+
+
+class Tanh(_InWholeVectors, nn.Tanh):
+    """torch's, see `_InWholeVectors`."""
+
+
+class Sigmoid(_InWholeVectors, nn.Sigmoid):
+    """torch's, see `_InWholeVectors`."""
+
+
+class SELU(_InWholeVectors, nn.SELU):
+    """torch's, see `_InWholeVectors`."""
+
+
+class GELU(_InWholeVectors, nn.GELU):
+    """torch's, see `_InWholeVectors`."""
+
+
 ACTIVATIONS = {
     "relu": nn.ReLU,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-    "selu": nn.SELU,
-    "gelu": nn.GELU,
+    "tanh": Tanh,
+    "sigmoid": Sigmoid,
+    "selu": SELU,
+    "gelu": GELU,
     "leaky_relu": nn.LeakyReLU,
 }
 
@@ -28,7 +72,7 @@ ACTIVATIONS = {
 # A max-pool commutes with an activation that never falls. Pooling first, the activation has a quarter of the work.
 NOT_MONOTONE = {"gelu"}
 
-# Where a grouped convolution takes longer than its groups one by one.
+# Where members are convolved and normalised one by one: a grouped convolution takes longer there.
 LOOPING_DEVICES = ("cpu",)
 
 
@@ -47,7 +91,12 @@ class Linear(nn.Linear):
     def forward(self, inputs: Tensor) -> Tensor:
         if self.weight.dim() == 2:
             return super().forward(inputs)
-        return torch.baddbmm(self.bias.unsqueeze(-1), self.weight, inputs.mT).mT
+        operands = self.bias.unsqueeze(-1), self.weight, inputs.mT
+        if len(self.weight) == 1 and 1 in (*self.weight.shape[1:], inputs.shape[1]):
+            # BLAS multiplies a lone matrix by a lone vector with another kernel, which rounds
+            # differently: one member would not get the bits that it gets in a larger array.
+            return torch.baddbmm(*(each.expand(2, -1, -1) for each in operands)).mT[:1]
+        return torch.baddbmm(*operands).mT
 
 
 class Conv2d(nn.Conv2d):
@@ -81,24 +130,24 @@ class Flatten(nn.Flatten):
 
 
 class _MembersBatchNorm:
-    """Batch norm whose channels are all members' side by side, when there are several."""
+    """Batch norm, of each member by itself when there are several.
+
+    On a CPU in one call a member: the kernel rounds a channel's sums by the number of channels
+    beside it. On a GPU in one call for the channels of all members.
+    """
 
     def forward(self, inputs: Tensor) -> Tensor:
         if self.weight.dim() == 1:
             return super().forward(inputs)
         if self.training:
             self.num_batches_tracked.add_(1)
-        statistics = (self.running_mean.view(-1), self.running_var.view(-1))
-        outputs = F.batch_norm(
-            side_by_side(inputs),
-            *statistics,
-            self.weight.flatten(),
-            self.bias.flatten(),
-            training=self.training,
-            momentum=self.momentum,
-            eps=self.eps,
-        )
-        return one_after_another(outputs, len(self.weight))
+        values = (self.running_mean, self.running_var, self.weight, self.bias)
+        settings = (self.training, self.momentum, self.eps)
+        if inputs.device.type in LOOPING_DEVICES:
+            members = zip(inputs, *values)
+            return torch.stack([F.batch_norm(*member, *settings) for member in members])
+        flat = [value.view(-1) for value in values]
+        return one_after_another(F.batch_norm(side_by_side(inputs), *flat, *settings), len(inputs))
 
 
 class BatchNorm1d(_MembersBatchNorm, nn.BatchNorm1d):

@@ -24,7 +24,7 @@ from digitpairs.streams import check_seed
 from digitpairs.sweeps.compose import Asked
 
 # Settings that are not in the digests at these values: runs from before them are found again.
-CAME_LATER = {"label_smoothing": 0, "scheduler.delay": 0}
+CAME_LATER = {"label_smoothing": 0, "scheduler.delay": 0, "data.polarity": "auto"}
 
 
 class Job(NamedTuple):

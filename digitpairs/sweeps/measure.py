@@ -6,7 +6,6 @@ of torch; deleting the file has them measured again.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import re
@@ -27,7 +26,7 @@ from digitpairs.engines.lightning_trainer import make_trainer, quick_cuda_check,
 from digitpairs.engines.pairs_lightning import make_module
 from digitpairs.sweeps.jobs import Job, digest
 from digitpairs.sweeps.provenance import versions
-from digitpairs.training import Diverged, PairComparisonArray, build
+from digitpairs.training import PairComparisonArray, build
 
 SIZES = {"cpu": (1, 4, 8, 16, 32), "cuda": (1, 16, 64, 256, 1024)}
 ENOUGH_SECONDS = 0.05  # of steps, for each size
@@ -142,11 +141,8 @@ def _seconds(job: Job, size: int) -> float:
     trainer = make_trainer({**job.config["trainer"], "max_epochs": MOST_EPOCHS})
     trainer.callbacks.append(watch)
     modules, datamodules = [make_module(job.config) for _ in range(size)], [_blank(job) for _ in range(size)]
-    with quiet_lightning(), quick_cuda_check(), contextlib.suppress(Diverged):  # which takes no longer
-        if size == 1:
-            trainer.fit(modules[0], datamodules[0])
-        else:
-            trainer.fit(PairComparisonArray(modules), PairDataModuleArray(datamodules))
+    with quiet_lightning(), quick_cuda_check():
+        trainer.fit(PairComparisonArray(modules), PairDataModuleArray(datamodules))
     return min(watch.seconds[1:] or watch.seconds) / STEPS / size
 
 

@@ -25,6 +25,7 @@ class Settings(NamedTuple):
     plan: str = "auto"
     array_size: int | None = None
     processes: int | None = None
+    threads: int | None = None
 
 
 class Plan(NamedTuple):
@@ -50,24 +51,25 @@ def settings_of(section: Mapping[str, Any]) -> Settings:
             raise InvalidValue(f"sweep.{key}", section[key], f"one of {', '.join(Settings._fields)}{did_you_mean(key, Settings._fields)}")
     settings = Settings(**section)
     choice("sweep.plan", settings.plan, PLANS)
-    for key in ("array_size", "processes"):
+    for key in ("array_size", "processes", "threads"):
         if getattr(settings, key) is not None:
             integer(f"sweep.{key}", getattr(settings, key), at_least=1)
     return settings
 
 
-def make_plan(jobs: Sequence[Job], keys: Sequence[Hashable | None], settings: Settings, threads: int) -> Plan:
-    """The plan for the jobs; `keys` say which can train together (see `Checker.check`), `threads` is this process's own number.
+def make_plan(jobs: Sequence[Job], keys: Sequence[Hashable | None], settings: Settings) -> Plan:
+    """The plan for the jobs; `keys` say which can train together (see `Checker.check`).
 
     What is fastest is measured, unless the settings say it. Raises InvalidValue for sweep.plan=array where it cannot be.
     """
-    device, cores = _device(jobs), len(available_cores())
-    processes = min(len(jobs), settings.processes or (cores if device == "cpu" else 1))
+    # One thread: with more, products are cut by their sizes, and a run's bits would follow from the size of its array.
+    device, threads = _device(jobs), settings.threads or 1
+    processes = settings.processes or (max(1, len(available_cores()) // threads) if device == "cpu" else 1)
+    processes = min(len(jobs), processes)
     if settings.plan in ("array", "processes") and not can_fork():
         raise InvalidValue("sweep.plan", settings.plan, "auto or serial on this system, which cannot fork")
     if settings.plan == "serial" or not can_fork() or (settings.plan == "auto" and len(jobs) == 1):
         return Plan([[place] for place in range(len(jobs))], 0, threads)
-    each = max(1, cores // processes)
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for place, key in enumerate(keys):
         if key is None and settings.plan == "array":
@@ -80,9 +82,9 @@ def make_plan(jobs: Sequence[Job], keys: Sequence[Hashable | None], settings: Se
             most = max(most, min(2, len(places)))
         size = 1 if settings.plan == "processes" or most == 1 else settings.array_size
         if size is None:
-            size = _best_size(jobs[places[0]], key, each, device, processes, settings.plan == "array")
+            size = _best_size(jobs[places[0]], key, threads, device, processes, settings.plan == "array")
         pieces += cut(places, min(size, most) if settings.array_size is None else size, processes)
-    return Plan(pieces, min(processes, len(pieces)), each)
+    return Plan(pieces, min(processes, len(pieces)), threads)
 
 
 def cut(places: Sequence[int], size: int, processes: int) -> list[list[int]]:

@@ -53,10 +53,10 @@ def run_sweep(asked_for: Sequence[Asked]) -> int:
             todo = unfinished(jobs)
             _say_what_is_damaged(todo)
             if todo:
-                plan = make_plan([jobs[place] for place in todo], [keys[place] for place in todo], settings, threads)
+                plan = make_plan([jobs[place] for place in todo], [keys[place] for place in todo], settings)
                 _say_what_is_done(len(jobs), len(todo), plan, console)
                 if not plan.processes:
-                    torch.set_num_threads(threads)
+                    torch.set_num_threads(plan.threads)
                 failures = carry_out([jobs[place] for place in todo], plan, console, names.of)
             else:
                 console.print(f"{len(jobs)} run{'s' * (len(jobs) > 1)}, all finished before", highlight=False)

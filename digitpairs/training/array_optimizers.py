@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from digitpairs.networks.layers import vector_length
 from digitpairs.training.optimizers import SGD, Adam, AdamW
 
 Settings = dict[str, Any]
@@ -112,15 +113,16 @@ class ArraySGD(ArrayOptimizer):
         super().__init__(*arguments)
         self.nesterov = self.settings[0]["nesterov"]
         self.momentum = self.column([each["momentum"] for each in self.settings])
-        has_momentum = any(each["momentum"] for each in self.settings)
-        self.buffers = [torch.zeros_like(each) if has_momentum else None for each in self.parameters]
+        if any(each["momentum"] for each in self.settings):
+            for each in self.parameters:
+                self.state[each] = {"momentum_buffer": torch.zeros_like(each)}
 
     def update(self, rate: Tensor) -> None:
-        for parameter, decays, buffer in zip(self.parameters, self.decaying, self.buffers):
+        for parameter, decays in zip(self.parameters, self.decaying):
             if not parameter.requires_grad:
                 continue
             self.add_decay_to_gradient(parameter, decays)
-            direction = parameter.grad
+            direction, buffer = parameter.grad, self.state[parameter].get("momentum_buffer")
             if buffer is not None:
                 momentum = beside(self.momentum, buffer)
                 buffer.mul_(momentum).add_(direction)
@@ -135,28 +137,35 @@ class ArrayAdam(ArrayOptimizer):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.moments = [(torch.zeros_like(each), torch.zeros_like(each)) for each in self.parameters]
+        for each in self.parameters:  # by torch's names, where torch's `state_dict` looks for them
+            self.state[each] = {"exp_avg": torch.zeros_like(each), "exp_avg_sq": torch.zeros_like(each)}
         self.eps = self.column([each["eps"] for each in self.settings])
         self.betas = torch.tensor([each["betas"] for each in self.settings], dtype=torch.float64)  # (members, 2)
         self.new1, self.new2 = self.column(1 - self.betas).unbind(1)
-        self.steps = 0
-        self.learning = [True] * len(self.parameters)
+        self.param_groups[0] |= {"steps": 0, "learning": [True] * len(self.parameters)}
         self.in_one_pass = self.parameters[0].device.type in ONE_PASS_DEVICES
 
     def start_epoch(self, rates: Tensor) -> None:
         """The rates, and what goes with them through the epoch. Where other parameters learn than before, they begin with it."""
+        counts = self.param_groups[0]
         learning = [parameter.requires_grad for parameter in self.parameters]
-        if learning != self.learning:
-            self.learning, self.steps = learning, 0
+        if learning != counts["learning"]:
+            counts |= {"learning": learning, "steps": 0}
         if self.in_one_pass:
-            self.passes = self._passes(rates.cpu())
+            self.passes = self._passes(rates.cpu(), counts["steps"])
             self.rates = iter(rates.tolist())
         else:
-            steps = torch.arange(self.steps + 1, self.steps + 1 + len(rates), dtype=torch.float64)[:, None, None]
+            first = counts["steps"] + 1
+            steps = torch.arange(first, first + len(rates), dtype=torch.float64)[:, None, None]
             correction1, correction2 = (1 - self.betas**steps).unbind(-1)  # of the moments' bias, (steps, members) each
             self.corrections = iter(zip(self.column(1 / correction1), self.column(correction2.rsqrt())))
             super().start_epoch(rates)
-        self.steps += len(rates)
+        counts["steps"] += len(rates)
+
+    @property
+    def moments(self) -> list[tuple[Tensor, Tensor]]:
+        """Averages of each parameter's gradient and of its square, of the parameter's shape."""
+        return [(self.state[each]["exp_avg"], self.state[each]["exp_avg_sq"]) for each in self.parameters]
 
     def update(self, rate: Tensor | Sequence[float]) -> None:
         if self.in_one_pass:
@@ -186,26 +195,39 @@ class ArrayAdam(ArrayOptimizer):
                 alike.setdefault(key, []).append(member)
         return list(alike.values())
 
-    def _passes(self, rates: Tensor) -> list[_Pass]:
+    def _passes(self, rates: Tensor, steps_done: int) -> list[_Pass]:
         """One for each group of members that are alike, and within it for what decays and what does not."""
         passes = []
         for group in self._alike(rates):
-            setting, rows = self.settings[group[0]], [...] if len(group) == len(self.settings) else group
+            setting = self.settings[group[0]]
             for decays in sorted(set(self.decaying)):
                 mine = [
-                    (parameter, *moments)
+                    (parameter, *moments, self._rows(parameter, group))
                     for parameter, moments, each in zip(self.parameters, self.moments, self.decaying)
                     if each == decays and parameter.requires_grad
                 ]
-                tensors = [[each[place][row] for each in mine for row in rows] for place in range(3)]
-                steps = torch.tensor(float(self.steps))
+                tensors = [
+                    [part for each in mine for part in _parts(each[place].detach(), each[-1])]
+                    for place in range(3)
+                ]
+                steps = torch.tensor(float(steps_done))
                 shared = dict(beta1=setting["betas"][0], beta2=setting["betas"][1], eps=setting["eps"], weight_decay=setting["weight_decay"] * decays)
-                passes.append(_Pass(group[0], [each[0] for each in mine], rows, *tensors, steps, shared))
+                gradients = [(parameter, rows) for parameter, *_, rows in mine]
+                passes.append(_Pass(group[0], gradients, *tensors, steps, shared))
         return passes
+
+    def _rows(self, parameter: nn.Parameter, group: Sequence[int]) -> Sequence[int] | None:
+        """The group's rows of a parameter, or None where the kernel may take it whole.
+
+        The kernel rounds the last elements, those that do not fill a vector, differently: a
+        member's values must not end within a vector, or its bits would follow from the array.
+        """
+        whole = len(group) == len(self.settings) and parameter[0].numel() % vector_length(parameter) == 0
+        return None if whole else group
 
     def _update_in_one_pass(self, rates: Sequence[float]) -> None:
         for each in self.passes:
-            gradients = [parameter.grad[row] for parameter in each.parameters for row in each.rows]
+            gradients = [part for parameter, rows in each.gradients for part in _parts(parameter.grad, rows)]
             each.steps.add_(1)
             self.one_pass(
                 each.values, gradients, each.firsts, each.seconds, [], [each.steps] * len(gradients), lr=rates[each.member],
@@ -217,13 +239,20 @@ class _Pass(NamedTuple):
     """What one call of the kernel takes."""
 
     member: int  # one of those whose rate it is
-    parameters: list[nn.Parameter]
-    rows: list  # of them: the members, or `...` for all
+    gradients: list[tuple[nn.Parameter, Sequence[int] | None]]  # whose, and which rows; None: all
     values: list[Tensor]
     firsts: list[Tensor]
     seconds: list[Tensor]
     steps: Tensor  # () float32, the number of the step
     settings: Settings
+
+
+def _parts(tensor: Tensor, rows: Sequence[int] | None) -> Sequence[Tensor]:
+    """These rows of the tensor, each by itself; the whole tensor for None."""
+    if rows is None:
+        return [tensor]
+    members = tensor.unbind()
+    return [members[row] for row in rows]
 
 
 class ArrayAdamW(ArrayAdam):

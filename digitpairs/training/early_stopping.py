@@ -42,6 +42,14 @@ class EarlyStopping:
         self.best_epoch: int | None = None
         self._best, self._state = math.inf, None
 
+    def state_dict(self) -> dict[str, Any]:
+        """What was seen, so that a fit can go on."""
+        return {"best_epoch": self.best_epoch, "best": self._best, "state": self._state}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a `state_dict`."""
+        self.best_epoch, self._best, self._state = state["best_epoch"], state["best"], state["state"]
+
     def ends(self, row: Mapping[str, float], network: nn.Module) -> bool:
         """Whether the run ends with this epoch, whose row of metrics this is."""
         if self.patience is None:

@@ -6,21 +6,21 @@ run by itself (its weights of the loss, its history, its end) is kept by its `Pa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pytorch_lightning import LightningModule
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from digitpairs.checks import InvalidValue
-from digitpairs.data.batches import Epoch
+from digitpairs.data.batches import Epoch, minibatches
 from digitpairs.data.pairs import PairSet
 from digitpairs.losses import Weighting, loss_parts
 from digitpairs.networks import Prediction
 from digitpairs.networks.layers import draw_masks, dropout_layers
 from digitpairs.training.metrics import Tally
+from digitpairs.training.resumable import Resumable
 from digitpairs.training.schedulers import Timing
 from digitpairs.training.stages import first_epochs, train_only
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from digitpairs.training.pair_comparison import PairComparison
 
 
-class ComparisonModule(LightningModule):
+class ComparisonModule(Resumable):
     """Trains and measures the runs of `members`, which share one `network` and one `aux` (stacked, if they are several).
 
     Optimisation is manual, since what Lightning sees as a batch may be an `Epoch` of many mini-batches.
@@ -59,6 +59,24 @@ class ComparisonModule(LightningModule):
         for member in self.members:
             member.start()
         self._stepping = [member for member in self.members if type(member.aux).start_step is not Weighting.start_step]
+        self.resume()
+
+    def timing(self) -> Timing:
+        """The fit's length; InvalidValue when it has none."""
+        if (self.trainer.max_epochs or 0) < 1:
+            raise InvalidValue("max_epochs", self.trainer.max_epochs, "at least 1: learning-rate schedules are laid out in epochs")
+        batches = self.trainer.estimated_stepping_batches // self.trainer.max_epochs  # this sets the loaders up, too
+        return Timing(self.trainer.max_epochs, getattr(self.trainer.train_dataloader, "steps_per_epoch", batches))
+
+    def has_length(self) -> bool:
+        return any(member.schedule.has_length or member.two_stage for member in self.members)
+
+    def fit_state(self) -> list[dict[str, Any]]:
+        return [member.run_state() for member in self.members]
+
+    def load_fit_state(self, state: Sequence[Mapping[str, Any]]) -> None:
+        for member, each in zip(self.members, state, strict=True):
+            member.load_run_state(each)
 
     def on_train_epoch_start(self) -> None:
         self._tally = Tally()
@@ -114,10 +132,10 @@ class ComparisonModule(LightningModule):
         self._evaluation = Tally()
 
     def validation_step(self, batch: Any, batch_index: int) -> None:
-        images, digits, target = batch
-        prediction = self(images)
-        parts = loss_parts(prediction, digits, target)
-        self._evaluation.add(prediction, digits, target, parts, self.aux(parts))
+        for images, digits, target in minibatches(batch):
+            prediction = self(images)
+            parts = loss_parts(prediction, digits, target)
+            self._evaluation.add(prediction, digits, target, parts, self.aux(parts))
 
     def on_validation_epoch_end(self) -> None:
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
@@ -147,20 +165,13 @@ class ComparisonModule(LightningModule):
     def _end_rates(self) -> None:
         """Called after each epoch: moves the rates that move by epoch."""
 
-    def _timing(self) -> Timing:
-        """The fit's length; InvalidValue when it has none."""
-        if (self.trainer.max_epochs or 0) < 1:
-            raise InvalidValue("max_epochs", self.trainer.max_epochs, "at least 1: learning-rate schedules are laid out in epochs")
-        batches = self.trainer.estimated_stepping_batches // self.trainer.max_epochs  # this sets the loaders up, too
-        return Timing(self.trainer.max_epochs, getattr(self.trainer.train_dataloader, "steps_per_epoch", batches))
-
     def _normalised_minibatches(self, batch: Any) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """The mini-batches of an epoch, or an ordinary batch. Where nothing changes the pixels, all images of the set are
         normalised once, and kept."""
         if isinstance(batch, Epoch) and batch.transform is None:
             yield from batch._replace(rows=self._normalised_set(batch.rows)).minibatches()
         else:
-            for images, *others in batch.minibatches() if isinstance(batch, Epoch) else [batch]:
+            for images, *others in minibatches(batch):
                 yield self._normalised(images), *others
 
     def _normalised_set(self, pairs: PairSet) -> PairSet:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from digitpairs.checks import InvalidValue, choice, number, positive
+from digitpairs.data.batches import minibatches
 from digitpairs.data.sources import SIDE
 from digitpairs.losses import PARTS, LambdaWeighting, Weighting, check_fits
-from digitpairs.networks import create
+from digitpairs.networks import Prediction, create
 from digitpairs.streams import check_seed, stream
 from digitpairs.training.build import build
 from digitpairs.training.early_stopping import EarlyStopping, early_stopping as early_stopping_of
@@ -133,6 +134,25 @@ class PairComparison(ComparisonModule):
         self.failure, self.ended = None, False
         self.early_stopping.start()
 
+    def run_state(self) -> dict[str, Any]:
+        """What a fit has left so far, for `load_run_state`: plain values and tensors."""
+        return {
+            "history": self.history,
+            "row": self._row,
+            "part_history": self._part_history,
+            "ended": self.ended,
+            "streams": [self.dropout_stream.get_state(), self.aux_stream.get_state()],
+            "early_stopping": self.early_stopping.state_dict(),
+        }
+
+    def load_run_state(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a `run_state`."""
+        self.history, self._part_history = list(state["history"]), list(state["part_history"])
+        self._row, self.ended = dict(state["row"]), state["ended"]
+        for each, generator_state in zip((self.dropout_stream, self.aux_stream), state["streams"]):
+            each.set_state(generator_state)
+        self.early_stopping.load_state_dict(state["early_stopping"])
+
     def set_mean_and_std(self, mean: float, std: float) -> None:
         """What the images are normalised with."""
         self.mean.fill_(mean)
@@ -181,7 +201,7 @@ class PairComparison(ComparisonModule):
         weights = {"params": list(self.network.parameters())}
         learned = {"params": list(self.aux.parameters()), "weight_decay": 0.0}  # a decay would pull the loss's weights to 1
         optimizer = self.optimizer_recipe([weights, learned] if learned["params"] else [weights])
-        return {"optimizer": optimizer, "lr_scheduler": self.schedule(optimizer, self._timing())}
+        return {"optimizer": optimizer, "lr_scheduler": self.schedule(optimizer, self.timing())}
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
@@ -209,9 +229,8 @@ class PairComparison(ComparisonModule):
 
     def predict_step(self, batch: Any, batch_index: int) -> dict[str, Tensor]:
         """For each pair: whether the first digit is at most the second (B,), and, with digit logits, the digits (B, 2)."""
-        prediction = self(batch[0])
-        answer = {"less_or_equal": says_less_or_equal(prediction.comparison)}
-        return answer if prediction.digits is None else answer | {"digits": prediction.digits.argmax(-1)}
+        answers = [_answers(self(images)) for images, *_ in minibatches(batch)]
+        return {name: torch.cat([each[name] for each in answers]) for name in answers[0]}
 
     def _start_rates(self) -> Sequence[float]:
         return [self.optimizers().param_groups[0]["lr"]]
@@ -239,6 +258,13 @@ class PairComparison(ComparisonModule):
     def _raise_failure(self) -> None:
         if self.failure is not None:
             raise self.failure
+
+
+def _answers(prediction: Prediction) -> dict[str, Tensor]:
+    answers = {"less_or_equal": says_less_or_equal(prediction.comparison)}
+    if prediction.digits is not None:
+        answers["digits"] = prediction.digits.argmax(-1)
+    return answers
 
 
 def _has_digits(network: nn.Module) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 
 import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 
@@ -62,7 +64,8 @@ class PairComparisonArray(ComparisonModule):
         share(self, self.members)
         for member, data in zip(self.members, self.trainer.datamodule.members):
             member.set_mean_and_std(*data.mean_and_std)
-        self._rates = rates_by_epoch(self.members, self._timing())
+        self._rates: Iterator[Tensor] | None = None  # from the epoch on with which the fit begins
+        self._stop_ended()
 
     def on_train_epoch_end(self) -> None:
         ran = [not member.ended for member in self.members]
@@ -70,7 +73,7 @@ class PairComparisonArray(ComparisonModule):
         for logger, member, has_run in zip(self.member_loggers, self.members, ran):
             if has_run:
                 logger.log_metrics(member.history[-1], step=self.current_epoch)
-        self.optimizers(use_pl_optimizer=False).stop([member.ended for member in self.members])
+        self._stop_ended()
 
     def on_test_epoch_end(self) -> None:
         super().on_test_epoch_end()
@@ -81,13 +84,20 @@ class PairComparisonArray(ComparisonModule):
         """Gives the members values of their own, on the CPU: the array is not needed any more."""
         release(self, self.members)
 
+    def _stop_ended(self) -> None:
+        self.optimizers(use_pl_optimizer=False).stop([member.ended for member in self.members])
+
     def _start_rates(self) -> Sequence[float]:
+        if self._rates is None:
+            plan = rates_by_epoch(self.members, self.timing())
+            self._rates = itertools.islice(plan, self.current_epoch, None)
         rates = next(self._rates)
         self.optimizers(use_pl_optimizer=False).start_epoch(rates)
         return rates[0].tolist()
 
     def _end_step(self, optimizer: torch.optim.Optimizer) -> None:
-        optimizer.advance() if isinstance(optimizer, ArrayOptimizer) else optimizer.step()
+        # Lightning's wrapper is an ArrayOptimizer too; its `step` counts the fit's steps.
+        optimizer.step() if isinstance(optimizer, LightningOptimizer) else optimizer.advance()
 
 
 def stacking_key(member: PairComparison) -> tuple | None:

@@ -8,22 +8,22 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 import framework
-from digitpairs.data.batches import Epoch
+from digitpairs.data.batches import Epoch, minibatches
 from digitpairs.networks import create
 from digitpairs.networks.layers import draw_masks, dropout_layers
 from digitpairs.streams import check_seed, stream
 from digitpairs.training.build import build
+from digitpairs.training.resumable import Resumable
 from digitpairs.training.schedulers import Timing
 
 # framework's losses, which the config names, and the same by autograd
 LOSSES = {framework.MSE: F.mse_loss, framework.BinaryCrossEntropy: F.binary_cross_entropy_with_logits}
 
 
-class PointClassification(LightningModule):
+class PointClassification(Resumable):
     """Trains a network that maps points (B, 2) to one output (B, 1).
 
     Args: network, loss, optimizer, scheduler, early_stopping: configs, or (but the last) the objects; see conf/. outside: the label
@@ -49,7 +49,9 @@ class PointClassification(LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.save_hyperparameters(logger=False)
+        parts = dict(network=network, loss=loss, optimizer=optimizer, scheduler=scheduler)
+        objects = [key for key, part in parts.items() if not isinstance(part, Mapping)]
+        self.save_hyperparameters(ignore=objects, logger=False)  # plain values: a checkpoint loads without running code
         weights_seed, self.dropout_seed = check_seed("weights_seed", weights_seed, seed), check_seed("dropout_seed", dropout_seed, seed)
         self.network = create(lambda: build(network), stream(weights_seed, "weights")) if isinstance(network, Mapping) else network
         self.loss, self.optimizer_recipe, self.schedule = build(loss), build(optimizer), build(scheduler)
@@ -65,12 +67,31 @@ class PointClassification(LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = self.optimizer_recipe(self.network.parameters())
-        _ = self.trainer.estimated_stepping_batches  # asking for it sets the loader up
-        timing = Timing(self.trainer.max_epochs, self.trainer.train_dataloader.steps_per_epoch)
-        return {"optimizer": optimizer, "lr_scheduler": self.schedule(optimizer, timing)}
+        return {"optimizer": optimizer, "lr_scheduler": self.schedule(optimizer, self.timing())}
 
     def on_fit_start(self) -> None:
         self._masks, self._dropouts = stream(self.dropout_seed, "dropout"), dropout_layers(self.network)
+        self.history = []
+        if self.stopping is not None:
+            self.stopping.start()
+        self.resume()
+
+    def timing(self) -> Timing:
+        _ = self.trainer.estimated_stepping_batches  # asking for it sets the loader up
+        return Timing(self.trainer.max_epochs, self.trainer.train_dataloader.steps_per_epoch)
+
+    def has_length(self) -> bool:
+        return self.schedule.has_length
+
+    def fit_state(self) -> dict[str, Any]:
+        stopping = None if self.stopping is None else self.stopping.state_dict()
+        return {"history": self.history, "masks": self._masks.get_state(), "stopping": stopping}
+
+    def load_fit_state(self, state: Mapping[str, Any]) -> None:
+        self.history = list(state["history"])
+        self._masks.set_state(state["masks"])
+        if self.stopping is not None:
+            self.stopping.load_state_dict(state["stopping"])
 
     def training_step(self, batch: Epoch, batch_index: int) -> None:
         """One epoch, see `ComparisonModule.training_step`."""
@@ -89,7 +110,9 @@ class PointClassification(LightningModule):
         self._row = {"epoch": self.current_epoch, "learning_rate": rate} | self._measured("train", seen)
 
     def validation_step(self, batch: Any, batch_index: int) -> None:
-        self._evaluated.append((output := self(batch[0]), batch[1], self._loss(output, batch[1])))
+        for points, target in minibatches(batch):
+            output = self(points)
+            self._evaluated.append((output, target, self._loss(output, target)))
 
     test_step = validation_step
 

@@ -1,0 +1,135 @@
+"""A fit that Lightning resumes from a checkpoint ends, bit for bit, as one that was not cut short."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+import framework as fw
+from digitpairs.checks import InvalidValue
+from digitpairs.data import DiskDataModule, PairDataModule, PairDataModuleArray
+from digitpairs.engines.lightning_trainer import quiet_lightning
+from digitpairs.training import (
+    SGD,
+    Adam,
+    Constant,
+    Cosine,
+    OneCycle,
+    PairComparison,
+    PairComparisonArray,
+    PointClassification,
+)
+
+NETWORK = {"_target_": "digitpairs.SiameseNetwork", "body": {"_target_": "digitpairs.MLPBody", "hidden": [12], "dropout": 0.2}}
+DISK_NETWORK = {"_target_": "digitpairs.networks.PointMLP", "hidden": [8], "dropout": 0.2}
+EPOCHS = 4
+
+
+def member(seed: int, **settings) -> PairComparison:
+    return PairComparison(NETWORK, **{"optimizer": Adam(0.01), "scheduler": OneCycle(interval="step"), "seed": seed} | settings)
+
+
+def pairs(seed: int, **settings) -> PairDataModule:
+    return PairDataModule("digits", **{"pairs": 40, "batch_size": 8, "seed": seed, "augmentation": dict(shift=1.0, swap=0.5)} | settings)
+
+
+def alone(**settings):
+    return member(0, **settings), pairs(0)
+
+
+def held_out(**settings):
+    stopping = {"patience": 2, "monitor": "validation/loss"}
+    return member(0, early_stopping=stopping, scheduler=Constant(), **settings), pairs(0, validation=0.2)
+
+
+def array(**settings):
+    return PairComparisonArray([member(seed, **settings) for seed in (0, 1)]), PairDataModuleArray([pairs(0), pairs(1)])
+
+
+def momentum_array():
+    return array(optimizer=SGD(0.05, momentum=0.9), two_stage=0.5, scheduler=Constant())
+
+
+def disk():
+    module = PointClassification(DISK_NETWORK, fw.BinaryCrossEntropy(), Adam(0.01), Cosine(), early_stopping={"patience": 2, "monitor": "train/loss"})
+    return module, DiskDataModule(points=40, batch_size=8)
+
+
+FITS = {
+    "alone": alone,
+    "random loss weights": lambda: alone(aux={"_target_": "digitpairs.losses.RandomWeighting"}),
+    "moving loss weights": lambda: alone(aux={"_target_": "digitpairs.losses.DynamicWeightAverage"}),
+    "two stages": lambda: alone(two_stage=0.5),
+    "early stopping": held_out,
+    "array": array,
+    "array of two stages": lambda: array(two_stage=0.5),
+    "array with momentum": momentum_array,
+    "disk": disk,
+}
+
+
+def fit(module: pl.LightningModule, data: pl.LightningDataModule, checkpoint: Path | None = None, epochs: int = EPOCHS, folder: Path | None = None):
+    """With a checkpoint after each epoch, in `folder` if that is given."""
+    saves = [pl.callbacks.ModelCheckpoint(folder, save_top_k=-1, filename="{epoch}")] if folder else []
+    with quiet_lightning():
+        trainer = pl.Trainer(
+            max_epochs=epochs, accelerator="cpu", logger=False, callbacks=saves,
+            enable_checkpointing=bool(saves), enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        trainer.fit(module, data, ckpt_path=checkpoint)
+
+
+def histories(module: pl.LightningModule) -> list[list[dict]]:
+    return [each.history for each in getattr(module, "members", [module])]
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_a_resumed_fit_ends_as_an_unbroken_one(name, tmp_path):
+    unbroken, data = FITS[name]()
+    fit(unbroken, data, folder=tmp_path)
+    checkpoints = sorted(tmp_path.glob("*.ckpt"))
+    assert len(checkpoints) >= 2
+    for checkpoint in checkpoints[:-1]:
+        resumed, data = FITS[name]()
+        fit(resumed, data, checkpoint)
+        assert histories(resumed) == histories(unbroken)
+        for key, value in unbroken.state_dict().items():
+            assert torch.equal(resumed.state_dict()[key], value), key
+
+
+def test_more_epochs_go_on_where_the_schedule_has_no_length(tmp_path):
+    unbroken, data = alone(scheduler=Constant())
+    fit(unbroken, data, epochs=4)
+    short, data = alone(scheduler=Constant())
+    fit(short, data, epochs=2, folder=tmp_path)
+    resumed, data = alone(scheduler=Constant())
+    fit(resumed, data, tmp_path / "epoch=1.ckpt", epochs=4)
+    assert histories(resumed) == histories(unbroken)
+
+
+@pytest.mark.parametrize("settings", [dict(scheduler=OneCycle()), dict(scheduler=Cosine()), dict(scheduler=Constant(), two_stage=0.5)])
+def test_more_epochs_are_refused_where_the_schedule_has_a_length(settings, tmp_path):
+    short, data = alone(**settings)
+    fit(short, data, epochs=2, folder=tmp_path)
+    resumed, data = alone(**settings)
+    with pytest.raises(InvalidValue, match="max_epochs=4 is not accepted: the checkpoint's 2"):
+        fit(resumed, data, tmp_path / "epoch=1.ckpt", epochs=4)
+
+
+def test_other_data_are_refused(tmp_path):
+    short, data = alone()
+    fit(short, data, folder=tmp_path)
+    resumed, _ = alone()
+    with pytest.raises(InvalidValue, match="of 5 mini-batches an epoch"):
+        fit(resumed, pairs(0, batch_size=4), tmp_path / "epoch=1.ckpt")
+
+
+def test_a_fit_of_a_loaded_model_begins_anew(tmp_path):
+    first, data = alone()
+    fit(first, data, folder=tmp_path)
+    loaded = PairComparison.load_from_checkpoint(tmp_path / "epoch=1.ckpt", optimizer=Adam(0.01), scheduler=OneCycle(interval="step"))
+    fit(loaded, pairs(0))
+    assert [row["epoch"] for row in loaded.history] == list(range(EPOCHS))
