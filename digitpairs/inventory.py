@@ -35,10 +35,10 @@ def digest(path: Path) -> str:
     return sha.hexdigest()
 
 
-def refuse_harm(folder: Path, result: Mapping[str, Any], but: Container[str] = ()) -> None:
-    """Damaged if a file of the run is not as the result says it was, except those in `but`."""
+def refuse_harm(folder: Path, result: Mapping[str, Any], only: Container[str] | None = None) -> None:
+    """Damaged if a file of the run is not as the result says it was; with `only`, among the files of these names."""
     for name, kept in result.get(files.FILES, dict.fromkeys(ALWAYS)).items():
-        if name not in but:
+        if only is None or name in only:
             _refuse_harm(folder / name, kept)
 
 

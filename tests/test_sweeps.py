@@ -272,7 +272,7 @@ def test_a_run_whose_folder_is_a_link_is_refused_until_it_is_finished(command, t
     assert command(*SMALL, "-m", "seed=0,1")[1].startswith("2 runs, all finished before")
     (elsewhere / "result.json").unlink()
     status, out, err = command(*SMALL, "-m", "seed=0,1")
-    assert status == 2 and out == "" and err.count("\n") == 1 and f"{run} is one: remove the link" in err and (elsewhere / "checkpoint.ckpt").exists()
+    assert status == 2 and out == "" and err.count("\n") == 1 and f"{run} is a symbolic link: remove it" in err and (elsewhere / "checkpoint.ckpt").exists()
 
 
 # Folders and disks that fail

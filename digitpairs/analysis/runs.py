@@ -15,6 +15,7 @@ from digitpairs import files, inventory, records
 from digitpairs.checks import DigitPairsWarning
 
 RELABELLED = "test/relabelled_digit_error"
+SHOWN = (files.CONFIG, files.METRICS, files.CONFUSION, files.BOUNDARY)  # of which tables and plots are made, beside the result
 
 
 class Run:
@@ -73,7 +74,8 @@ def relabelled_error(confusions: np.ndarray) -> float:
 def finished_runs(folder: Path, pattern: str) -> list[Run]:
     """Those whose folders match the pattern below the folder, in the order of configurations and seeds.
 
-    Damaged ones are left out with a warning that names the file. The checkpoint is not looked at: no figure is made of it.
+    Damaged ones are left out with a warning that names the file. Checkpoints and events are not looked at: no figure is made of
+    them.
     """
     there = (path.parent for path in folder.glob(f"{pattern}/{files.RESULT}") if re.fullmatch("seed=[0-9]+", path.parent.name))
     ordered = sorted(there, key=lambda path: (path.parts[:-1], int(path.name.removeprefix("seed="))))
@@ -82,9 +84,11 @@ def finished_runs(folder: Path, pattern: str) -> list[Run]:
 
 def _finished_run(folder: Path) -> Run | None:
     try:
-        result = records.read_result(folder) or {}
-        inventory.refuse_harm(folder, result, but=(files.CHECKPOINT,))
-        if files.FILES not in result:  # which would show damage; they are read for it once, and again when they are needed
+        result = records.read_result(folder)
+        if result is None:  # removed in the meantime
+            return None
+        inventory.refuse_harm(folder, result, only=SHOWN)
+        if files.FILES not in result:  # without digests only reading shows damage
             records.read_metrics(folder)
             records.read_confusion(folder)
         if folder.name != f"seed={result['seed']}":

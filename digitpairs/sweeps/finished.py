@@ -25,7 +25,7 @@ def unfinished(jobs: Sequence[Job]) -> dict[int, Damaged | None]:
         except Damaged as damage:
             todo[place] = damage
         if place in todo and job.folder.is_symlink():
-            accepted = f"a folder whose unfinished runs are no symbolic links, and {job.folder} is one: remove the link"
+            accepted = f"a folder for each run to do, and {job.folder} is a symbolic link: remove it"
             raise InvalidValue("output", job.config["output"], accepted)
     return todo
 
