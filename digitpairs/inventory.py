@@ -13,7 +13,7 @@ from digitpairs.files import Damaged
 
 # Files of results from before there was an inventory; such results are whole if these are there and not empty.
 ALWAYS = (files.CONFIG, files.METRICS, files.CHECKPOINT)
-WHOLE = 2**21  # bytes: of larger files both ends are digested, so that a thousand runs are checked in seconds
+WHOLE = 2**20  # bytes: of larger files both ends are digested, so that a thousand runs are checked in seconds
 
 
 def inventory(folder: Path) -> dict[str, dict[str, Any]]:
