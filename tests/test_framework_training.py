@@ -221,6 +221,23 @@ def test_misuse_of_the_trainer():
         ours.fit(points(), 1, early_stopping=fw.EarlyStopping(2))
 
 
+def test_a_layer_that_was_replaced_is_noticed_by_the_next_fit():
+    class Own(fw.Sequential):
+        def __init__(self, drawing):
+            self.layers = [fw.Linear(2, 4, drawing), fw.Linear(4, 1, drawing)]
+            super().__init__(*self.layers)
+
+        def children(self):
+            return dict(zip("ab", self.layers))
+
+    network = Own(generators())
+    ours = fw.Trainer(network, fw.MSE(), fw.SGD(network.parameters(), 0.1), generators())
+    ours.fit(points(), 1)
+    network.layers[1] = fw.Linear(4, 1, generators())  # in a list, where setting an attribute would have been noticed
+    with pytest.raises(ValueError, match="the optimiser does not have b.weight"):
+        ours.fit(points(), 2)
+
+
 def test_listeners(tmp_path):
     text = io.StringIO()
     board = fw.TensorBoard([tmp_path / f"round{replica}" for replica in range(ROUNDS)])
