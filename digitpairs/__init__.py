@@ -4,8 +4,11 @@ The names below are imported when they are first used: the command line must ans
 """
 
 import importlib
+import os
 
 __version__ = "0.1.0"
+
+os.environ.setdefault("MKL_CBWR", "AUTO")  # see framework.operations: the last bits of a product
 
 _HOMES = {
     "DiskDataModule": "digitpairs.data",

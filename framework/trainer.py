@@ -212,7 +212,7 @@ class Trainer:
         """For each replica the loss a row, and what `measure` says."""
         weights = torch.tensor([batch.rows for batch in batches], dtype=torch.float64)
         values = torch.stack(losses, 1).double()  # (replicas, batches)
-        total = values.sum(1) if getattr(self.loss, "reduction", "mean") == "sum" else values @ weights
+        total = (values if getattr(self.loss, "reduction", "mean") == "sum" else values * weights).sum(1)
         errors = self.measure(joined(predictions), joined([batch.targets for batch in batches]))
         columns = {"loss": total / weights.sum(), **errors}
         return [dict(zip(columns, row)) for row in zip(*(column.tolist() for column in columns.values()))]
