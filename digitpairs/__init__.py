@@ -12,8 +12,6 @@ os.environ.setdefault("MKL_CBWR", "AUTO")
 
 __version__ = "0.1.0"
 
-os.environ.setdefault("MKL_CBWR", "AUTO")  # see framework.operations: the last bits of a product
-
 _HOMES = {
     "DiskDataModule": "digitpairs.data",
     "PairDataModule": "digitpairs.data",
