@@ -1,46 +1,125 @@
-"""The doorway through which Hydra finds the project's sweeper and launcher: `-m` hands them all jobs of a sweep at once.
+"""The doorway through which Hydra finds the project's sweeper and launcher, and its reader of yaml files.
 
-Hydra imports this module at every start, `--help` included: nothing heavy may be imported at its top.
+`-m` hands the launcher all jobs of a sweep at once. Hydra imports this module at every start, `--help` included: nothing
+heavy may be imported at its top.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import yaml
+from hydra._internal.core_plugins import file_config_source
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_store import ConfigStore
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+
+from digitpairs import configs
+from digitpairs.arguments import expand_sweep
+from digitpairs.checks import DataError, folder, integer
+from digitpairs.cli import check_sweeper
+from digitpairs.errors import explained_errors
+
+if TYPE_CHECKING:
+    from digitpairs.sweeps.jobs import Job
+
+
+class FileConfigSource(file_config_source.FileConfigSource):
+    """Hydra's reader of yaml files, which here names the file and the line that cannot be used, and passes over hidden files."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        path = Path(self.path, self._normalize_file_name(config_path))
+        if path.is_file():
+            configs.check_choice(config_path.partition("/")[0] if "/" in config_path else "", path)
+        try:
+            return super().load_config(config_path)
+        except yaml.YAMLError as fault:  # such as a key that is there twice
+            raise DataError(configs.damage(path, fault)) from None
+        except ValueError as fault:  # a comment "# @..." that is no header
+            raise DataError(f"{path}:1: {fault}") from None
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        return [name for name in super().list(config_path, results_filter) if not name.startswith(".")]
 
 
 class Sweeper(BasicSweeper):
-    """Hydra's own, but that it does not compose every job once more to see whether it can be: the launcher composes them all
-    before any of them trains."""
+    """Hydra's own, but that it goes on after a batch with failed runs, and leaves the check of the jobs to the launcher, which
+    composes them all before any of them trains."""
 
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        pass
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        if not isinstance(self.launcher, SweepLauncher):
+            self.launcher = SweepLauncher(self.launcher)
+            self.launcher.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def sweep(self, arguments: Sequence[str]) -> list[Sequence[JobReturn]]:
+        with explained_errors():
+            self.config.output = folder("output", self.config.output)
+            most = integer("sweep.max_runs", OmegaConf.select(self.config, "sweep.max_runs"), at_least=1)
+            if self.max_batch_size is not None:
+                integer("hydra.sweeper.max_batch_size", self.max_batch_size, at_least=1)
+            jobs = expand_sweep(self.params, arguments, self.hydra_context.config_loader, most)
+            note = Path(self.config.hydra.sweep.dir, "multirun.yaml")
+            note.parent.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(self.config, note)
+        returns: list[Sequence[JobReturn]] = []
+        for batch in self.split_overrides_to_chunks(jobs, self.max_batch_size):
+            returns.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
+        if any(each.return_value for batch in returns for each in batch):
+            raise SystemExit(1)
+        return returns
 
 
 class SweepLauncher(Launcher):
-    """Composes every job's config before any of them trains, then gives them to `digitpairs.sweeps` as one sweep."""
+    """Composes every job's config before any of them trains, then gives them to `digitpairs.sweeps` as one sweep.
+
+    Args:
+        other: the launcher that carries the runs out, one job each; None: `digitpairs.sweeps` does it.
+
+    Each job returns how many runs failed in its sweep.
+    """
+
+    def __init__(self, other: Launcher | None = None) -> None:
+        self.other = other
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        check_sweeper(config.hydra)
         self.hydra_context, self.config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from digitpairs.cli import explained_errors
-
         with explained_errors():
-            from digitpairs.sweeps import compose_sweep, run_sweep
+            from digitpairs.sweeps import compose_sweep, counted, run_sweep
 
-            status = run_sweep(compose_sweep(self.hydra_context.config_loader, self.config, job_overrides))
-        if status:
-            raise SystemExit(status)
-        return [JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED) for overrides in job_overrides]
+            carry_out = self.other and functools.partial(self._carry_out, job_overrides, initial_job_idx)
+            jobs = counted(job_overrides, "composed")
+            failed = run_sweep(compose_sweep(self.hydra_context.config_loader, self.config, jobs), carry_out)
+        return [
+            JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED, _return_value=failed) for overrides in job_overrides
+        ]
+
+    def _carry_out(self, overrides: Sequence[Sequence[str]], first: int, places: Sequence[int], jobs: Sequence[Job]) -> int:
+        """Hands the jobs in these places to the other launcher, with their folders; returns how many failed."""
+        given = [[*overrides[place], *_folder_of(job)] for place, job in zip(places, jobs)]
+        return sum(each.return_value for each in self.other.launch(given, first))
 
 
+def _folder_of(job: Job) -> list[str]:
+    """The overrides that make the job's folder Hydra's output folder."""
+    where: dict[str, Any] = {"dir": job.folder.absolute().parent, "subdir": job.folder.name}
+    return [f"hydra.sweep.{key}={QuotedString(str(path), Quote.single).with_quotes()}" for key, path in where.items()]
+
+
+SourcesRegistry.instance().register(FileConfigSource)  # Hydra keeps the first class of a name, and registers its own later
 for group, node in {
     "hydra/launcher": {"_target_": "hydra_plugins.digitpairs_launcher.SweepLauncher"},
     "hydra/sweeper": {"_target_": "hydra_plugins.digitpairs_launcher.Sweeper", "max_batch_size": None, "params": None},

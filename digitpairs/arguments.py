@@ -1,0 +1,261 @@
+"""The command line's arguments, checked and brought into the form that Hydra 1.3 reads.
+
+Free of torch: a slip of the keyboard is told at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString, RangeSweep
+
+from digitpairs import configs
+from digitpairs.checks import InvalidValue
+
+PLACES = ("output", "data.root")  # settings that are paths
+MOST_IN_LIST = 10_000  # values that a range is written out as
+_NUMBER = r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?"
+_RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(?:\.\.({_NUMBER}))?")
+# What Hydra would read as a number or a truth value, or not at all.
+_NO_PATH_FOR_HYDRA = re.compile(r"~[^,]*|[+-]?[\d_.]+(?:e[+-]?\d+)?|true|false|[+-]?(?:nan|inf)", re.IGNORECASE)
+_KEY = re.compile(r"[+~]*[\w$][\w$./@:-]*", re.ASCII)
+_ACTIONS = ("cfg", "info", "run", "shell_completion")
+
+
+def mend_arguments(arguments: Sequence[str]) -> list[str]:
+    """The arguments as Hydra reads them.
+
+    -m goes to the front and other flags to the end, since argparse stops reading overrides at a flag between them. A study
+    gets -m where it is missing. `a..b` and `a..b..step` become Hydra's range or a list, both ends included. A path
+    that Hydra would read as a number is quoted.
+
+    Raises InvalidValue for a key that is given twice, since Hydra would silently take the last; for a range that does not
+    meet its end; and for flags that exclude each other.
+    """
+    options, flags = _split(arguments)
+    _refuse_two_actions(options)
+    multirun = [flag for flag in flags if flag in ("-m", "--multirun")]
+    rest = [flag for flag in flags if flag not in multirun]
+    if not multirun and _trains(options) and _chooses_study(options, arguments):
+        multirun = ["-m"]
+    refuse_duplicates(options.overrides)
+    return [*multirun[:1], *map(_mended, options.overrides), *rest]
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """InvalidValue, with the argument as it was typed, for one that Hydra cannot read, for a choice that there is not, and for
+    a list or a range without -m."""
+    options, _ = _split(arguments)
+    places = configs.folders(arguments)
+    studies = _chooses_study(options, arguments) or "hydra.mode=MULTIRUN" in options.overrides
+    for typed, following in itertools.zip_longest(options.overrides, options.overrides[1:], fillvalue=""):
+        override = parsed(_mended(typed), typed, following)
+        key, _, value = typed.partition("=")
+        if override.is_sweep_override() and not (options.multirun or studies):
+            needs = f"one value, unless -m asks for a run of each: write {typed} -m, or {key}=[a,b] for a list"
+            raise InvalidValue(key, value, needs)
+        if not any(each.startswith("hydra.searchpath=") for each in options.overrides):
+            _check_choice(override, places)
+
+
+def expand_sweep(
+    grid: Mapping[str, Any], arguments: Sequence[str], loader: ConfigLoader, most: int | None = None
+) -> list[list[str]]:
+    """The overrides of each job of a sweep: all combinations of the values in a study's grid and in the arguments, which go
+    before the grid's. InvalidValue where they are more than `most`."""
+    given = [*(_mended(f"{key}={value}") for key, value in grid.items()), *arguments]
+    by_key = {each.get_key_element(): each for each in (parsed(argument, loader=loader) for argument in given)}
+    count = math.prod(map(_length, by_key.values()))
+    if most is not None and count > most:
+        needs = f"at least {count}, the number of runs that this sweep has"
+        raise InvalidValue("sweep.max_runs", most, needs)
+    return [list(each) for each in itertools.product(*map(_texts, by_key.values()))]
+
+
+def parsed(argument: str, typed: str | None = None, following: str = "", loader: ConfigLoader | None = None) -> Override:
+    """Hydra's reading of an argument; InvalidValue where it has none. `following`: the argument after it."""
+    try:
+        (override,) = OverridesParser.create(loader).parse_overrides([argument])
+    except Exception as fault:  # Hydra's own, and those of its functions and of Python's numbers
+        raise _unreadable(typed or argument, following, fault) from None
+    if not override.key_or_group:
+        raise _unreadable(typed or argument, following)
+    return override
+
+
+def refuse_duplicates(arguments: Sequence[str]) -> None:
+    """InvalidValue for a key that has two overrides."""
+    pairs = [argument.lstrip("+").split("=", 1) for argument in arguments if "=" in argument]
+    for key, count in Counter(key for key, _ in pairs).items():
+        if count > 1:
+            values = ",".join(value for other, value in pairs if other == key)
+            raise InvalidValue(
+                key, values, f"one value a key, and it was given {count} times; for a sweep write {key}=a,b,c or {key}=0..9, and -m"
+            )
+
+
+def expand_range(argument: str) -> str:
+    """`key=0..9` -> `key=range(0,10)`; ranges with decimals, or in a list, -> `key=0.5,0.6,0.7`; else unchanged.
+
+    Raises InvalidValue for a range that does not go up, has decimals and no step, or whose steps do not meet its end.
+    """
+    key, equals, value = argument.partition("=")
+    items = value.split(",")
+    if not any(_RANGE.fullmatch(item) for item in items):
+        return argument
+    if len(items) == 1 and not re.search(r"[eE]|\d\.\d", value):
+        first, last, step = map(int, _ends(key, value))
+        return f"{key}{equals}range({first},{last + 1}{f',{step}' if step != 1 else ''})"
+    numbers = [number for item in items for number in _range_numbers(key, item)]
+    return f"{key}{equals}{','.join(numbers)}"
+
+
+def _range_numbers(key: str, item: str) -> list[str]:
+    if not _RANGE.fullmatch(item):
+        return [item]
+    first, last, step = _ends(key, item)
+    steps = int((last - first) / step)
+    if steps >= MOST_IN_LIST:
+        raise InvalidValue(key.lstrip("+"), item, f"a range of at most {MOST_IN_LIST} values")
+    return [format(first + step * i, "f") for i in range(steps + 1)]
+
+
+def _ends(key: str, item: str) -> tuple[Decimal, Decimal, Decimal]:
+    """The first value, the last and the step."""
+    key, parts = key.lstrip("+"), _RANGE.fullmatch(item).groups()
+    first, last, step = (Decimal(part or "1") for part in parts)
+    if last < first or step <= 0:
+        raise InvalidValue(key, item, "a range first..last or first..last..step that goes up")
+    if parts[2] is None and (first % 1 or last % 1):
+        raise InvalidValue(key, item, f"a range of decimals with its step, such as {item}..{(last - first) / 10:f}")
+    steps = (last - first) / step
+    if steps > 10**15:
+        raise InvalidValue(key, item, "a range of fewer values")
+    before, after = (f"{parts[0]}..{first + end * step:f}..{parts[2]}" for end in (int(steps), int(steps) + 1))
+    if first + int(steps) * step != last:
+        raise InvalidValue(key, item, f"a range whose steps meet its end, such as {before} or {after}")
+    return first, last, step
+
+
+def _split(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """What Hydra's parser makes of the arguments in any order, and those that are flags or belong to one."""
+    options = get_args_parser().parse_intermixed_args(list(arguments))
+    flags = list(arguments)
+    for override in options.overrides:
+        flags.remove(override)
+    return options, flags
+
+
+def _trains(options: argparse.Namespace) -> bool:
+    """Whether the command trains, rather than showing something."""
+    return not (options.help or options.hydra_help or _actions(options))
+
+
+def _actions(options: argparse.Namespace) -> dict[str, Any]:
+    """The flags that say what to do, but for -m, with their values."""
+    given = {f"--{name.replace('_', '-')}": getattr(options, name) for name in _ACTIONS}
+    return {flag: value for flag, value in given.items() if value not in (None, False)}
+
+
+def _refuse_two_actions(options: argparse.Namespace) -> None:
+    actions = _actions(options)
+    names = [*actions, *["-m"] * options.multirun]
+    if len(names) > 1:
+        raise InvalidValue(names[0], actions[names[0]], f"only without {' and '.join(names[1:])}")
+    if options.resolve and not (options.cfg or options.help):
+        raise InvalidValue("--resolve", True, "only with --cfg")
+
+
+def _chooses_study(options: argparse.Namespace, arguments: Sequence[str]) -> bool:
+    """Whether an experiment with a grid of its own is chosen. Without -m Hydra would tell of the grid, whatever the fault was."""
+    names = [each.removeprefix("experiment=") for each in options.overrides if each.startswith("experiment=")]
+    sections = [configs.content("experiment", name, configs.folders(arguments)).get("hydra", {}) for name in names]
+    return any(isinstance(section, dict) and section.get("mode") == "MULTIRUN" for section in sections)
+
+
+def _mended(argument: str) -> str:
+    """With ranges as Hydra has them, and paths as text."""
+    key, equals, value = argument.partition("=")
+    if key.lstrip("+") not in PLACES:
+        return expand_range(argument)
+    is_text = not _NO_PATH_FOR_HYDRA.fullmatch(value)
+    return argument if is_text else f"{key}{equals}{QuotedString(value, Quote.single).with_quotes()}"
+
+
+def _check_choice(override: Override, places: Sequence[Path]) -> None:
+    """InvalidValue where a group is given anything but one of its choices, or settings."""
+    group = override.key_or_group
+    if "/" in group or override.package or group == "hydra" or not any((place / group).is_dir() for place in places):
+        return
+    known = configs.choices(group, places)
+    for value in _values(override):
+        is_choice = isinstance(value, str) and ("${" in value or value.removesuffix(".yaml") in known)
+        if not is_choice and not isinstance(value, dict):  # of settings, which are merged with the choice's
+            raise configs.no_such_choice(group, "nothing" if override.is_delete() else value, places)
+
+
+def _values(override: Override) -> list[Any]:
+    """The values that the override gives its key; none of a pattern, which is for Hydra to match."""
+    if not override.is_sweep_override():
+        return [override.value()]
+    if isinstance(override.value(), Glob) or not override.is_discrete_sweep():
+        return []
+    return [each.text if isinstance(each, QuotedString) else each for each in override.sweep_iterator()]
+
+
+def _length(override: Override) -> int:
+    """How many values the override gives its key; InvalidValue unless they come to an end, and are any."""
+    sweep, (key, _, text) = override.value(), override.input_line.partition("=")
+    try:
+        if isinstance(sweep, RangeSweep):
+            start, stop, step = (Decimal(str(each)) for each in (sweep.start, sweep.stop, sweep.step))
+            length = math.ceil((stop - start) / step)
+        else:
+            length = sum(1 for _ in _texts(override))
+    except ArithmeticError:
+        length = 0
+    if length < 1:
+        raise InvalidValue(key, text, "a range, or a list, of at least one value")
+    return length
+
+
+def _texts(override: Override) -> Iterator[str]:
+    """The override of each value, as in Hydra's own sweeper."""
+    key = override.get_key_element()
+    if override.is_discrete_sweep():
+        return (f"{key}={text}" for text in override.sweep_string_iterator())
+    if override.is_sweep_override():
+        raise InvalidValue(key, override.input_line.partition("=")[2], "a list or a range of values to run each of")
+    return iter([f"{key}={override.get_value_element_as_str()}"])
+
+
+def _unreadable(typed: str, following: str, fault: Exception | None = None) -> InvalidValue:
+    """Says what to write instead of an argument that Hydra cannot read."""
+    key, equals, value = typed.partition("=")
+    follows = "" if "=" in following.strip("=") else following.strip("=")
+    if typed != typed.rstrip():
+        needs = f"a value without a space or line end after it (a file of Windows has carriage returns): write {typed.rstrip()}"
+    elif not equals or not key:
+        needs = f"KEY=VALUE without spaces, such as {key or 'seed'}={follows or 3}"
+    elif not _KEY.fullmatch(key):
+        needs = "a key of letters (without accents), digits, dots and _"
+    elif value.endswith(","):
+        needs = f"a list without spaces: write {key}={value}{follows or '...'}"
+    elif value[:1] in ("[", "{") or "(" in value:
+        needs = f"a whole list [a,b] or mapping {{a:1,b:2}}, or text in quotes; Hydra says: {' '.join(str(fault).split())}"
+    else:
+        quoted = QuotedString(value, Quote.double).with_quotes()
+        needs = f"text with such characters only in quotes: write {shlex.quote(f'{key}={quoted}')}"
+    return InvalidValue(key, value, needs)
