@@ -48,7 +48,7 @@ def mend_arguments(arguments: Sequence[str]) -> list[str]:
     _refuse_two_actions(options)
     multirun = [flag for flag in flags if flag in ("-m", "--multirun")]
     rest = [flag for flag in flags if flag not in multirun]
-    if not multirun and _trains(options) and _chooses_study(options, arguments):
+    if not multirun and _trains(options) and _chooses_study(options, configs.folders(arguments)):
         multirun = ["-m"]
     refuse_duplicates(options.overrides)
     return [*multirun[:1], *map(_mended, options.overrides), *rest]
@@ -58,15 +58,13 @@ def check_arguments(arguments: Sequence[str]) -> None:
     """InvalidValue, with the argument as it was typed, for one that Hydra cannot read, for a choice that there is not, and for
     a list or a range without -m."""
     options, _ = _split(arguments)
-    places = configs.folders(arguments)
-    studies = _chooses_study(options, arguments) or "hydra.mode=MULTIRUN" in options.overrides
+    places, elsewhere = configs.folders(arguments), any(each.startswith("hydra.searchpath=") for each in options.overrides)
+    sweeps = options.multirun or _chooses_study(options, places) or "hydra.mode=MULTIRUN" in options.overrides
     for typed, following in itertools.zip_longest(options.overrides, options.overrides[1:], fillvalue=""):
         override = parsed(_mended(typed), typed, following)
-        key, _, value = typed.partition("=")
-        if override.is_sweep_override() and not (options.multirun or studies):
-            needs = f"one value, unless -m asks for a run of each: write {typed} -m, or {key}=[a,b] for a list"
-            raise InvalidValue(key, value, needs)
-        if not any(each.startswith("hydra.searchpath=") for each in options.overrides):
+        if override.is_sweep_override():
+            _check_values(override, typed, sweeps, places)
+        if not elsewhere:  # where else choices lie, Hydra knows
             _check_choice(override, places)
 
 
@@ -138,7 +136,7 @@ def _ends(key: str, item: str) -> tuple[Decimal, Decimal, Decimal]:
     first, last, step = (Decimal(part or "1") for part in parts)
     if last < first or step <= 0:
         raise InvalidValue(key, item, "a range first..last or first..last..step that goes up")
-    if parts[2] is None and (first % 1 or last % 1):
+    if parts[2] is None and (first != first.to_integral_value() or last != last.to_integral_value()):
         raise InvalidValue(key, item, f"a range of decimals with its step, such as {item}..{(last - first) / 10:f}")
     steps = (last - first) / step
     if steps > 10**15:
@@ -178,11 +176,15 @@ def _refuse_two_actions(options: argparse.Namespace) -> None:
         raise InvalidValue("--resolve", True, "only with --cfg")
 
 
-def _chooses_study(options: argparse.Namespace, arguments: Sequence[str]) -> bool:
-    """Whether an experiment with a grid of its own is chosen. Without -m Hydra would tell of the grid, whatever the fault was."""
+def _chooses_study(options: argparse.Namespace, places: Sequence[Path]) -> bool:
+    """Whether a study is chosen. Without -m Hydra would tell of its grid, whatever the fault was."""
     names = [each.removeprefix("experiment=") for each in options.overrides if each.startswith("experiment=")]
-    sections = [configs.content("experiment", name, configs.folders(arguments)).get("hydra", {}) for name in names]
-    return any(isinstance(section, dict) and section.get("mode") == "MULTIRUN" for section in sections)
+    return any(_is_study(name, places) for name in names)
+
+
+def _is_study(name: str, places: Sequence[Path]) -> bool:
+    """Whether the experiment of that name has a grid of its own."""
+    return configs.content("experiment", name, places).get("hydra", {}).get("mode") == "MULTIRUN"
 
 
 def _mended(argument: str) -> str:
@@ -192,6 +194,18 @@ def _mended(argument: str) -> str:
         return expand_range(argument)
     is_text = not _NO_PATH_FOR_HYDRA.fullmatch(value)
     return argument if is_text else f"{key}{equals}{QuotedString(value, Quote.single).with_quotes()}"
+
+
+def _check_values(override: Override, typed: str, sweeps: bool, places: Sequence[Path]) -> None:
+    """InvalidValue for several values of a key that can have but one."""
+    key, _, value = typed.partition("=")
+    if not sweeps:
+        needs = f"one value, unless -m asks for a run of each: write {typed} -m, or {key}=[a,b] for a list"
+        raise InvalidValue(key, value, needs)
+    if key == "output":
+        raise InvalidValue(key, value, "one folder a sweep")
+    if key == "experiment" and any(_is_study(str(name), places) for name in _values(override)):
+        raise InvalidValue(key, value, "one study a command, since each has a grid of its own")
 
 
 def _check_choice(override: Override, places: Sequence[Path]) -> None:
@@ -248,13 +262,14 @@ def _unreadable(typed: str, following: str, fault: Exception | None = None) -> I
     if typed != typed.rstrip():
         needs = f"a value without a space or line end after it (a file of Windows has carriage returns): write {typed.rstrip()}"
     elif not equals or not key:
-        needs = f"KEY=VALUE without spaces, such as {key or 'seed'}={follows or 3}"
+        needs = f"KEY=VALUE without spaces, such as {key if key[:1].isalpha() else 'seed'}={follows or 3}"
     elif not _KEY.fullmatch(key):
         needs = "a key of letters (without accents), digits, dots and _"
     elif value.endswith(","):
         needs = f"a list without spaces: write {key}={value}{follows or '...'}"
     elif value[:1] in ("[", "{") or "(" in value:
-        needs = f"a whole list [a,b] or mapping {{a:1,b:2}}, or text in quotes; Hydra says: {' '.join(str(fault).split())}"
+        says = [line for line in str(fault).splitlines() if not line.startswith(("Error parsing", "See https"))]
+        needs = f"a whole list [a,b], mapping {{a:1,b:2}} or call, or text in quotes; Hydra says: {' '.join(says)}"
     else:
         quoted = QuotedString(value, Quote.double).with_quotes()
         needs = f"text with such characters only in quotes: write {shlex.quote(f'{key}={quoted}')}"

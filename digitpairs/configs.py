@@ -55,13 +55,14 @@ def check_choice(group: str, path: Path) -> None:
     """DataError, with the file and the line, for a file that cannot be a choice of the group ("" for the main config)."""
     settings = read(path)
     first = next((line for line in path.read_text("utf-8").splitlines() if line.strip()), "")
-    if group in GROUPS_OF_CLASSES and not {"_target_", "defaults"} & set(settings) and "@package" not in first:
+    if group in GROUPS_OF_CLASSES and not (settings.get("_target_") or "defaults" in settings or "@package" in first):
         needs = "write _target_: MODULE.CLASS, or defaults: [CHOICE] to change another choice"
         raise DataError(f"{path}:1: the file names no class: {needs}")
 
 
 def read(path: Path) -> dict[str, Any]:
     """The mapping in a yaml file, all values as text. DataError, with the file and the line, for anything else."""
+    text = ""
     try:
         text = path.read_bytes().decode("utf-8")
         root = yaml.compose(text, Loader=_LOADER)
@@ -75,15 +76,15 @@ def read(path: Path) -> dict[str, Any]:
         line = fault.object[: fault.start].count(b"\n") + 1
         raise DataError(f"{path}:{line}: the file is not UTF-8 ({fault.reason}): save it as UTF-8") from None
     except yaml.YAMLError as fault:
-        raise DataError(damage(path, fault)) from None
+        raise DataError(damage(path, fault, text)) from None
 
 
-def damage(path: Path, fault: yaml.YAMLError) -> str:
+def damage(path: Path, fault: yaml.YAMLError, text: str = "") -> str:
     """The file, the line and the fault, as one message."""
-    mark = getattr(fault, "problem_mark", None)
-    if mark is None:  # a character that yaml does not allow
-        return f"{path}:1: {' '.join(str(fault).split())}"
-    return f"{path}:{mark.line + 1}: {fault.problem}"
+    if isinstance(fault, yaml.MarkedYAMLError):
+        return f"{path}:{fault.problem_mark.line + 1}: {fault.problem}"
+    line = text[: getattr(fault, "position", 0)].count("\n") + 1  # of a character that yaml does not allow
+    return f"{path}:{line}: {' '.join(str(fault).split())}"
 
 
 def _refuse_empty_sections(path: Path, root: yaml.MappingNode) -> None:

@@ -18,7 +18,8 @@ from digitpairs.checks import DataError, InvalidValue, did_you_mean
 
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's own switch: let exceptions out instead of printing them
 _WANTS_TRACEBACKS = os.environ.get(FULL_ERROR) == "1"
-_COMPOSING = {"hydra._internal.config_loader_impl", "hydra.core.plugins"}
+_COMPOSING = ("hydra.main", "hydra._internal.config_loader_impl", "hydra.core.plugins")  # where a config comes into being
+_OURS = ("digitpairs", "hydra_plugins")
 
 
 @contextlib.contextmanager
@@ -32,13 +33,13 @@ def explained_errors() -> Iterator[None]:
     except KeyboardInterrupt:  # a sweep has said how far it came
         raise SystemExit(130) from None
     except Exception as error:
-        if _WANTS_TRACEBACKS or not _can_be_mended(error):
+        if _WANTS_TRACEBACKS or not can_be_mended(error):
             raise
         print(f"error: {explain(error)}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
-def _can_be_mended(error: Exception) -> bool:
+def can_be_mended(error: Exception) -> bool:
     """Whether the error tells of what was asked for: ours that are for it, a path that cannot be used (a run's own are told as
     its failure), and what Hydra and OmegaConf raise of a config that they cannot compose, which are errors of all kinds."""
     if isinstance(error, OSError):
@@ -46,7 +47,8 @@ def _can_be_mended(error: Exception) -> bool:
     if isinstance(error, (InvalidValue, DataError, HydraException, OmegaConfBaseException)):
         return True
     modules = [frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return bool(_COMPOSING.intersection(modules)) and modules[-1].partition(".")[0] in ("hydra", "omegaconf")
+    last = max((place for place, name in enumerate(modules) if name in _COMPOSING), default=None)
+    return last is not None and not any(name.partition(".")[0] in _OURS for name in modules[last:])
 
 
 def explain(error: BaseException) -> str:
@@ -67,7 +69,8 @@ def explain(error: BaseException) -> str:
     if unmatched:
         (group,) = unmatched.groups()
         return str(InvalidValue(group, _given(group), f"nothing, since this task has no {group} to choose (see --cfg job)"))
-    return _with_culprits(" ".join((str(error) or str(cause)).split()))
+    texts = dict.fromkeys([str(error), str(cause)])
+    return _with_culprits(re.sub(r"\s+((object|reference)_type=\S+)?", " ", ": ".join(filter(None, texts))).strip())
 
 
 def _with_culprits(text: str) -> str:
