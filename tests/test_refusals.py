@@ -393,7 +393,7 @@ def is_accepted_or_refused_by_name(base: tuple[str, ...], key: str, argument: st
     assert message is None or key in message or f"{key.partition('.')[0]}" in message, message
 
 
-@pytest.mark.usefixtures("digits_stand_in")
+@pytest.mark.usefixtures("mnist_on_disk")
 @settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(lines())
 def test_any_argument_is_accepted_or_refused_by_name(line):
@@ -401,7 +401,7 @@ def test_any_argument_is_accepted_or_refused_by_name(line):
 
 
 @pytest.mark.long
-@pytest.mark.usefixtures("digits_stand_in")
+@pytest.mark.usefixtures("mnist_on_disk")
 @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(lines())
 def test_any_of_a_thousand_arguments_is_accepted_or_refused_by_name(line):
@@ -409,7 +409,6 @@ def test_any_of_a_thousand_arguments_is_accepted_or_refused_by_name(line):
 
 
 @pytest.fixture
-def digits_stand_in(monkeypatch, tmp_path):
-    """Without a look for MNIST on the network."""
-    monkeypatch.setattr("digitpairs.data.sources._download_fault", lambda root: None)
-    monkeypatch.setenv("DIGITPAIRS_DATA", str(tmp_path))
+def mnist_on_disk(monkeypatch, mnist_like):
+    """So that nothing looks for MNIST on the network."""
+    monkeypatch.setenv("DIGITPAIRS_DATA", str(mnist_like))
