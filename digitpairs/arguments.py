@@ -1,6 +1,6 @@
-"""The command line's arguments, checked and brought into the form that Hydra 1.3 reads.
+"""The command line's arguments: checked, and brought into the form that Hydra 1.3 reads.
 
-Free of torch: a slip of the keyboard is told at once.
+This module does without torch, so that a slip of the keyboard is told at once.
 """
 
 from __future__ import annotations
@@ -25,24 +25,26 @@ from digitpairs import configs
 from digitpairs.checks import InvalidValue
 
 PLACES = ("output", "data.root")  # settings that are paths
-MOST_IN_LIST = 10_000  # values that a range is written out as
+MOST_IN_LIST = 10_000  # values of a range that is written out as a list
 _NUMBER = r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?"
 _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(?:\.\.({_NUMBER}))?")
-# What Hydra would read as a number or a truth value, or not at all.
-_NO_PATH_FOR_HYDRA = re.compile(r"~[^,]*|[+-]?[\d_.]+(?:e[+-]?\d+)?|true|false|[+-]?(?:nan|inf)", re.IGNORECASE)
+# Paths that Hydra reads as a number or a truth value, or cannot read.
+_TO_BE_QUOTED = re.compile(
+    r"~[^,]*|[+-]?[\d_.]+(?:e[+-]?\d+)?|true|false|[+-]?(?:nan|inf)", re.IGNORECASE
+)
 _KEY = re.compile(r"[+~]*[\w$][\w$./@:-]*", re.ASCII)
 _ACTIONS = ("cfg", "info", "run", "shell_completion")
 
 
 def mend_arguments(arguments: Sequence[str]) -> list[str]:
-    """The arguments as Hydra reads them.
+    """The arguments as Hydra can read them.
 
-    -m goes to the front and other flags to the end, since argparse stops reading overrides at a flag between them. A study
-    gets -m where it is missing. `a..b` and `a..b..step` become Hydra's range or a list, both ends included. A path
-    that Hydra would read as a number is quoted.
+    -m goes to the front and other flags go to the end, since argparse stops reading overrides at a
+    flag between them. A study gets -m where it is missing. `a..b` and `a..b..step` become Hydra's
+    range or a list, both ends included. A path that Hydra would read as a number is quoted.
 
-    Raises InvalidValue for a key that is given twice, since Hydra would silently take the last; for a range that does not
-    meet its end; and for flags that exclude each other.
+    Raises InvalidValue for a key that is given twice, since Hydra would silently take the last; for
+    a range that does not meet its end; and for flags that exclude each other.
     """
     options, flags = _split(arguments)
     _refuse_two_actions(options)
@@ -55,26 +57,34 @@ def mend_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def check_arguments(arguments: Sequence[str]) -> None:
-    """InvalidValue, with the argument as it was typed, for one that Hydra cannot read, for a choice that there is not, and for
-    a list or a range without -m."""
+    """Raises InvalidValue, with the argument as it was typed, for one that Hydra cannot read, for a
+    choice that does not exist, and for several values where there can be but one."""
     options, _ = _split(arguments)
-    places, elsewhere = configs.folders(arguments), any(each.startswith("hydra.searchpath=") for each in options.overrides)
-    sweeps = options.multirun or _chooses_study(options, places) or "hydra.mode=MULTIRUN" in options.overrides
-    for typed, following in itertools.zip_longest(options.overrides, options.overrides[1:], fillvalue=""):
-        override = parsed(_mended(typed), typed, following)
+    typed, places = options.overrides, configs.folders(arguments)
+    searched = any(each.startswith("hydra.searchpath=") for each in typed)
+    sweeps = options.multirun or _chooses_study(options, places) or "hydra.mode=MULTIRUN" in typed
+    for argument, following in itertools.zip_longest(typed, typed[1:], fillvalue=""):
+        override = parsed(_mended(argument), argument, following)
         if override.is_sweep_override():
-            _check_values(override, typed, sweeps, places)
-        if not elsewhere:  # where else choices lie, Hydra knows
+            _check_values(override, argument, sweeps, places)
+        if not searched:  # Hydra alone knows the choices in other folders
             _check_choice(override, places)
 
 
 def expand_sweep(
-    grid: Mapping[str, Any], arguments: Sequence[str], loader: ConfigLoader, most: int | None = None
+    grid: Mapping[str, Any],
+    arguments: Sequence[str],
+    loader: ConfigLoader,
+    most: int | None = None,
 ) -> list[list[str]]:
-    """The overrides of each job of a sweep: all combinations of the values in a study's grid and in the arguments, which go
-    before the grid's. InvalidValue where they are more than `most`."""
+    """The overrides of each job of a sweep.
+
+    These are all combinations of the values in a study's grid and in the arguments. A key of the
+    arguments replaces that of the grid. Raises InvalidValue for more than `most` jobs.
+    """
     given = [*(_mended(f"{key}={value}") for key, value in grid.items()), *arguments]
-    by_key = {each.get_key_element(): each for each in (parsed(argument, loader=loader) for argument in given)}
+    overrides = [parsed(argument, loader=loader) for argument in given]
+    by_key = {each.get_key_element(): each for each in overrides}
     count = math.prod(map(_length, by_key.values()))
     if most is not None and count > most:
         needs = f"at least {count}, the number of runs that this sweep has"
@@ -82,11 +92,14 @@ def expand_sweep(
     return [list(each) for each in itertools.product(*map(_texts, by_key.values()))]
 
 
-def parsed(argument: str, typed: str | None = None, following: str = "", loader: ConfigLoader | None = None) -> Override:
-    """Hydra's reading of an argument; InvalidValue where it has none. `following`: the argument after it."""
+def parsed(
+    argument: str, typed: str = "", following: str = "", loader: ConfigLoader | None = None
+) -> Override:
+    """The argument as Hydra reads it. Raises InvalidValue, with what was typed, where Hydra cannot;
+    the argument that follows tells a slip such as a space from others."""
     try:
         (override,) = OverridesParser.create(loader).parse_overrides([argument])
-    except Exception as fault:  # Hydra's own, and those of its functions and of Python's numbers
+    except Exception as fault:  # from Hydra's grammar, from its functions, from Python's numbers
         raise _unreadable(typed or argument, following, fault) from None
     if not override.key_or_group:
         raise _unreadable(typed or argument, following)
@@ -94,20 +107,21 @@ def parsed(argument: str, typed: str | None = None, following: str = "", loader:
 
 
 def refuse_duplicates(arguments: Sequence[str]) -> None:
-    """InvalidValue for a key that has two overrides."""
+    """Raises InvalidValue for a key that has two overrides."""
     pairs = [argument.lstrip("+").split("=", 1) for argument in arguments if "=" in argument]
     for key, count in Counter(key for key, _ in pairs).items():
         if count > 1:
             values = ",".join(value for other, value in pairs if other == key)
-            raise InvalidValue(
-                key, values, f"one value a key, and it was given {count} times; for a sweep write {key}=a,b,c or {key}=0..9, and -m"
-            )
+            needs = f"one value a key, and it was given {count} times; for a sweep write"
+            raise InvalidValue(key, values, f"{needs} {key}=a,b,c or {key}=0..9, and -m")
 
 
 def expand_range(argument: str) -> str:
-    """`key=0..9` -> `key=range(0,10)`; ranges with decimals, or in a list, -> `key=0.5,0.6,0.7`; else unchanged.
+    """`key=0..9` -> `key=range(0,10)`; a range with decimals, or within a list, -> `key=0.5,0.6`;
+    any other argument unchanged.
 
-    Raises InvalidValue for a range that does not go up, has decimals and no step, or whose steps do not meet its end.
+    Raises InvalidValue for a range that does not go up, that has decimals and no step, or whose
+    steps do not meet its end.
     """
     key, equals, value = argument.partition("=")
     items = value.split(",")
@@ -131,24 +145,25 @@ def _range_numbers(key: str, item: str) -> list[str]:
 
 
 def _ends(key: str, item: str) -> tuple[Decimal, Decimal, Decimal]:
-    """The first value, the last and the step."""
-    key, parts = key.lstrip("+"), _RANGE.fullmatch(item).groups()
-    first, last, step = (Decimal(part or "1") for part in parts)
+    """The first value, the last and the step of a range."""
+    key, (start, _, given) = key.lstrip("+"), _RANGE.fullmatch(item).groups()
+    first, last, step = (Decimal(part or "1") for part in _RANGE.fullmatch(item).groups())
     if last < first or step <= 0:
         raise InvalidValue(key, item, "a range first..last or first..last..step that goes up")
-    if parts[2] is None and (first != first.to_integral_value() or last != last.to_integral_value()):
-        raise InvalidValue(key, item, f"a range of decimals with its step, such as {item}..{(last - first) / 10:f}")
-    steps = (last - first) / step
-    if steps > 10**15:
+    if given is None and any(end != end.to_integral_value() for end in (first, last)):
+        such = f"{item}..{(last - first) / 10:f}"
+        raise InvalidValue(key, item, f"a range of decimals with its step, such as {such}")
+    if (last - first) / step > 10**15:
         raise InvalidValue(key, item, "a range of fewer values")
-    before, after = (f"{parts[0]}..{first + end * step:f}..{parts[2]}" for end in (int(steps), int(steps) + 1))
-    if first + int(steps) * step != last:
-        raise InvalidValue(key, item, f"a range whose steps meet its end, such as {before} or {after}")
+    steps = int((last - first) / step)
+    if first + steps * step != last:
+        ends = (f"{start}..{first + end * step:f}..{given}" for end in (steps, steps + 1))
+        raise InvalidValue(key, item, f"a range whose steps meet its end: {' or '.join(ends)}")
     return first, last, step
 
 
 def _split(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """What Hydra's parser makes of the arguments in any order, and those that are flags or belong to one."""
+    """The arguments as Hydra's parser reads them, in any order; and the flags with their values."""
     options = get_args_parser().parse_intermixed_args(list(arguments))
     flags = list(arguments)
     for override in options.overrides:
@@ -157,12 +172,12 @@ def _split(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def _trains(options: argparse.Namespace) -> bool:
-    """Whether the command trains, rather than showing something."""
+    """Whether the command trains, rather than shows something."""
     return not (options.help or options.hydra_help or _actions(options))
 
 
 def _actions(options: argparse.Namespace) -> dict[str, Any]:
-    """The flags that say what to do, but for -m, with their values."""
+    """The flags other than -m that say what to do, with their values."""
     given = {f"--{name.replace('_', '-')}": getattr(options, name) for name in _ACTIONS}
     return {flag: value for flag, value in given.items() if value not in (None, False)}
 
@@ -177,31 +192,35 @@ def _refuse_two_actions(options: argparse.Namespace) -> None:
 
 
 def _chooses_study(options: argparse.Namespace, places: Sequence[Path]) -> bool:
-    """Whether a study is chosen. Without -m Hydra would tell of its grid, whatever the fault was."""
-    names = [each.removeprefix("experiment=") for each in options.overrides if each.startswith("experiment=")]
+    """Whether the command trains a study. Without -m Hydra's message would be about the study's
+    grid, whatever the fault was."""
+    key = "experiment="
+    names = [each.removeprefix(key) for each in options.overrides if each.startswith(key)]
     return any(_is_study(name, places) for name in names)
 
 
 def _is_study(name: str, places: Sequence[Path]) -> bool:
     """Whether the experiment of that name has a grid of its own."""
-    return configs.content("experiment", name, places).get("hydra", {}).get("mode") == "MULTIRUN"
+    section = configs.content("experiment", name, places).get("hydra", {})
+    return section.get("mode") == "MULTIRUN"
 
 
 def _mended(argument: str) -> str:
-    """With ranges as Hydra has them, and paths as text."""
+    """The argument with ranges as Hydra has them, and with a path as text."""
     key, equals, value = argument.partition("=")
     if key.lstrip("+") not in PLACES:
         return expand_range(argument)
-    is_text = not _NO_PATH_FOR_HYDRA.fullmatch(value)
-    return argument if is_text else f"{key}{equals}{QuotedString(value, Quote.single).with_quotes()}"
+    if not _TO_BE_QUOTED.fullmatch(value):
+        return argument
+    return f"{key}{equals}{QuotedString(value, Quote.single).with_quotes()}"
 
 
 def _check_values(override: Override, typed: str, sweeps: bool, places: Sequence[Path]) -> None:
-    """InvalidValue for several values of a key that can have but one."""
+    """Raises InvalidValue for several values of a key that can have but one."""
     key, _, value = typed.partition("=")
     if not sweeps:
-        needs = f"one value, unless -m asks for a run of each: write {typed} -m, or {key}=[a,b] for a list"
-        raise InvalidValue(key, value, needs)
+        needs = f"one value, unless -m asks for a run of each: write {typed} -m"
+        raise InvalidValue(key, value, f"{needs}, or {key}=[a,b] for a list")
     if key == "output":
         raise InvalidValue(key, value, "one folder a sweep")
     if key == "experiment" and any(_is_study(str(name), places) for name in _values(override)):
@@ -209,68 +228,81 @@ def _check_values(override: Override, typed: str, sweeps: bool, places: Sequence
 
 
 def _check_choice(override: Override, places: Sequence[Path]) -> None:
-    """InvalidValue where a group is given anything but one of its choices, or settings."""
+    """Raises InvalidValue for a group that is given no choice of it, nor settings to merge."""
     group = override.key_or_group
-    if "/" in group or override.package or group == "hydra" or not any((place / group).is_dir() for place in places):
+    is_group = any((place / group).is_dir() for place in places)
+    if not is_group or "/" in group or group == "hydra" or override.package:
         return
     known = configs.choices(group, places)
     for value in _values(override):
-        is_choice = isinstance(value, str) and ("${" in value or value.removesuffix(".yaml") in known)
-        if not is_choice and not isinstance(value, dict):  # of settings, which are merged with the choice's
-            raise configs.no_such_choice(group, "nothing" if override.is_delete() else value, places)
+        named = isinstance(value, str) and ("${" in value or value.removesuffix(".yaml") in known)
+        if not named and not isinstance(value, dict):
+            shown = "nothing" if override.is_delete() else value
+            raise configs.no_such_choice(group, shown, places)
 
 
 def _values(override: Override) -> list[Any]:
-    """The values that the override gives its key; none of a pattern, which is for Hydra to match."""
+    """The values that the override gives its key; none of a pattern, which Hydra itself matches."""
     if not override.is_sweep_override():
         return [override.value()]
     if isinstance(override.value(), Glob) or not override.is_discrete_sweep():
         return []
-    return [each.text if isinstance(each, QuotedString) else each for each in override.sweep_iterator()]
+    return [
+        each.text if isinstance(each, QuotedString) else each for each in override.sweep_iterator()
+    ]
 
 
 def _length(override: Override) -> int:
-    """How many values the override gives its key; InvalidValue unless they come to an end, and are any."""
+    """The number of values that the override gives its key. Raises InvalidValue for none."""
     sweep, (key, _, text) = override.value(), override.input_line.partition("=")
     try:
         if isinstance(sweep, RangeSweep):
-            start, stop, step = (Decimal(str(each)) for each in (sweep.start, sweep.stop, sweep.step))
+            ends = (sweep.start, sweep.stop, sweep.step)
+            start, stop, step = (Decimal(str(each)) for each in ends)
             length = math.ceil((stop - start) / step)
         else:
             length = sum(1 for _ in _texts(override))
-    except ArithmeticError:
+    except ArithmeticError:  # a step of 0, or an end that is infinite
         length = 0
     if length < 1:
-        raise InvalidValue(key, text, "a range, or a list, of at least one value")
+        raise InvalidValue(key, text, "a list, or a range that ends, of at least one value")
     return length
 
 
 def _texts(override: Override) -> Iterator[str]:
-    """The override of each value, as in Hydra's own sweeper."""
+    """An override for each of the values, as Hydra's own sweeper makes them."""
     key = override.get_key_element()
     if override.is_discrete_sweep():
         return (f"{key}={text}" for text in override.sweep_string_iterator())
     if override.is_sweep_override():
-        raise InvalidValue(key, override.input_line.partition("=")[2], "a list or a range of values to run each of")
+        text = override.input_line.partition("=")[2]
+        raise InvalidValue(key, text, "a list or a range, each value of which is run")
     return iter([f"{key}={override.get_value_element_as_str()}"])
 
 
 def _unreadable(typed: str, following: str, fault: Exception | None = None) -> InvalidValue:
-    """Says what to write instead of an argument that Hydra cannot read."""
+    """The error for an argument that Hydra cannot read, with what to write instead."""
     key, equals, value = typed.partition("=")
     follows = "" if "=" in following.strip("=") else following.strip("=")
     if typed != typed.rstrip():
-        needs = f"a value without a space or line end after it (a file of Windows has carriage returns): write {typed.rstrip()}"
+        needs = f"no space or carriage return (Windows' line end) after it: write {typed.rstrip()}"
     elif not equals or not key:
-        needs = f"KEY=VALUE without spaces, such as {key if key[:1].isalpha() else 'seed'}={follows or 3}"
+        such = f"{key if key[:1].isalpha() else 'seed'}={follows or 3}"
+        needs = f"KEY=VALUE without spaces, such as {such}"
     elif not _KEY.fullmatch(key):
         needs = "a key of letters (without accents), digits, dots and _"
     elif value.endswith(","):
         needs = f"a list without spaces: write {key}={value}{follows or '...'}"
     elif value[:1] in ("[", "{") or "(" in value:
-        says = [line for line in str(fault).splitlines() if not line.startswith(("Error parsing", "See https"))]
-        needs = f"a whole list [a,b], mapping {{a:1,b:2}} or call, or text in quotes; Hydra says: {' '.join(says)}"
+        needs = f"a whole list [a,b] or mapping {{a:1,b:2}}, or text in quotes; {_saying(fault)}"
     else:
-        quoted = QuotedString(value, Quote.double).with_quotes()
-        needs = f"text with such characters only in quotes: write {shlex.quote(f'{key}={quoted}')}"
+        quoted = f"{key}={QuotedString(value, Quote.double).with_quotes()}"
+        needs = f"text with such characters only in quotes: write {shlex.quote(quoted)}"
     return InvalidValue(key, value, needs)
+
+
+def _saying(fault: Exception | None) -> str:
+    lines = [
+        each for each in str(fault).splitlines() if not each.startswith(("Error parsing", "See"))
+    ]
+    return f"Hydra says: {' '.join(lines)}"

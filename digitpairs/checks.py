@@ -30,7 +30,8 @@ class InvalidValue(ValueError):
         self.key, self.value, self.accepted = key, value, accepted
 
     def __str__(self) -> str:
-        shown = self.value if isinstance(self.value, str) and self.value.isprintable() else repr(self.value)
+        is_plain = isinstance(self.value, str) and self.value.isprintable()
+        shown = self.value if is_plain else repr(self.value)
         return f"{self.key}={shown} is not accepted: {self.accepted}"
 
     def within(self, section: str) -> InvalidValue:
@@ -81,29 +82,34 @@ def choice(key: str, value: Any, accepted: Iterable[str]) -> str:
 
 
 def folder(key: str, value: Any) -> str:
-    """A folder's path with ~ and $VARIABLES replaced; a whole number, such as a date, is a name too. InvalidValue for all else."""
+    """A folder's path with ~ and $VARIABLES replaced. A whole number, as of a date, is a name too.
+
+    Raises InvalidValue for anything else that is no text, and for empty text.
+    """
     if isinstance(value, Integral) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not value:
-        raise InvalidValue(key, value, "the path of a folder (in quotes, if it could be read as something else)")
+        raise InvalidValue(key, value, "the path of a folder (as text in quotes, if need be)")
     return os.path.expanduser(os.path.expandvars(value))
 
 
 def mapping(section: str, given: Any, accepted: Sequence[str], needed: Sequence[str] = ()) -> None:
-    """InvalidValue unless the section's settings are a mapping whose keys are accepted, with all that are needed."""
+    """Raises InvalidValue unless the section is a mapping that has all needed keys, and no keys but
+    the accepted."""
     if not isinstance(given, Mapping):
         raise InvalidValue(section, given, f"settings, which are {', '.join(accepted)}")
     for key, value in given.items():
         if key not in accepted:
-            raise InvalidValue(f"{section}.{key}", value, f"one of {', '.join(accepted)}{did_you_mean(key, accepted)}")
+            those = f"one of {', '.join(accepted)}{did_you_mean(key, accepted)}"
+            raise InvalidValue(f"{section}.{key}", value, those)
     needs(section, given, needed)
 
 
 def needs(section: str, given: Mapping[str, Any], keys: Sequence[str]) -> None:
-    """InvalidValue for one of the keys that the section has not."""
+    """Raises InvalidValue for one of the keys that the section lacks."""
     for key in keys:
         if key not in given:
-            raise InvalidValue(f"{section}.{key}", "nothing", "a value, without which nothing can be trained")
+            raise InvalidValue(f"{section}.{key}", "nothing", "a value, since training needs one")
 
 
 def integers(key: str, value: Any, at_least: int = 1, length: int | None = None) -> tuple[int, ...]:

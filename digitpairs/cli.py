@@ -1,7 +1,7 @@
-"""The command line around Hydra: arguments mended before Hydra sees them, errors in one message, exit statuses.
+"""The command line around Hydra.
 
-Exit status 0: all runs finished; 1: a run failed; 2: something that was asked for cannot be had; 130: interrupted. Free of
-torch until training starts.
+Exit status 0: all runs finished; 1: a run failed; 2: something that was asked for cannot be had;
+130: interrupted. Nothing here imports torch until training starts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,15 @@ from digitpairs.errors import FULL_ERROR, explained_errors
 if TYPE_CHECKING:
     from digitpairs.sweeps import Asked
 
-__all__ = ["CONF", "SWEEPER", "check_sweeper", "expand_range", "explained_errors", "main", "mend_arguments"]
+__all__ = [
+    "CONF",
+    "SWEEPER",
+    "check_sweeper",
+    "expand_range",
+    "explained_errors",
+    "main",
+    "mend_arguments",
+]
 SWEEPER = "hydra_plugins.digitpairs_launcher.Sweeper"
 
 
@@ -35,13 +43,17 @@ def main() -> None:
     with explained_errors():
         check_arguments(sys.argv[1:])
         sys.argv[1:] = mend_arguments(sys.argv[1:])
-        os.environ[FULL_ERROR] = "1"  # or Hydra would print exceptions itself, and leave with status 1
+        os.environ[FULL_ERROR] = (
+            "1"  # or Hydra would print exceptions itself, and leave with status 1
+        )
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_run)()
 
 
 def _run(config: DictConfig) -> int:
-    """What Hydra calls without -m, and what another launcher than ours calls for each job of a sweep. Returns how many runs
-    failed; without -m a failed run ends the command."""
+    """What Hydra calls without -m, and what another launcher than ours calls for each job.
+
+    Returns the number of failed runs. Without -m a failed run ends the command.
+    """
     settings = HydraConfig.get()
     if settings.mode == RunMode.MULTIRUN:
         return _run_job(config, settings)
@@ -55,7 +67,7 @@ def _run(config: DictConfig) -> int:
 
 
 def _run_job(config: DictConfig, settings: DictConfig) -> int:
-    """A job of a sweep, which our sweeper has checked; its folder is Hydra's output folder. Errors are Hydra's to hand on."""
+    """A job that our sweeper has checked. Hydra's output folder is the folder of its run."""
     from digitpairs.sweeps import run_alone
 
     with explained_errors():
@@ -70,10 +82,11 @@ def _asked(config: DictConfig, settings: DictConfig) -> Asked:
 
 
 def check_sweeper(settings: DictConfig) -> None:
-    """InvalidValue for another sweeper than ours, which alone checks all jobs first and counts the failed runs."""
+    """Raises InvalidValue for another sweeper than ours, which would not count the failed runs."""
     if settings.sweeper.get("_target_") != SWEEPER:
         chosen = settings.runtime.choices.get("hydra/sweeper")
-        raise InvalidValue("hydra/sweeper", chosen, "digitpairs; hydra/launcher may be another one than digitpairs")
+        needs = "digitpairs; of Hydra's plugins only launchers can be chosen (hydra/launcher)"
+        raise InvalidValue("hydra/sweeper", chosen, needs)
 
 
 def _show_own_warnings_plainly() -> None:

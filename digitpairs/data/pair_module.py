@@ -11,7 +11,16 @@ from pathlib import Path
 import torch
 from pytorch_lightning import LightningDataModule
 
-from digitpairs.checks import DataError, DigitPairsWarning, InvalidValue, boolean, choice, integer, mapping, number
+from digitpairs.checks import (
+    DataError,
+    DigitPairsWarning,
+    InvalidValue,
+    boolean,
+    choice,
+    integer,
+    mapping,
+    number,
+)
 from digitpairs.data import sources
 from digitpairs.data.augmentation import Augmentation
 from digitpairs.data.batches import EvaluationLoader, TrainLoader

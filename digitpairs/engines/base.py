@@ -21,7 +21,8 @@ Section = Mapping[str, Any]
 # Does a piece of work once for each value of a named section, and gives its outcome again.
 Once = Callable[[str, Any, Callable[[Any], Any]], Any]
 COMMON = ("task", "engine", "data", "model", "optimizer", "scheduler", "early_stopping", "trainer", "seed", "seeds", "output")
-VALUES = ("task", "engine", "seed", "output", "two_stage", "label_smoothing")  # the sections that are no mappings
+# The sections that are single values
+VALUES = ("task", "engine", "seed", "output", "two_stage", "label_smoothing")
 STREAMS_OF_TRAINING = ("weights", "dropout", "aux")
 STREAMS = (*STREAMS_OF_TRAINING, "order", "augmentation")
 
@@ -48,8 +49,11 @@ class Engine:
     most_members: int | None = 100
 
     def check(self, config: Section, once: Once) -> Hashable | None:
-        """InvalidValue or DataError for a config that cannot be run, once `check_keys` has found its sections; nothing is written. Returns
-        what runs that can train at once have in common, None for a run that trains only by itself."""
+        """What runs that can train at once have in common; None for a run that trains by itself.
+
+        Raises InvalidValue or DataError for a config that cannot be run. `check_keys` comes first.
+        Nothing is written.
+        """
         raise NotImplementedError
 
     def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
@@ -57,14 +61,16 @@ class Engine:
         raise NotImplementedError
 
     def check_keys(self, config: Section) -> None:
-        """The keys at the top, and the seeds: InvalidValue for a section that is missing, unknown or no mapping."""
+        """Raises InvalidValue for a section that is missing, unknown or no mapping, or a seed that
+        is none."""
         sections = (*COMMON, *self.own_sections)
         for key in config:
             if key not in sections:
                 raise InvalidValue(key, config[key], f"one of the keys {', '.join(sections)}{did_you_mean(key, sections)}")
         for key in sections:
+            kind = "a value" if key in VALUES else "settings"
             if key not in config or not (key in VALUES or isinstance(config[key], Mapping)):
-                raise InvalidValue(key, config.get(key, "nothing"), f"{'a value' if key in VALUES else 'settings'}, as --cfg job shows")
+                raise InvalidValue(key, config.get(key, "nothing"), f"{kind}, as --cfg job shows")
         check_seed("seed", config["seed"])
         mapping("seeds", config["seeds"], STREAMS, STREAMS)
         for section in ("seeds", "data"):

@@ -74,13 +74,14 @@ def check_trainer(section: Mapping[str, Any]) -> None:
 
 
 def _check_type(key: str, value: Any) -> None:
-    """InvalidValue for a value that is not of a type that Lightning's Trainer declares for the argument."""
+    """Raises InvalidValue for a value of another type than Lightning's Trainer declares."""
     declared = typing.get_type_hints(pl.Trainer.__init__)[key]
     members = [typing.get_origin(each) or each for each in typing.get_args(declared) or (declared,)]
     accepted = [each for each in PLAIN if each in members]
     if type(value) not in accepted and not (type(value) is int and float in accepted):
         names = ["null" if each is type(None) else each.__name__ for each in accepted]
-        raise InvalidValue(f"trainer.{key}", value, f"{' or '.join(names) or 'nothing'} for this argument of Lightning's Trainer")
+        those = f"{' or '.join(names)} for this argument of Lightning's Trainer"
+        raise InvalidValue(f"trainer.{key}", value, those)
 
 
 @contextlib.contextmanager

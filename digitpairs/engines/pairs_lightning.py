@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -25,12 +26,19 @@ from digitpairs.training.pair_comparison_array import stacking_key
 from digitpairs.training.schedulers import Schedule
 from digitpairs.training.stages import first_epochs
 
-# The config's parts in the order of PairComparison's arguments, and of what class they are or, as a recipe, make an object
-KINDS = {"model": nn.Module, "aux": Weighting, "optimizer": torch.optim.Optimizer, "scheduler": Schedule}
+# The config's parts, in the order of PairComparison's arguments, with the class of their objects;
+# the optimiser is a recipe, and the class is that of what it makes.
+KINDS: dict[str, type] = {
+    "model": nn.Module,
+    "aux": Weighting,
+    "optimizer": torch.optim.Optimizer,
+    "scheduler": Schedule,
+}
 PARTS = tuple(KINDS)
 SETTINGS = ("two_stage", "label_smoothing")  # of the training, which stand at the config's top
 ARGUMENTS = ("early_stopping", *SETTINGS)  # of PairComparison, by their names
-DATA = ("source", "root", "pairs", "test_pairs", "seed", "order_seed", "augmentation_seed")  # which every section `data` has
+# Keys that every section `data` has
+DATA = ("source", "root", "pairs", "test_pairs", "seed", "order_seed", "augmentation_seed")
 
 
 class PairsLightning(Engine):
@@ -105,24 +113,25 @@ def prepared_data(section: Section) -> PairDataModule:
 def _model_and_kind(run: Section, once: Once) -> tuple[PairComparison, Hashable | None]:
     """The run's module, on the "meta" device: shapes without values."""
     with torch.device("meta"):
-        parts = [once(section, run[section], lambda part, section=section: _part(section, part)) for section in PARTS]
+        parts = [once(name, run[name], functools.partial(_part, name)) for name in PARTS]
         with naming("early_stopping"):
             early_stopping_of(run["early_stopping"])
         with naming("trainer", (*PARTS, *SETTINGS)):
-            arguments = {key: run[key] for key in ARGUMENTS}
-            model = PairComparison(*parts, **arguments, **run["trainer"])
+            settings = {key: run[key] for key in ARGUMENTS}
+            model = PairComparison(*parts, **settings, **run["trainer"])
     return model, stacking_key(model)
 
 
 def _part(section: str, part: Section) -> Any:
-    """The object of one of PARTS; InvalidValue unless it is of the kind that training asks for."""
+    """The object of one of PARTS. Raises InvalidValue unless it is of the class in KINDS."""
     made = found = built(section, part, PARTS)
     name, kind = part["_target_"], KINDS[section]
     if section == "optimizer":  # a recipe
         with torch.device("cpu"), naming(section), naming_target(name):
             found = made([nn.Parameter(torch.zeros(1))])
     if not isinstance(found, kind):
-        raise InvalidValue(f"{section}._target_", name, f"the name of a class for this, which makes {kind.__module__}.{kind.__name__}")
+        accepted = f"the name of a class that gives a {kind.__module__}.{kind.__name__}"
+        raise InvalidValue(f"{section}._target_", name, accepted)
     return made
 
 

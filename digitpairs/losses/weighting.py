@@ -55,7 +55,8 @@ class LambdaWeighting(Weighting):
         for key in set(named) - {"lambda"}:
             raise InvalidValue(key, named[key], "lambda, which is all that LambdaWeighting takes")
         if (value is None) == ("lambda" not in named):
-            raise InvalidValue("lambda", "nothing" if value is None else value, "one value, by place or as `lambda`")
+            given = "nothing" if value is None else value
+            raise InvalidValue("lambda", given, "one value, by place or as `lambda`")
         self.coefficient = Coefficient("lambda", named.get("lambda", value))
 
     def start_epoch(self, epoch: int, history: Sequence[Tensor]) -> None:

@@ -139,9 +139,9 @@ class SiameseNetwork(nn.Module):
 
 def _build(body: Body, *settings: Any) -> tuple[nn.Module, int]:
     if isinstance(body, Mapping):  # a config without a class
-        raise InvalidValue("body._target_", "nothing", "the name of a body's class, such as digitpairs.networks.MLPBody")
+        raise InvalidValue("body._target_", "nothing", "a class, as digitpairs.networks.MLPBody")
     if not callable(body):
-        raise InvalidValue("body", body, "the settings of a body: its class as _target_, and the class's arguments")
+        raise InvalidValue("body", body, "the settings of a body: its class, and its arguments")
     try:
         return body(*settings)
     except InvalidValue as fault:

@@ -21,10 +21,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from digitpairs.arguments import PLACES, expand_sweep
-from digitpairs.checks import InvalidValue
 
 _PLAIN = (bool, int, float, str, type(None))
-_WHOLE, _DECIMAL = re.compile(r"[+-]?\d{1,300}"), re.compile(r"[+-]?(\d+\.\d*|\.?\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_WHOLE = re.compile(r"[+-]?\d{1,300}")
+_DECIMAL = re.compile(r"[+-]?(\d+\.\d*|\.?\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 class Asked(NamedTuple):
@@ -36,7 +36,9 @@ class Asked(NamedTuple):
     model: str  # the choice of the group `model`
 
 
-def compose_sweep(loader: ConfigLoader, master: DictConfig, sweep: Iterable[Sequence[str]]) -> list[Asked]:
+def compose_sweep(
+    loader: ConfigLoader, master: DictConfig, sweep: Iterable[Sequence[str]]
+) -> list[Asked]:
     """The jobs of a sweep, given their overrides. Raises Hydra's and OmegaConf's errors for what cannot be composed."""
     parse = functools.lru_cache(None)(OverridesParser.create(config_loader=loader).parse_override)
     is_group = functools.lru_cache(None)(lambda key: bool(loader.get_group_options(key, results_filter=None)))
@@ -104,16 +106,14 @@ class _Base:
 
 
 def _read_text(value: Any, path: str = "") -> Any:
-    """The config with text that is a number or a truth value, as an environment variable holds one, read as such; paths stay
-    text. InvalidValue for a key that is no text."""
+    """The config in which text that is a number or a truth value, as in an environment variable, is
+    read as such. Paths stay text, and keys become text."""
     if isinstance(value, dict):
-        for key in value:
-            if not isinstance(key, str):
-                raise InvalidValue(f"{path}{key}", value[key], "a key that is text")
-        return {key: _read_text(each, f"{path}{key}.") for key, each in value.items()}
+        return {str(key): _read_text(each, f"{path}{key}.") for key, each in value.items()}
     if isinstance(value, list):
         return [_read_text(each, path) for each in value]
-    return _number_or_truth(value) if isinstance(value, str) and path.rstrip(".") not in PLACES else value
+    is_path = path.rstrip(".") in PLACES
+    return _number_or_truth(value) if isinstance(value, str) and not is_path else value
 
 
 def _number_or_truth(text: str) -> Any:

@@ -77,19 +77,20 @@ def _refuse_repetitions(jobs: Sequence[Job]) -> None:
 
 
 def _checked(config: dict[str, Any]) -> dict[str, Any]:
-    """The config itself; InvalidValue unless it has the sections that its task needs, and no others."""
+    """The config itself. Raises InvalidValue unless its sections are those of its task."""
     engine_of(config).check_keys({key: value for key, value in config.items() if key != "sweep"})
     return config
 
 
 def _prepared(config: dict[str, Any]) -> dict[str, Any]:
-    """Without how the sweep is run, with whole paths, and with the data that "auto" stands for."""
+    """Without how the sweep is run, with whole paths and the data that "auto" stands for."""
     rest = {key: value for key, value in config.items() if key != "sweep"}
     return rest | {"data": _resolved(config["data"]), "output": folder("output", config["output"])}
 
 
 def _resolved(data: dict[str, Any]) -> dict[str, Any]:
-    """The section `data` with its root's whole path, and with what "auto" stands for. Points of the disk have no root."""
+    """The section `data` with its root's whole path, and with what "auto" stands for. That of the
+    disk has neither."""
     if data.get("root") not in (None, ""):
         data = {**data, "root": folder("data.root", data["root"])}
     if "source" not in data:

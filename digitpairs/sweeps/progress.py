@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 
 
 def counted(runs: Sequence[Item], what: str) -> Iterator[Item]:
-    """The runs one by one; says now and then how many of them are composed, checked or whatever `what` names."""
+    """The runs one by one. Prints now and then how many were `what`, such as "checked"."""
     told = time.monotonic()
     for done, run in enumerate(runs):
         if time.monotonic() - told > PATIENCE_SECONDS:

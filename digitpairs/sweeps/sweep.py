@@ -37,7 +37,7 @@ Elsewhere = Callable[[Sequence[int], Sequence[Job]], int]
 
 
 def run_sweep(asked_for: Sequence[Asked], elsewhere: Elsewhere | None = None) -> int:
-    """Run what was asked for and is not finished, by a plan or `elsewhere`. Returns how many runs failed.
+    """Run what is asked for and not finished, by a plan or `elsewhere`; returns how many failed.
 
     Raises InvalidValue or DataError, with nothing trained, when any of the jobs cannot be run; and KeyboardInterrupt, after
     saying what is finished.
@@ -55,7 +55,8 @@ def run_sweep(asked_for: Sequence[Asked], elsewhere: Elsewhere | None = None) ->
             todo = [place for place, job in enumerate(jobs) if not is_finished(job)]
             if todo and elsewhere is not None:
                 torch.set_num_threads(threads)
-                console.print(f"{len(jobs)} run{'s' * (len(jobs) > 1)}, {len(todo)} to do by another launcher", highlight=False)
+                runs = f"{len(jobs)} run{'s' * (len(jobs) > 1)}"
+                console.print(f"{runs}, {len(todo)} to do by another launcher", highlight=False)
                 failures = elsewhere(todo, [jobs[place] for place in todo])
             elif todo:
                 plan = make_plan([jobs[place] for place in todo], [keys[place] for place in todo], settings, threads)
@@ -73,7 +74,7 @@ def run_sweep(asked_for: Sequence[Asked], elsewhere: Elsewhere | None = None) ->
 
 
 def run_alone(asked: Asked, folder: Path) -> int:
-    """A job that another launcher carries out: its run in this process, with its files in the folder. Returns how many runs failed."""
+    """Run the job of another launcher, with its files in the folder; returns how many failed."""
     (job,) = plan_jobs([asked])
     job = job._replace(folder=folder, configuration=folder.parent.name)
     return carry_out([job], Plan([[0]], 0, torch.get_num_threads()), Console())

@@ -1,7 +1,6 @@
-"""The doorway through which Hydra finds the project's sweeper and launcher, and its reader of yaml files.
+"""Where Hydra finds the project's sweeper and launcher, and its reader of yaml files.
 
-`-m` hands the launcher all jobs of a sweep at once. Hydra imports this module at every start, `--help` included: nothing
-heavy may be imported at its top.
+Hydra imports this module at every start, `--help` included: nothing heavy is imported at its top.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 from hydra._internal.core_plugins import file_config_source
@@ -35,7 +34,8 @@ if TYPE_CHECKING:
 
 
 class FileConfigSource(file_config_source.FileConfigSource):
-    """Hydra's reader of yaml files, which here names the file and the line that cannot be used, and passes over hidden files."""
+    """Hydra's reader of yaml files; it names the file and the line that cannot be used, and does
+    not list hidden files."""
 
     def load_config(self, config_path: str) -> ConfigResult:
         path = Path(self.path, self._normalize_file_name(config_path))
@@ -49,29 +49,26 @@ class FileConfigSource(file_config_source.FileConfigSource):
             raise DataError(f"{path}:1: {fault}") from None
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        return [name for name in super().list(config_path, results_filter) if not name.startswith(".")]
+        names = super().list(config_path, results_filter)
+        return [name for name in names if not name.startswith(".")]
 
 
 class Sweeper(BasicSweeper):
-    """Hydra's own, but that it goes on after a batch with failed runs, and leaves the check of the jobs to the launcher, which
-    composes them all before any of them trains."""
+    """Hydra's basic sweeper, with a limit of the number of runs. Failed runs of a batch do not keep
+    it from the next batch; the exit status tells of them in the end."""
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        parts = dict(hydra_context=hydra_context, task_function=task_function, config=config)
+        super().setup(**parts)
         if not isinstance(self.launcher, SweepLauncher):
             self.launcher = SweepLauncher(self.launcher)
-            self.launcher.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+            self.launcher.setup(**parts)
 
     def sweep(self, arguments: Sequence[str]) -> list[Sequence[JobReturn]]:
         with explained_errors():
-            self.config.output = folder("output", self.config.output)
-            most = integer("sweep.max_runs", OmegaConf.select(self.config, "sweep.max_runs"), at_least=1)
-            if self.max_batch_size is not None:
-                integer("hydra.sweeper.max_batch_size", self.max_batch_size, at_least=1)
-            jobs = expand_sweep(self.params, arguments, self.hydra_context.config_loader, most)
-            note = Path(self.config.hydra.sweep.dir, "multirun.yaml")
-            note.parent.mkdir(parents=True, exist_ok=True)
-            OmegaConf.save(self.config, note)
+            jobs = self._jobs(arguments)
         returns: list[Sequence[JobReturn]] = []
         for batch in self.split_overrides_to_chunks(jobs, self.max_batch_size):
             returns.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, returns))))
@@ -79,49 +76,79 @@ class Sweeper(BasicSweeper):
             raise SystemExit(1)
         return returns
 
+    def _jobs(self, arguments: Sequence[str]) -> list[list[str]]:
+        """Each job's overrides. The sweep's settings are checked before a file is written."""
+        self.config.output = folder("output", OmegaConf.select(self.config, "output"))
+        most = integer(
+            "sweep.max_runs", OmegaConf.select(self.config, "sweep.max_runs"), at_least=1
+        )
+        if self.max_batch_size is not None:
+            integer("hydra.sweeper.max_batch_size", self.max_batch_size, at_least=1)
+        jobs = expand_sweep(self.params, arguments, self.hydra_context.config_loader, most)
+        note = Path(self.config.hydra.sweep.dir, "multirun.yaml")
+        note.parent.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, note)
+        return jobs
+
 
 class SweepLauncher(Launcher):
-    """Composes every job's config before any of them trains, then gives them to `digitpairs.sweeps` as one sweep.
+    """Composes every job's config before any of them trains, then gives them to `digitpairs.sweeps`
+    as one sweep. Each job returns the number of failed runs of its sweep.
 
     Args:
-        other: the launcher that carries the runs out, one job each; None: `digitpairs.sweeps` does it.
-
-    Each job returns how many runs failed in its sweep.
+        other: the launcher that carries out the runs, each as a job; None is `digitpairs.sweeps`.
     """
 
     def __init__(self, other: Launcher | None = None) -> None:
         self.other = other
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
         check_sweeper(config.hydra)
-        self.hydra_context, self.config = hydra_context, config
+        self.loader, self.config = hydra_context.config_loader, config
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
         with explained_errors():
             from digitpairs.sweeps import compose_sweep, counted, run_sweep
 
-            carry_out = self.other and functools.partial(self._carry_out, job_overrides, initial_job_idx)
-            jobs = counted(job_overrides, "composed")
-            failed = run_sweep(compose_sweep(self.hydra_context.config_loader, self.config, jobs), carry_out)
+            asked = compose_sweep(self.loader, self.config, counted(job_overrides, "composed"))
+            elsewhere = functools.partial(self._carry_out, job_overrides, initial_job_idx)
+            failed = run_sweep(asked, elsewhere if self.other else None)
         return [
-            JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED, _return_value=failed) for overrides in job_overrides
+            JobReturn(each, status=JobStatus.COMPLETED, _return_value=failed)
+            for each in job_overrides
         ]
 
-    def _carry_out(self, overrides: Sequence[Sequence[str]], first: int, places: Sequence[int], jobs: Sequence[Job]) -> int:
-        """Hands the jobs in these places to the other launcher, with their folders; returns how many failed."""
+    def _carry_out(
+        self,
+        overrides: Sequence[Sequence[str]],
+        first: int,
+        places: Sequence[int],
+        jobs: Sequence[Job],
+    ) -> int:
+        """Gives the jobs in these places to the other launcher; returns how many runs failed."""
         given = [[*overrides[place], *_folder_of(job)] for place, job in zip(places, jobs)]
         return sum(each.return_value for each in self.other.launch(given, first))
 
 
 def _folder_of(job: Job) -> list[str]:
-    """The overrides that make the job's folder Hydra's output folder."""
-    where: dict[str, Any] = {"dir": job.folder.absolute().parent, "subdir": job.folder.name}
-    return [f"hydra.sweep.{key}={QuotedString(str(path), Quote.single).with_quotes()}" for key, path in where.items()]
+    """The overrides that make the folder of the job's run Hydra's output folder."""
+    where = {"dir": job.folder.absolute().parent, "subdir": Path(job.folder.name)}
+    quoted = {key: QuotedString(str(path), Quote.single) for key, path in where.items()}
+    return [f"hydra.sweep.{key}={text.with_quotes()}" for key, text in quoted.items()]
 
 
-SourcesRegistry.instance().register(FileConfigSource)  # Hydra keeps the first class of a name, and registers its own later
+# Hydra keeps the first class of a name, and registers its own after it has imported this module.
+SourcesRegistry.instance().register(FileConfigSource)
 for group, node in {
     "hydra/launcher": {"_target_": "hydra_plugins.digitpairs_launcher.SweepLauncher"},
-    "hydra/sweeper": {"_target_": "hydra_plugins.digitpairs_launcher.Sweeper", "max_batch_size": None, "params": None},
+    "hydra/sweeper": {
+        "_target_": "hydra_plugins.digitpairs_launcher.Sweeper",
+        "max_batch_size": None,
+        "params": None,
+    },
 }.items():
     ConfigStore.instance().store(group=group, name="digitpairs", node=node, provider="digitpairs")
