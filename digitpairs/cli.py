@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from digitpairs.arguments import check_arguments, expand_range, mend_arguments
 from digitpairs.checks import DigitPairsWarning, InvalidValue
-from digitpairs.configs import CONF
+from digitpairs.configs import CONF, name_faults_of_files
 from digitpairs.errors import FULL_ERROR, explained_errors
 
 if TYPE_CHECKING:
@@ -43,9 +43,8 @@ def main() -> None:
     with explained_errors():
         check_arguments(sys.argv[1:])
         sys.argv[1:] = mend_arguments(sys.argv[1:])
-        os.environ[FULL_ERROR] = (
-            "1"  # or Hydra would print exceptions itself, and leave with status 1
-        )
+        name_faults_of_files()
+        os.environ[FULL_ERROR] = "1"  # or Hydra prints exceptions itself, and leaves with status 1
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_run)()
 
 

@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra._internal.core_plugins import file_config_source
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import get_args_parser
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigResult
 
 from digitpairs.checks import DataError, InvalidValue, did_you_mean
 
@@ -16,6 +20,31 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 GROUPS_OF_CLASSES = ("data", "model", "aux", "optimizer", "scheduler", "loss")
 _SECTIONS_OF_HYDRA = ("run", "sweep", "sweeper", "launcher", "job", "help")
 _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # all values as text
+
+
+class FileConfigSource(file_config_source.FileConfigSource):
+    """Hydra's reader of yaml files; its errors name the file and the line, and it does not list
+    hidden files."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        path = Path(self.path, self._normalize_file_name(config_path))
+        if path.is_file():
+            check_choice(config_path.partition("/")[0] if "/" in config_path else "", path)
+        try:
+            return super().load_config(config_path)
+        except yaml.YAMLError as fault:  # such as a key that is there twice
+            raise DataError(damage(path, fault)) from None
+        except ValueError as fault:  # a comment "# @..." that is no header
+            raise DataError(f"{path}:1: {fault}") from None
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        names = super().list(config_path, results_filter)
+        return [name for name in names if not name.startswith(".")]
+
+
+def name_faults_of_files() -> None:
+    """From now on Hydra reads yaml files by the class above, in this process."""
+    SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource
 
 
 def folders(arguments: Sequence[str]) -> list[Path]:

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from digitpairs.arguments import check_arguments, expand_sweep, mend_arguments
 from digitpairs.configs import CONF
 from digitpairs.errors import can_be_mended, explain
-from digitpairs.sweeps import counted, progress
+from digitpairs.sweeps import counted, progress, sweep
 from digitpairs.sweeps.check import Checker
 from digitpairs.sweeps.compose import compose_one
 from digitpairs.sweeps.jobs import fingerprint, plan_jobs
@@ -447,6 +447,20 @@ def own_study(tmp_path: Path, content: str) -> Path:
     path.parent.mkdir(parents=True)
     path.write_text(f"# @package _global_\n# A study.\n{content}")
     return path
+
+
+def test_a_study_of_the_users_own_may_have_ranges(command, tmp_path, monkeypatch):
+    jobs = []
+    monkeypatch.setattr(
+        sweep, "make_plan", lambda given, *_: jobs.extend(given) or sweep.Plan([], 0, 1)
+    )
+    monkeypatch.setattr(sweep, "carry_out", lambda *_: 0)
+    grid = "{seed: 0..2, aux.lambda: 0.5..0.7..0.1}"
+    own_study(tmp_path, f"hydra: {{mode: MULTIRUN, sweeper: {{params: {grid}}}}}\n")
+    status, _, err = command("experiment=mine", "--config-dir", str(tmp_path / "own"), *DIGITS)
+    assert (status, err) == (0, "")
+    found = {(job.seed, job.config["aux"]["lambda"]) for job in jobs}
+    assert found == {(seed, rate) for seed in (0, 1, 2) for rate in (0.5, 0.6, 0.7)}
 
 
 def test_choices_of_the_users_own_are_offered_and_hidden_files_are_not(command, tmp_path):

@@ -1,4 +1,4 @@
-"""Where Hydra finds the project's sweeper and launcher, and its reader of yaml files.
+"""Where Hydra finds the project's sweeper and launcher.
 
 Hydra imports this module at every start, `--help` included: nothing heavy is imported at its top.
 """
@@ -10,47 +10,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-from hydra._internal.core_plugins import file_config_source
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_store import ConfigStore
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from digitpairs import configs
 from digitpairs.arguments import expand_sweep
-from digitpairs.checks import DataError, folder, integer
+from digitpairs.checks import folder, integer
 from digitpairs.cli import check_sweeper
 from digitpairs.errors import explained_errors
 
 if TYPE_CHECKING:
     from digitpairs.sweeps.jobs import Job
-
-
-class FileConfigSource(file_config_source.FileConfigSource):
-    """Hydra's reader of yaml files; it names the file and the line that cannot be used, and does
-    not list hidden files."""
-
-    def load_config(self, config_path: str) -> ConfigResult:
-        path = Path(self.path, self._normalize_file_name(config_path))
-        if path.is_file():
-            configs.check_choice(config_path.partition("/")[0] if "/" in config_path else "", path)
-        try:
-            return super().load_config(config_path)
-        except yaml.YAMLError as fault:  # such as a key that is there twice
-            raise DataError(configs.damage(path, fault)) from None
-        except ValueError as fault:  # a comment "# @..." that is no header
-            raise DataError(f"{path}:1: {fault}") from None
-
-    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        names = super().list(config_path, results_filter)
-        return [name for name in names if not name.startswith(".")]
 
 
 class Sweeper(BasicSweeper):
@@ -141,8 +115,6 @@ def _folder_of(job: Job) -> list[str]:
     return [f"hydra.sweep.{key}={text.with_quotes()}" for key, text in quoted.items()]
 
 
-# Hydra keeps the first class of a name, and registers its own after it has imported this module.
-SourcesRegistry.instance().register(FileConfigSource)
 for group, node in {
     "hydra/launcher": {"_target_": "hydra_plugins.digitpairs_launcher.SweepLauncher"},
     "hydra/sweeper": {
