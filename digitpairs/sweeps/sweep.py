@@ -25,17 +25,19 @@ from digitpairs.sweeps.check import Checker
 from digitpairs.sweeps.compose import Asked
 from digitpairs.sweeps.jobs import Job, fingerprint, plan_jobs
 from digitpairs.sweeps.plan import Plan, Settings, make_plan, settings_of
-from digitpairs.sweeps.progress import SweepProgress
+from digitpairs.sweeps.progress import SweepProgress, counted
 from digitpairs.sweeps.provenance import provenance
 from digitpairs.sweeps.run import Places, fail, run_jobs
 from digitpairs.sweeps.workers import in_processes
 
 LOCK, HOLDER = ".lock", ".holder.json"
 TELL_SECONDS = 0.1  # between a worker's words on its epochs
+# Carries out the jobs in these places of a sweep; returns how many failed.
+Elsewhere = Callable[[Sequence[int], Sequence[Job]], int]
 
 
-def run_sweep(asked_for: Sequence[Asked]) -> int:
-    """Run what was asked for and is not finished. Returns the exit status: 0, or 1 if a run failed.
+def run_sweep(asked_for: Sequence[Asked], elsewhere: Elsewhere | None = None) -> int:
+    """Run what is asked for and not finished, by a plan or `elsewhere`; returns how many failed.
 
     Raises InvalidValue or DataError, with nothing trained, when any of the jobs cannot be run; and KeyboardInterrupt, after
     saying what is finished.
@@ -47,11 +49,16 @@ def run_sweep(asked_for: Sequence[Asked]) -> int:
     try:
         jobs = plan_jobs(asked_for)
         checker = Checker()
-        keys = [checker.check(job.config) for job in jobs]
+        keys = [checker.check(job.config) for job in counted(jobs, "checked")]
         sweep, console = jobs[0].folder.parent.parent, Console()
         with held(sweep):
             todo = [place for place, job in enumerate(jobs) if not is_finished(job)]
-            if todo:
+            if todo and elsewhere is not None:
+                torch.set_num_threads(threads)
+                runs = f"{len(jobs)} run{'s' * (len(jobs) > 1)}"
+                console.print(f"{runs}, {len(todo)} to do by another launcher", highlight=False)
+                failures = elsewhere(todo, [jobs[place] for place in todo])
+            elif todo:
                 plan = make_plan([jobs[place] for place in todo], [keys[place] for place in todo], settings)
                 _say_what_is_done(len(jobs), len(todo), plan, console)
                 if not plan.processes:
@@ -63,7 +70,14 @@ def run_sweep(asked_for: Sequence[Asked]) -> int:
     finally:
         torch.set_num_threads(threads)
     print_table(sweep, [job.folder for job in jobs], console)
-    return 1 if failures else 0
+    return failures
+
+
+def run_alone(asked: Asked, folder: Path) -> int:
+    """Run the job of another launcher, with its files in the folder; returns how many failed."""
+    (job,) = plan_jobs([asked])
+    job = job._replace(folder=folder, configuration=folder.parent.name)
+    return carry_out([job], Plan([[0]], 0, torch.get_num_threads()), Console())
 
 
 def is_finished(job: Job) -> bool:
@@ -179,7 +193,7 @@ class _Teller:
 
 
 def _settings(asked_for: Sequence[Asked]) -> Settings:
-    sections = [asked.config.get("sweep") or {} for asked in asked_for]
+    sections = [asked.config.get("sweep", {}) for asked in asked_for]
     if any(section != sections[0] for section in sections):
         raise InvalidValue("sweep", "...", "one way to run the whole sweep")
     return settings_of(sections[0])
