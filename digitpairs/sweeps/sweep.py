@@ -44,9 +44,7 @@ def run_sweep(asked_for: Sequence[Asked], elsewhere: Elsewhere | None = None) ->
     """
     settings = _settings(asked_for)
     provenance()  # of the code that runs: it may change before the first result is written
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # until the processes are forked, see workers.py
-    try:
+    with torch_threads(1):  # until the processes are forked, see workers.py
         jobs = plan_jobs(asked_for)
         checker = Checker()
         keys = [checker.check(job.config) for job in counted(jobs, "checked")]
@@ -54,21 +52,16 @@ def run_sweep(asked_for: Sequence[Asked], elsewhere: Elsewhere | None = None) ->
         with held(sweep):
             todo = [place for place, job in enumerate(jobs) if not is_finished(job)]
             if todo and elsewhere is not None:
-                torch.set_num_threads(threads)
                 runs = f"{len(jobs)} run{'s' * (len(jobs) > 1)}"
                 console.print(f"{runs}, {len(todo)} to do by another launcher", highlight=False)
                 failures = elsewhere(todo, [jobs[place] for place in todo])
             elif todo:
                 plan = make_plan([jobs[place] for place in todo], [keys[place] for place in todo], settings)
                 _say_what_is_done(len(jobs), len(todo), plan, console)
-                if not plan.processes:
-                    torch.set_num_threads(plan.threads)
                 failures = carry_out([jobs[place] for place in todo], plan, console)
             else:
                 console.print(f"{len(jobs)} run{'s' * (len(jobs) > 1)}, all finished before", highlight=False)
                 failures = 0
-    finally:
-        torch.set_num_threads(threads)
     print_table(sweep, [job.folder for job in jobs], console)
     return failures
 
@@ -77,7 +70,7 @@ def run_alone(asked: Asked, folder: Path) -> int:
     """Run the job of another launcher, with its files in the folder; returns how many failed."""
     (job,) = plan_jobs([asked])
     job = job._replace(folder=folder, configuration=folder.parent.name)
-    return carry_out([job], Plan([[0]], 0, torch.get_num_threads()), Console())
+    return carry_out([job], Plan([[0]], 0, _settings([asked]).threads or 1), Console())
 
 
 def is_finished(job: Job) -> bool:
@@ -125,9 +118,21 @@ def carry_out(jobs: Sequence[Job], plan: Plan, console: Console) -> int:
         return progress.failures
 
 
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """So many threads for torch's operations in this process, meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _here(jobs: Sequence[Job], plan: Plan, progress: SweepProgress) -> None:
-    for piece in plan.pieces:
-        run_jobs([jobs[place] for place in piece], Places(piece, progress))
+    with torch_threads(plan.threads):
+        for piece in plan.pieces:
+            run_jobs([jobs[place] for place in piece], Places(piece, progress))
 
 
 def _in_processes(jobs: Sequence[Job], plan: Plan, progress: SweepProgress) -> None:
