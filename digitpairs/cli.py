@@ -21,6 +21,7 @@ from digitpairs.arguments import check_arguments, expand_range, mend_arguments
 from digitpairs.checks import DigitPairsWarning, InvalidValue
 from digitpairs.configs import CONF, name_faults_of_files
 from digitpairs.errors import FULL_ERROR, explained_errors
+from digitpairs.terminal import make_output_lasting
 
 if TYPE_CHECKING:
     from digitpairs.sweeps import Asked
@@ -39,7 +40,8 @@ SWEEPER = "hydra_plugins.digitpairs_launcher.Sweeper"
 
 def main() -> None:
     """Run the command of `sys.argv`; leaves by SystemExit unless all is well."""
-    _show_own_warnings_plainly()
+    make_output_lasting()
+    show_own_warnings_plainly()
     with explained_errors():
         check_arguments(sys.argv[1:])
         sys.argv[1:] = mend_arguments(sys.argv[1:])
@@ -88,7 +90,7 @@ def check_sweeper(settings: DictConfig) -> None:
         raise InvalidValue("hydra/sweeper", chosen, needs)
 
 
-def _show_own_warnings_plainly() -> None:
+def show_own_warnings_plainly() -> None:
     """Ours as one line each, once a command, however many runs give it."""
     show, shown = warnings.showwarning, set()
 

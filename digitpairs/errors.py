@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import sys
@@ -21,6 +22,8 @@ _WANTS_TRACEBACKS = os.environ.get(FULL_ERROR) == "1"
 # The modules that make a config out of arguments and files
 _COMPOSING = ("hydra.main", "hydra._internal.config_loader_impl", "hydra.core.plugins")
 _OURS = ("digitpairs", "hydra_plugins")
+# What the system says of a disk without naming a file
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
 
 
 @contextlib.contextmanager
@@ -47,7 +50,8 @@ def can_be_mended(error: Exception) -> bool:
     OmegaConf raise while they compose a config: their errors for a wrong one are of many types.
     """
     if isinstance(error, OSError):
-        return error.filename is not None or isinstance(error, HydraException)
+        named = error.filename is not None or error.errno in _OF_THE_DISK
+        return named or isinstance(error, HydraException)
     if isinstance(error, (InvalidValue, DataError, HydraException, OmegaConfBaseException)):
         return True
     modules = [frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__)]
@@ -63,7 +67,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and "/" in str(error.missing_cfg_file):
         return str(_no_such_choice(str(error.missing_cfg_file), error.options or []))
     if isinstance(error, OSError) and not isinstance(error, HydraException):
-        place = f"{error.filename} cannot be used ({error.strerror})"
+        place = f"{error.filename or 'a file'} cannot be used ({error.strerror})"
         return f"{place}: results go to output=FOLDER, digits come from data.root"
     cause = error
     while cause.__cause__ is not None and not isinstance(cause, OmegaConfBaseException):

@@ -79,7 +79,7 @@ def test_the_main_job_in_small(command, tmp_path):
 
 def test_a_warning_is_one_line_however_many_runs_give_it():
     code = (
-        "import warnings; from digitpairs.cli import _show_own_warnings_plainly as plainly; from digitpairs.checks import DigitPairsWarning as W\n"
+        "import warnings; from digitpairs.cli import show_own_warnings_plainly as plainly; from digitpairs.checks import DigitPairsWarning as W\n"
         "plainly()\nfor _ in range(3):\n  with warnings.catch_warnings():\n    warnings.warn('small data', W)"
     )
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -130,8 +130,9 @@ def test_one_divergence_harms_no_other_run(command, tmp_path, plan):
     assert (len(results), len(failures)) == (2, 2)
     failure = json.loads(failures[0].read_text())
     assert failure["epoch"] in (0, 1) and "nan" in failure["reason"]
-    rows = [line.split() for line in out.splitlines() if line.startswith("  siamese_mlp")]
-    assert [row[1] for row in rows] == ["2", "0"] and rows[1][-1] == "2" and out.count("failed") == 1
+    rows = [line.split() for line in out.splitlines() if line.startswith("  optimizer.lr=")]
+    assert [row[:2] for row in rows] == [["optimizer.lr=0.01", "2"], ["optimizer.lr=1e+30", "0"]] and rows[1][-1] == "2" and out.count("failed") == 1
+    assert err.count("optimizer.lr=1e+30 seed=") == 2
 
 
 def test_a_network_ruined_by_its_last_step_is_a_failure(command, tmp_path):

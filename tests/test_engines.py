@@ -11,7 +11,9 @@ import torch
 
 import framework as fw
 from digitpairs.analysis import disk_plots
+from digitpairs.checks import DigitPairsWarning, InvalidValue
 from digitpairs.data import DiskDataModule, PairDataModule
+from digitpairs.engines.lightning_trainer import check_trainer, make_trainer
 from digitpairs.engines.pairs_framework import Training
 from digitpairs.engines.to_framework import copy_back, network_of
 from digitpairs.losses import LambdaWeighting, loss_parts
@@ -273,8 +275,22 @@ def test_plots_of_the_disk(command, tmp_path, capsys):
         assert file["epochs"].tolist() == [1, 2, 3] and file["inside"].shape == (3, 64, 64)
         inside = ((file["points"] - 0.5) ** 2).sum(1) < 1 / (2 * math.pi)
         assert np.array_equal(inside, file["labels"] == 1)
+    (axes, *_) = disk_plots.figures(disk_plots.runs_of_the_disk(sweep))["curves"].axes[1:]
+    assert {text.get_text() for text in axes.get_legend().get_texts()} == {"model.hidden=[4] (n = 2)", "model.hidden=[8,8] (n = 2)"}
     assert disk_plots.main([str(tmp_path)]) == 2
     assert "is not accepted: a folder with finished runs of task=disk" in capsys.readouterr().err
+
+
+def test_a_boundary_that_came_to_harm_leaves_the_plots_of_the_others(command, tmp_path, capsys):
+    """Results from before the inventory, whose boundaries are found damaged when they are drawn."""
+    assert command(*DISK, "-m", "seed=0,1")[0] == 0
+    first, second = folders(tmp_path / "outputs")
+    for run in (first, second):
+        (run / "result.json").write_text(json.dumps({key: value for key, value in result(run).items() if key != "files"}))
+    (first / "boundary.npz").write_bytes(b"no zip")
+    with pytest.warns(DigitPairsWarning, match=f"{first / 'boundary.npz'} is damaged: File is not a zip file; it is left out"):
+        name, _ = disk_plots.first_boundary(disk_plots.runs_of_the_disk(first.parent.parent))
+    assert name == "disk_mlp seed=1"
 
 
 @pytest.mark.parametrize("experiment", ["disk_best", "skura/disk", "azzano/disk"])
@@ -282,3 +298,25 @@ def test_experiments_of_the_disk(command, tmp_path, experiment):
     short = ["data.points=40", "data.test_points=100"]
     assert command(f"experiment={experiment}", "smoke=on", *short)[0] == 0
     assert len(folders(tmp_path / "outputs")) == (4 if experiment == "azzano/disk" else 2)
+
+
+CLUSTERS = {
+    "sbatch -n 4": {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "train"},
+    "srun": {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "train", "SLURM_PROCID": "3", "SLURM_LOCALID": "3", "SLURM_JOB_ID": "7", "SLURM_NODELIST": "n[1-2]"},
+    "torchrun": {"TORCHELASTIC_RUN_ID": "x", "GROUP_RANK": "1", "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"},
+    "jsrun": {"LSB_JOBID": "1", "LSB_DJOB_RANKFILE": "/nowhere", "JSM_NAMESPACE_LOCAL_RANK": "1", "JSM_NAMESPACE_RANK": "3", "JSM_NAMESPACE_SIZE": "4"},
+    "Kubeflow": {"KUBERNETES_PORT": "1", "MASTER_ADDR": "a", "MASTER_PORT": "1", "WORLD_SIZE": "4", "RANK": "3"},
+    "mpirun": {"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_RANK": "1"},
+}
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_a_run_is_one_process_on_a_cluster_too(monkeypatch, cluster):
+    for name, value in CLUSTERS[cluster].items():
+        monkeypatch.setenv(name, value)
+    section = {"max_epochs": 1, "accelerator": "cpu", "precision": "32-true", "deterministic": True}
+    check_trainer(section)
+    trainer = make_trainer(section)
+    assert (trainer.world_size, trainer.global_rank, trainer.is_global_zero) == (1, 0, True)
+    with pytest.raises(InvalidValue, match="trainer.plugins=x is not accepted"):
+        check_trainer(section | {"plugins": "x"})

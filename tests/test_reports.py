@@ -5,6 +5,7 @@ import functools
 import itertools
 import json
 import statistics
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,12 @@ from digitpairs.analysis.report_page import is_far, table_text, write_page
 from digitpairs.analysis.report_plots import plot_epochs
 from digitpairs.analysis.reports import Choice, Epochs, Final, Grid, Report, Row, Table, read_report, statistic_of
 from digitpairs.analysis.results import Cell, Member, Results, Study
-from digitpairs.analysis.runs import Run, relabelled_error
+from digitpairs.analysis.runs import Run, finished_runs, relabelled_error
 from digitpairs.checks import InvalidValue
 from digitpairs.cli import CONF, main
 from digitpairs.sweeps.compose import compose_command, expand_command
 from digitpairs.sweeps.jobs import fingerprint, plan_jobs
+from tests.conftest import result_of_a_run
 
 REPORTS = sorted(path.stem for path in (CONF / "reports").glob("*.yaml"))
 SMALL = ["data=digits", "data.pairs=40", "data.test_pairs=20", "smoke=on"]
@@ -216,8 +218,10 @@ def test_failures_and_metrics_that_some_rows_lack_are_told(tmp_path, capsys, onl
             if job.seed == 2:
                 (folder / "failure.json").write_text(json.dumps(key | {"reason": "the loss became nan in epoch 3"}))
                 continue
-            result = key | {"seconds": 1.0, "source": "digits", "versions": {"torch": "1", "pytorch_lightning": "1", "python": "3"}}
-            (folder / "result.json").write_text(json.dumps(result | {"test/comparison_error": 10.0 + job.seed} | more))
+            result = result_of_a_run(10.0 + job.seed, job.seed, source="digits", **key, **more)
+            (folder / "result.json").write_text(json.dumps(result))
+            for file in ("config.yaml", "checkpoint.ckpt"):
+                (folder / file).write_text("as in each run's folder")
             (folder / "metrics.csv").write_text("epoch,test/comparison_error\n0,50.0\n1,40.0\n")
     assert reproduction.main(["skura", "data=digits", "--to", str(tmp_path / "pages"), f"output={output}"]) == 0
     page = capsys.readouterr().out
@@ -227,13 +231,34 @@ def test_failures_and_metrics_that_some_rows_lack_are_told(tmp_path, capsys, onl
     assert "unknown" in page
 
 
-def test_a_damaged_result_is_named(tmp_path, capsys):
-    path = _folder(tmp_path / "sweep" / "configuration" / "seed=3") / "result.json"
-    path.write_text('{"seed": 3')
-    _folder(tmp_path / "sweep" / "configuration" / "seed=copy")
-    with pytest.raises(SystemExit) as left:
-        reproduction.main(["wang", f"output={tmp_path}"])
-    assert left.value.code == 2 and f"{path} is damaged" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "name, content, said",
+    [
+        ("result.json", '{"seed": 3', "result.json is damaged: Expecting ',' delimiter"),
+        ("result.json", "[]", "result.json is damaged: it holds no JSON object"),
+        ("result.json", json.dumps(result_of_a_run(5.0, seed=4)), "result.json is damaged: it is of seed=4"),
+        ("failure.json", '{"reason": "x"}', "failure.json is damaged: the failure is {'reason': 'x'}, not one with the entry fingerprint"),
+        ("metrics.csv", "epoch,error\n0,x\n", "metrics.csv is damaged: could not convert string to float"),
+        ("confusion.json", '{"digit1": [[1]]}', "confusion.json is damaged: digit1 is [[1]], not 10 rows of 10 counts"),
+    ],
+)
+def test_a_damaged_run_is_named_and_left_out(tmp_path, capsys, only, name, content, said):
+    only("wang/dropout")
+    runs = [_folder(tmp_path / "sweep" / "configuration" / f"seed={seed}") for seed in ("2", "3", "copy", "3x", "03")]
+    for run in runs:
+        seed = 2 if run.name == "seed=2" else 3
+        for each, text in {"result.json": json.dumps(result_of_a_run(5.0, seed)), "metrics.csv": "epoch\n", "config.yaml": "-", "checkpoint.ckpt": "-"}.items():
+            (run / each).write_text(text)
+    (runs[1] / name).write_text(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert reproduction.main(["wang", "data=digits", f"output={tmp_path}"]) == 0
+    said_of = [line for line in capsys.readouterr().err.splitlines() if str(runs[1]) in line]
+    assert len(said_of) == 1 and said_of[0].startswith(f"warning: {runs[1] / name.split('.')[0]}") and said in said_of[0] and "it is left out" in said_of[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = finished_runs(tmp_path, "*/*/seed=[0-9]*")
+    assert [run.folder for run in found] == (runs[:2] if name == "failure.json" else runs[:1])
 
 
 def test_all_of_a_curve_is_within_its_plot(tmp_path):
@@ -309,6 +334,21 @@ def test_a_row_of_a_table_may_be_of_one_epoch(tmp_path):
     assert [(line[0], line[3], line[4], line[5]) for line in lines[1:]] == [
         ("row 1", "8.00 ± 1.41", "+2.50*", "7.00"), ("row 2", "5.00 ± 1.41", "-0.50", "4.00"), ("row None", "4.00 ± 1.41", "-1.50*", "3.00"),
     ]
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("AMD EPYC, 2.14.1+cu130", "AMD EPYC, 2.14.1+cu130"),
+        ("<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;"),
+        ("<img src=x onerror=y>&lt;", "&lt;img src=x onerror=y&gt;&amp;lt;"),
+        ("[x](javascript:y) ![z](w)", r"\[x\](javascript:y) !\[z\](w)"),
+        ("`a` *b* _c_ ~d~ # \\", r"\`a\` \*b\* \_c\_ \~d\~ \# \\"),
+        ("one\nline\x1b[2J|\u202e", r"one line \[2J|"),
+    ],
+)
+def test_text_of_results_is_shown_as_it_is(text, shown):
+    assert report_page.plain(text) == shown
 
 
 def test_at_a_glance(small_study, tmp_path, capsys, only):

@@ -2,7 +2,9 @@
 
 import gzip
 import shutil
+import struct
 import threading
+import tracemalloc
 from pathlib import Path
 from urllib.error import HTTPError
 
@@ -71,6 +73,24 @@ def test_a_damaged_gzip_and_a_wrong_class_are_named(mnist_like):
     (raw / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"0" * 100)[:-20])
     with pytest.raises(DataError, match="cannot be read"):
         sources.load("mnist", mnist_like)
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_no_more_is_read_than_a_header_promises(tmp_path, ending):
+    """64 MiB follow a header of 1000 images, and none one of billions."""
+    path = tmp_path / f"images{ending}"
+    pack = gzip.compress if ending else bytes
+    path.write_bytes(pack(struct.pack(">BBBBIII", 0, 0, 8, 3, 1000, 28, 28) + bytes(2**26)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="its header promises 784000 bytes, more follow"):
+            idx.read_idx(path, 3)
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
+    path.write_bytes(pack(struct.pack(">BBBBIII", 0, 0, 8, 3, 2**32 - 1, 28, 28)))
+    with pytest.raises(DataError, match="its header promises 3367254359280 bytes, more than 1073741824"):
+        idx.read_idx(path, 3)
 
 
 def test_missing_data_say_what_was_expected(tmp_path):

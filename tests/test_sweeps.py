@@ -1,8 +1,10 @@
 """How sweeps are composed, planned, carried out, resumed and held: by the real command, in this process and in others."""
 
+import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,11 +19,13 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from omegaconf import OmegaConf
 
+from digitpairs.checks import InvalidValue
 from digitpairs.cli import CONF
 from digitpairs.sweeps.check import Checker
 from digitpairs.sweeps.compose import compose_sweep
 from digitpairs.sweeps.jobs import fingerprint, plan_jobs
-from digitpairs.sweeps.measure import Figure, best_size
+from digitpairs.sweeps.lock import held
+from digitpairs.sweeps.measure import Figure, best_size, read_cache, write_cache
 from digitpairs.sweeps.plan import Plan, cut
 from digitpairs.sweeps.workers import available_cores
 from digitpairs.training import PairComparison
@@ -142,7 +146,7 @@ def assert_same_results(one: Path, other: Path, rel: float = 1e-4) -> None:
     assert set(ours) == set(theirs) and ours
     for key, result in ours.items():
         for name, value in result.items():
-            if name not in ("seconds", "array_size", "threads"):
+            if name not in ("seconds", "array_size", "threads", "files"):
                 assert value == (pytest.approx(theirs[key][name], rel=rel) if isinstance(value, float) else theirs[key][name]), name
 
 
@@ -208,12 +212,142 @@ def test_runs_from_before_a_setting_of_a_section_are_found_again():
     assert before != now and fingerprint(before) == fingerprint(now) != fingerprint(delayed)
 
 
-def test_a_damaged_result_is_named(command, tmp_path):
-    assert command(*SMALL, "seed=3")[0] == 0
-    (path,) = (tmp_path / "outputs").glob("*/*/seed=3/result.json")
-    path.write_text('{"seed": 3')
-    status, _, err = command(*SMALL, "seed=3")
-    assert status == 2 and f"{path} is damaged" in err and err.count("\n") == 1 and path.read_text() == '{"seed": 3'
+def run_of(output: Path, seed: int) -> Path:
+    (run,) = output.glob(f"*/*/seed={seed}")
+    return run
+
+
+HARM = [
+    ("result.json", lambda path: path.write_text('{"seed": 3')),
+    ("result.json", lambda path: path.write_text("[]")),
+    ("result.json", lambda path: path.write_text("null")),
+    ("result.json", lambda path: path.write_text(json.dumps(json.loads(path.read_text()) | {"test/comparison_error": "5"}))),
+    ("result.json", lambda path: (path.unlink(), os.mkfifo(path))),
+    ("checkpoint.ckpt", lambda path: path.unlink()),
+    ("checkpoint.ckpt", lambda path: path.write_bytes(b"")),
+    ("checkpoint.ckpt", lambda path: path.write_bytes(bytes(path.stat().st_size))),
+    ("metrics.csv", lambda path: path.write_text("epoch\n0\n")),
+    ("config.yaml", lambda path: (path.unlink(), os.mkfifo(path))),
+    ("confusion.json", lambda path: path.unlink()),
+]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes among its files")
+def test_runs_whose_files_came_to_harm_are_named_and_done_again(command, tmp_path):
+    """Seed by seed another harm; the last run is whole, and stays."""
+    sweep, output = [*SMALL, "-m", f"seed=0..{len(HARM)}", "sweep.plan=serial"], tmp_path / "outputs"
+    assert command(*sweep)[0] == 0
+    before = results(output)
+    whole = {path: path.stat().st_mtime_ns for path in run_of(output, len(HARM)).iterdir()}
+    for seed, (name, harm) in enumerate(HARM):
+        harm(run_of(output, seed) / name)
+    status, out, err = command(*sweep)
+    assert status == 0 and out.startswith(f"{len(HARM) + 1} runs, 1 finished before, {len(HARM)} to do: ")
+    *named, rest = err.splitlines()
+    for seed, line in enumerate(named):
+        assert line.startswith(f"{run_of(output, seed) / HARM[seed][0]} is ") and line.endswith("; its run is done again")
+    assert len(named) == 10 and rest == "so are files of 1 more runs, which are done again too"
+    assert whole == {path: path.stat().st_mtime_ns for path in run_of(output, len(HARM)).iterdir()}
+    after = results(output)
+    assert after.keys() == before.keys() and all(after[key]["test/loss"] == before[key]["test/loss"] for key in before)
+    status, out, err = command(*sweep)
+    assert status == 0 and out.startswith(f"{len(HARM) + 1} runs, all finished before") and err == ""
+
+
+def test_results_from_before_the_inventory_are_finished(command, tmp_path):
+    assert command(*SMALL, "-m", "seed=0,1")[0] == 0
+    for path in (tmp_path / "outputs").glob("*/*/*/result.json"):
+        path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "files"}))
+    status, out, err = command(*SMALL, "-m", "seed=0,1")
+    assert status == 0 and out.startswith("2 runs, all finished before") and err == ""
+    (gone := run_of(tmp_path / "outputs", 1) / "checkpoint.ckpt").unlink()
+    status, out, err = command(*SMALL, "-m", "seed=0,1")
+    assert status == 0 and out.startswith("2 runs, 1 finished before, 1 to do") and err == f"{gone} is missing; its run is done again\n"
+
+
+def test_a_run_whose_folder_is_a_link_is_refused_until_it_is_finished(command, tmp_path):
+    assert command(*SMALL, "-m", "seed=0,1")[0] == 0
+    run, elsewhere = run_of(tmp_path / "outputs", 1), tmp_path / "elsewhere"
+    run.rename(elsewhere)
+    run.symlink_to(elsewhere)
+    assert command(*SMALL, "-m", "seed=0,1")[1].startswith("2 runs, all finished before")
+    (elsewhere / "result.json").unlink()
+    status, out, err = command(*SMALL, "-m", "seed=0,1")
+    assert status == 2 and out == "" and err.count("\n") == 1 and f"{run} is a symbolic link: remove it" in err and (elsewhere / "checkpoint.ckpt").exists()
+
+
+# Folders and disks that fail
+
+
+@pytest.mark.parametrize("plan", ["array", "serial"])
+def test_an_output_folder_that_is_removed_is_one_message(command, tmp_path, monkeypatch, plan):
+    """A run alone has failed; those of an array begin anew, in a folder of their own."""
+    from digitpairs.sweeps.events import EventsLogger
+
+    original, removed = EventsLogger.log_metrics, tmp_path / "removed"
+
+    def log_metrics(logger, metrics, step=None):
+        if not removed.exists():
+            removed.mkdir()
+            shutil.rmtree(tmp_path / "outputs")
+        original(logger, metrics, step)
+
+    monkeypatch.setattr(EventsLogger, "log_metrics", log_metrics)
+    status, _, err = command(*SMALL, "-m", "seed=0,1", f"sweep.plan={plan}")
+    assert err.count("\n") == 1 and "FileNotFoundError: [Errno 2] No such file or directory: " in err and "Traceback" not in err
+    assert (status, len(results(tmp_path / "outputs"))) == ((0, 2) if plan == "array" else (1, 1))
+
+
+@pytest.mark.parametrize("full", ["digitpairs.files.write_config", "digitpairs.files.write_metrics", "digitpairs.sweeps.events.EventsLogger._append"])
+def test_a_full_disk_is_one_message_a_run_and_the_same_command_goes_on(command, tmp_path, full):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(full, no_space)
+        patch.setattr("digitpairs.files.write_json", no_space)
+        status, _, err = command(*SMALL, "-m", "seed=0,1", "sweep.plan=serial")
+    assert status == 1 and err.splitlines() == [
+        f"siamese_mlp seed={seed}: FAILED, OSError: [Errno 28] No space left on device; failure.json could not be written (No space left on device)" for seed in (0, 1)
+    ]
+    status, out, err = command(*SMALL, "-m", "seed=0,1", "sweep.plan=serial")
+    assert status == 0 and out.startswith("2 runs: 2 alone") and err == ""
+
+
+@pytest.mark.parametrize("full, multirun", [("omegaconf.OmegaConf.save", ["-m"]), ("pathlib.Path.mkdir", ["-m"]), ("pathlib.Path.mkdir", [])])
+def test_a_disk_too_full_for_the_first_file_is_one_message(command, monkeypatch, full, multirun):
+    """Of Hydra, and of the sweep."""
+    monkeypatch.setattr(full, no_space)
+    status, out, err = command(*SMALL, *multirun, "seed=0")
+    assert status == 2 and out == "" and err.count("\n") == 1 and "(No space left on device): results go to output=FOLDER" in err
+
+
+def no_space(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("fault", ["ENOLCK", "EOPNOTSUPP", "ENOTSUP", "EIO"])
+def test_a_file_system_without_locks_does_without(tmp_path, monkeypatch, capsys, fault):
+    number = getattr(errno, fault)
+
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with held(tmp_path / "sweep"):
+        assert (tmp_path / "sweep" / ".holder.json").exists()
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and err.startswith(f"warning: {tmp_path / 'sweep'} cannot be locked ([Errno {number}] {os.strerror(number)})")
+    assert not (tmp_path / "sweep" / ".holder.json").exists()
+
+
+@pytest.mark.parametrize("note", ['{"process": 3}', "[]", "{", None])
+def test_a_folder_that_is_held_is_refused_whatever_its_note_says(tmp_path, note):
+    with held(tmp_path):
+        (tmp_path / ".holder.json").unlink()
+        if note is not None:
+            (tmp_path / ".holder.json").write_text(note)
+        with pytest.raises(InvalidValue, match=r"process (3|\?) on \? since \? runs it in "), held(tmp_path):
+            pass
+    with held(tmp_path):
+        pass
 
 
 LONG = [*SMALL[:-1], "trainer.max_epochs=100000", "-m", "seed=0..3", "sweep.plan=processes"]
@@ -323,3 +457,25 @@ def test_measured_speeds_are_kept_and_a_damaged_file_is_measured_anew(command, t
         warnings.simplefilter("always")
         status, _, err = command(*sweep, output=tmp_path / "fourth")
     assert status == 0 and "cannot be kept" in err
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *(3, "text", [], {}, None, [[1.0, 2.0]]),
+        *({"1": figure} for figure in (1.0, [1.0], [1.0, 2.0, 3.0], ["1", 2.0], [1.0, None], [-1.0, 2.0], {"seconds": 1.0})),
+        *({"1": [1.0, 2.0], size: [1.0, 2.0]} for size in ("x", "0", "-4", "1.5", "9" * 5000)),
+        {"4": [1.0, 2.0]},
+    ],
+    ids=lambda entry: repr(entry)[:30],
+)
+def test_speeds_of_another_type_are_measured_anew(tmp_path, monkeypatch, entry):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    write_cache("a", "cpu", 1, {1: Figure(1.0, 2.0)})
+    write_cache("b", "cpu", 1, {1: Figure(3.0, 4.0)})
+    path = tmp_path / "digitpairs" / "step_times.json"
+    keys = list(json.loads(path.read_text()))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {keys[0]: entry}))
+    assert read_cache("a", "cpu", 1) is None and read_cache("b", "cpu", 1) == {1: Figure(3.0, 4.0)}
+    write_cache("a", "cpu", 1, {1: Figure(5.0, 6.0)})
+    assert read_cache("a", "cpu", 1) == {1: Figure(5.0, 6.0)} and read_cache("b", "cpu", 1) == {1: Figure(3.0, 4.0)}

@@ -1,5 +1,6 @@
 """The processes that carry a sweep out, and how it shows that it gets on."""
 
+import io
 import os
 import signal
 import time
@@ -104,3 +105,11 @@ def test_progress_elsewhere_is_quiet_but_for_failures(monkeypatch):
         progress.epoch(1, {"epoch": 0, "learning_rate": 0.1, "train/comparison_error": 30.0})
     assert console.export_text().startswith("1/2 runs, 11/20 epochs, train error 20.00 ± 14.14 %, ")
     assert errors.export_text() == "a seed=0: FAILED, the loss became nan in epoch 3\nwarning: small\n" and progress.failures == 1
+
+
+def test_progress_on_a_terminal_without_the_sign():
+    progress, console, _ = progress_of(terminal=False)
+    console.file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    for place, error in enumerate((10.0, 20.0)):
+        progress.epoch(place, {"epoch": 4, "learning_rate": 0.1, "train/comparison_error": error})
+    assert "train error 15.00 +- 7.07 %" in progress._state()

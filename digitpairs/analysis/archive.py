@@ -13,9 +13,13 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from digitpairs import files
+from digitpairs import files, records
 from digitpairs.analysis.runs import Run
-from digitpairs.checks import DataError
+from digitpairs.checks import DataError, InvalidValue
+from digitpairs.files import Damaged, Missing
+
+LONGEST = 2**26  # bytes of all lines; 1400 runs with the curves of their epochs have some four million
+MEMORY = 2**27  # bytes for xz's dictionary, of which an archive needs 8 MiB
 
 
 class Archive(NamedTuple):
@@ -37,23 +41,57 @@ class ArchivedRun(Run):
         self.kept_metrics = set(kept["history"])
         rows = (zip(kept["history"], row) for row in zip(*kept["history"].values()))
         self.history = [{name: value for name, value in row if value is not None} for row in rows]
-        self.confusion = kept["confusion"]
+        self.confusion = kept.get("confusion")
 
 
 def read_archive(path: Path) -> Archive:
     """What is kept; nothing where there is no such file. DataError where it is damaged."""
     archive = Archive({}, {})
     try:
-        for line in map(json.loads, lzma.decompress(path.read_bytes()).decode().splitlines()):
-            if "reason" in line:
-                archive.failures[line["fingerprint"]] = line["reason"]
-            else:
-                archive.runs[line["result"]["fingerprint"]] = ArchivedRun(path, line)
-    except FileNotFoundError:
-        pass
-    except (lzma.LZMAError, ValueError, KeyError, TypeError, AttributeError) as error:  # not xz, no JSON, or not of this form
-        raise DataError(f"{path} is damaged ({error!r}): delete it, or get it back from version control") from None
+        for number, line in enumerate(_unpacked(path).splitlines(), 1):
+            with records.damage_of(path, f"line {number}: "):
+                _add(archive, path, _parsed(line))
+    except Missing:
+        return archive
+    except Damaged as damage:
+        raise DataError(f"{damage}: delete it, or get it back from version control") from None
     return archive
+
+
+def _unpacked(path: Path) -> bytes:
+    """The lines, decompressed only as far as an archive may be long: a small file can stand for terabytes of one letter."""
+    unpack = lzma.LZMADecompressor(memlimit=MEMORY)
+    try:
+        content = unpack.decompress(files.read_bytes(path), max_length=LONGEST)
+    except lzma.LZMAError as fault:
+        raise Damaged(path, fault) from None
+    if not unpack.eof:
+        fault = "it ends too early" if len(content) < LONGEST else f"it unpacks to more than {LONGEST >> 20} MiB"
+        raise Damaged(path, fault)
+    if unpack.unused_data:
+        raise Damaged(path, "something follows its end")
+    return content
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as fault:
+        raise InvalidValue("it", line, f"JSON ({fault})") from None
+
+
+def _add(archive: Archive, path: Path, line: Any) -> None:
+    """Adds the run, or the failure, of a line. InvalidValue where it is neither."""
+    if not isinstance(line, dict):
+        raise InvalidValue("it", line, "a run or a failure")
+    if "reason" in line:
+        records.check_failure(line)
+        archive.failures[line["fingerprint"]] = line["reason"]
+        return
+    records.check_result(line.get("result"))
+    records.check_history(line.get("history"))
+    records.check_confusion(line.get("confusion"))
+    archive.runs[line["result"]["fingerprint"]] = ArchivedRun(path, line)
 
 
 def write_archive(path: Path, archive: Archive, by_epoch: Collection[str]) -> None:
@@ -68,4 +106,5 @@ def write_archive(path: Path, archive: Archive, by_epoch: Collection[str]) -> No
 def _kept(run: Run, by_epoch: Collection[str]) -> dict[str, Any]:
     names = {*by_epoch, *(run.kept_metrics if isinstance(run, ArchivedRun) else ())}
     history = {name: [row.get(name) for row in run.history] for name in sorted(names)}
-    return {"result": run.result, "history": history, "confusion": run.confusion}
+    result = {key: value for key, value in run.result.items() if key != files.FILES}  # which are not kept
+    return {"result": result, "history": history, "confusion": run.confusion}

@@ -12,17 +12,22 @@ import argparse
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from digitpairs.analysis.drawing import draw_epochs, plt
-from digitpairs.analysis.runs import Run, finished_runs
+from digitpairs.analysis.drawing import draw_epochs, literal, plt, save
+from digitpairs.analysis.names import names_of
+from digitpairs.analysis.runs import Run, configs_of, finished_runs, leave_out
 from digitpairs.analysis.table import mean_std_half_width
-from digitpairs.cli import explained_errors
+from digitpairs.cli import explained_errors, show_own_warnings_plainly
+from digitpairs.files import Damaged, Missing
+from digitpairs.records import read_boundary
+from digitpairs.terminal import make_output_lasting
 
 Runs = dict[str, list[Run]]  # each configuration's finished runs, by its name
+Boundary = Mapping[str, np.ndarray]  # see `read_boundary`
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,15 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sweep", type=Path, help="a sweep's folder, the one that its table names")
     sweep = parser.parse_args(arguments).sweep
+    make_output_lasting()
+    show_own_warnings_plainly()
     with explained_errors():
         runs = runs_of_the_disk(sweep)
-    if not runs:
-        print(f"sweep={sweep} is not accepted: a folder with finished runs of task=disk", file=sys.stderr)
-        return 2
-    for name, figure in figures(runs).items():
-        figure.savefig(sweep / f"{name}.png", dpi=120, bbox_inches="tight")
-        plt.close(figure)
-        print(sweep / f"{name}.png")
+        if not runs:
+            print(f"sweep={sweep} is not accepted: a folder with finished runs of task=disk", file=sys.stderr)
+            return 2
+        for name, figure in figures(runs).items():
+            save(figure, sweep / f"{name}.png", dpi=120)
+            print(sweep / f"{name}.png")
     return 0
 
 
@@ -48,42 +54,53 @@ def runs_of_the_disk(sweep: Path) -> Runs:
     for run in finished_runs(sweep, "*/seed=[0-9]*"):
         if run.result["source"] == "disk":
             runs[run.folder.parent.name].append(run)
-    return dict(runs)
+    names = names_of(configs_of(run.folder for each in runs.values() for run in each))
+    return {names.of[folder]: each for folder, each in runs.items()}
 
 
 def figures(runs: Runs) -> dict[str, plt.Figure]:
     """By name."""
     drawn = {"curves": curves(runs)}
-    files = [run.folder / "boundary.npz" for each in runs.values() for run in each]
-    boundaries = [file for file in files if file.exists()]
-    if boundaries:
-        drawn |= {"points": points(boundaries[0]), "boundary": boundary(boundaries[0])}
+    first = first_boundary(runs)
+    if first is not None:
+        drawn |= {"points": points(*first), "boundary": boundary(*first)}
     errors = errors_by_width(runs)
     return drawn | ({"width": width(errors)} if len(errors) > 1 else {})
 
 
-def points(path: Path) -> plt.Figure:
+def first_boundary(runs: Runs) -> tuple[str, Boundary] | None:
+    """The name of the first run that left a boundary which can be read, and this boundary."""
+    for name, each in runs.items():
+        for run in each:
+            try:
+                return f"{name} {run.folder.name}", read_boundary(run.folder)
+            except Missing:
+                continue
+            except Damaged as damage:
+                leave_out(damage)
+    return None
+
+
+def points(name: str, read: Boundary) -> plt.Figure:
     """The training points of one run with their labels."""
-    with np.load(path) as file:
-        figure, axes = plt.subplots(figsize=(4, 4))
-        _scatter(axes, file["points"], file["labels"], size=6)
-    axes.set_title(f"{len(axes.collections[0].get_offsets())} training points\n{_name(path)}", fontsize=9)
+    figure, axes = plt.subplots(figsize=(4, 4))
+    _scatter(axes, read["points"], read["labels"], size=6)
+    axes.set_title(f"{len(read['points'])} training points\n{literal(name)}", fontsize=9)
     return figure
 
 
-def boundary(path: Path) -> plt.Figure:
+def boundary(name: str, read: Boundary) -> plt.Figure:
     """What the network of one run holds for the inside, epoch by epoch, with the disk's edge."""
-    with np.load(path) as file:
-        count = len(file["epochs"])
-        columns = min(4, count)
-        figure, axes = plt.subplots(-(-count // columns), columns, figsize=(2.6 * columns, 2.8 * -(-count // columns)), squeeze=False)
-        for each in axes.flat[count:]:
-            each.set_axis_off()
-        for each, epoch, inside in zip(axes.flat, file["epochs"], file["inside"]):
-            each.imshow(inside, origin="lower", extent=(0, 1, 0, 1), cmap="Greys", vmin=0, vmax=4)
-            _scatter(each, file["points"], file["labels"], size=1)
-            each.set_title(f"after {epoch} epoch{'s' if epoch > 1 else ''}{', final' if epoch == file['epochs'][-1] else ''}", fontsize=9)
-    figure.suptitle(f"Held for the inside, and the disk's edge\n{_name(path)}", fontsize=10, y=1.02)
+    count = len(read["epochs"])
+    columns = min(4, count)
+    figure, axes = plt.subplots(-(-count // columns), columns, figsize=(2.6 * columns, 2.8 * -(-count // columns)), squeeze=False)
+    for each in axes.flat[count:]:
+        each.set_axis_off()
+    for each, epoch, inside in zip(axes.flat, read["epochs"], read["inside"]):
+        each.imshow(inside, origin="lower", extent=(0, 1, 0, 1), cmap="Greys", vmin=0, vmax=4)
+        _scatter(each, read["points"], read["labels"], size=1)
+        each.set_title(f"after {epoch} epoch{'s' if epoch > 1 else ''}{', final' if epoch == read['epochs'][-1] else ''}", fontsize=9)
+    figure.suptitle(f"Held for the inside, and the disk's edge\n{literal(name)}", fontsize=10, y=1.02)
     return figure
 
 
@@ -92,7 +109,7 @@ def curves(runs: Runs) -> plt.Figure:
     figure, (losses, errors) = plt.subplots(1, 2, figsize=(10, 3.6))
     for axes, metric, title in ((losses, "train/loss", "training loss"), (errors, "train/error", "training error, %")):
         for name, each in runs.items():
-            draw_epochs(axes, each, metric, name.rpartition("-")[0])
+            draw_epochs(axes, each, metric, literal(name))
         axes.set(title=title, ylim=(0, None))
     errors.legend(fontsize=7)
     return figure
@@ -103,7 +120,9 @@ def errors_by_width(runs: Runs) -> dict[int, list[float]]:
     errors: dict[int, list[float]] = {}
     others = set()
     for each in runs.values():
-        config = each[0].config()
+        (config,) = configs_of(run.folder for run in each).values()
+        if config is None or not isinstance(config["model"].get("hidden"), list):
+            return {}
         errors[max(config["model"].pop("hidden"), default=0)] = [run.result["test/error"] for run in each]
         config["data"] = {key: value for key, value in config["data"].items() if not key.endswith("seed")}
         others.add(json.dumps({key: value for key, value in config.items() if key not in ("seed", "seeds")}, sort_keys=True))
@@ -128,11 +147,6 @@ def _scatter(axes: plt.Axes, places: np.ndarray, labels: np.ndarray, size: float
     axes.scatter(*places.T, s=size, c=np.where(labels == 1, "tab:blue", "tab:orange"), linewidths=0)
     axes.add_patch(plt.Circle((0.5, 0.5), 1 / np.sqrt(2 * np.pi), fill=False, linewidth=0.8))
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xticks=[], yticks=[])
-
-
-def _name(path: Path) -> str:
-    """Of the run to which a file belongs."""
-    return f"{path.parent.parent.name.rpartition('-')[0]} {path.parent.name}"
 
 
 if __name__ == "__main__":

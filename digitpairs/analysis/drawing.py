@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib
 
@@ -11,7 +13,21 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
+from digitpairs import files  # noqa: E402
 from digitpairs.analysis.runs import Run  # noqa: E402
+
+
+def save(figure: plt.Figure, path: Path, dpi: int) -> None:
+    """As PNG, whole or not at all, without the time of its making: equal results, equal files. Closes the figure."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
+    plt.close(figure)
+    files.write_whole(path, picture.getvalue())
+
+
+def literal(name: str) -> str:
+    """A name as matplotlib shows it, to which dollars are the signs of a formula."""
+    return name.replace("$", r"\$")
 
 
 def draw_epochs(axes: plt.Axes, runs: Sequence[Run], metric: str, label: str) -> None:

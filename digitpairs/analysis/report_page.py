@@ -12,6 +12,7 @@ from typing import NamedTuple
 from digitpairs import files
 from digitpairs.analysis import report_plots
 from digitpairs.analysis.claims import FAILS, HOLDS, Chosen, Verdict, choices, final_verdict, on_common_seeds, verdicts
+from digitpairs.analysis.drawing import save
 from digitpairs.analysis.reports import Choice, Epochs, Grid, Report, Table, statistic_of, unit_of
 from digitpairs.analysis.results import Cell, Results, Study
 from digitpairs.analysis.runs import Run
@@ -77,9 +78,9 @@ class _Page:
             versions = [
                 f"{package} {version}"
                 for package in ("torch", "pytorch_lightning", "python")
-                for version in sorted({run.result["versions"][package] for run in runs})
+                for version in sorted({plain(run.result["versions"][package]) for run in runs})
             ]
-            machines = sorted({f"{run.result.get('processor', 'a machine unknown')}, {run.result.get('cores', '?')} cores" for run in runs})
+            machines = sorted({f"{plain(run.result.get('processor', 'a machine unknown'))}, {run.result.get('cores', '?')} cores" for run in runs})
             text += f" Data: {', '.join(_each(runs, 'source'))}. Made with {', '.join(versions)} on {'; '.join(machines)}."
         text += " Figures are means ± standard deviations (ddof 1) over the rounds, errors in per cent unless said; n is the number of rounds."
         return text + "\n\n" + table_text(["study", "runs", "time of all runs", "commit"], lines)
@@ -179,7 +180,8 @@ class _Page:
         missing = [member.seed for member in members if member.run is None and member.failure is None]
         lines = []
         if failed:
-            lines.append(f"{len(failed)} of the {len(members)} runs of `{study}` failed ({'; '.join(dict.fromkeys(failed))}).")
+            reasons = "; ".join(map(plain, dict.fromkeys(failed)))
+            lines.append(f"{len(failed)} of the {len(members)} runs of `{study}` failed ({reasons}).")
         if missing:
             some = set(missing) < {member.seed for member in members}  # on another machine the others would be run again
             seeds = [f"seed={','.join(map(str, sorted(set(missing))))}"] if some else []
@@ -192,7 +194,7 @@ class _Page:
         if figure is None:
             return ""
         name = f"{self.name}-{re.sub('[^a-z0-9]+', '-', title.lower()).strip('-')}.png"
-        report_plots.save(figure, self.folder / name)
+        save(figure, self.folder / name, dpi=90)
         return f"![{title}]({name})"
 
 
@@ -333,4 +335,14 @@ def _value(setting: str) -> str:
 
 
 def _each(runs: Sequence[Run], key: str) -> list[str]:
-    return sorted({str(run.result.get(key) or "unknown") for run in runs})
+    return sorted({plain(run.result.get(key) or "unknown") for run in runs})
+
+
+def plain(text: object) -> str:
+    """Text of a result, as Markdown that shows it as it is, in one line; no HTML, no link, no emphasis."""
+    line = "".join(letter if letter.isprintable() else " " for letter in str(text))
+    return re.sub(r"[\\`*_\[\]<>&~#]", _escaped, " ".join(line.split()))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return {"<": "&lt;", ">": "&gt;", "&": "&amp;"}.get(found[0], f"\\{found[0]}")

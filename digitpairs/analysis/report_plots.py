@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -16,12 +15,6 @@ REPORTS = OURS | {"label": "report", "color": "tab:orange", "marker": "s"}
 ACROSS = 3  # panels, or metrics of a table, beside each other: more cannot be read
 MANY = 20  # names on an axis
 Points = dict[str, list[tuple[str, Cell]]]  # of each line: the label on the axis, and the runs
-
-
-def save(figure: plt.Figure, path: Path) -> None:
-    """As PNG, without the time of its making: equal results, equal files."""
-    figure.savefig(path, dpi=90, bbox_inches="tight", metadata={"Software": None})
-    plt.close(figure)
 
 
 def plot_table(table: Table, cells: Mapping[str, Sequence[Cell]]) -> plt.Figure | None:

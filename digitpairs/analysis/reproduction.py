@@ -23,7 +23,8 @@ from digitpairs.analysis.report_page import table_text, write_page
 from digitpairs.analysis.reports import Report, read_report
 from digitpairs.analysis.results import Results
 from digitpairs.checks import InvalidValue, choice
-from digitpairs.cli import CONF, explained_errors, mend_arguments
+from digitpairs.cli import CONF, explained_errors, mend_arguments, show_own_warnings_plainly
+from digitpairs.terminal import make_output_lasting
 
 FOLDER = "reproduction"
 GLANCE = "glance.md"
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("arguments", nargs="*", metavar="REPORT or key=value", help=f"reports ({', '.join(known)}; all by default), and settings of the runs")
     parser.add_argument("--to", type=Path, help=f"folder for the pages; {FOLDER} in the folder of the results by default")
     asked = parser.parse_intermixed_args(arguments)
+    make_output_lasting()
+    show_own_warnings_plainly()
     with explained_errors():
         overrides = mend_arguments([each for each in asked.arguments if "=" in each])
         for each in overrides:
@@ -77,9 +80,12 @@ def write_pages(reports: Mapping[str, Report], results: Results, folder: Path, k
 
 def read_glance(path: Path) -> dict[str, list[str]]:
     """The lines of the table of all pages in the folder, by report: of those that are not written now, they stay."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    try:
+        lines = files.read_text(path, files.SMALL).splitlines()
+    except files.Missing:
+        lines = []
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    return {line[0][1:].partition("]")[0]: line for line in cells if len(line) == len(HEADS) and re.match(r"\d+ of \d+", line[1])}
+    return {line[0][1:].partition("]")[0]: line for line in cells if len(line) == len(HEADS) and re.match("[0-9]{1,9} of [0-9]+", line[1])}
 
 
 def refuse_fewer_runs(page: Path, before: int, results: Results, report: Report) -> None:

@@ -16,9 +16,10 @@ import yaml
 
 from digitpairs import files
 from digitpairs.analysis.archive import Archive
-from digitpairs.analysis.runs import Run, finished_runs
+from digitpairs.analysis.runs import Run, finished_runs, leave_out
 from digitpairs.checks import DataError, InvalidValue
 from digitpairs.cli import CONF
+from digitpairs.records import read_failure
 from digitpairs.sweeps.check import Checker
 from digitpairs.sweeps.compose import Asked, compose_command
 from digitpairs.sweeps.jobs import fingerprint, plan_jobs
@@ -116,8 +117,13 @@ class Results:
             raise InvalidValue("output", str(output), "a folder that holds sweeps")
         self.runs = {run.result["fingerprint"]: run for run in finished_runs(output, "*/*/seed=[0-9]*")}
         for path in sorted(output.glob(f"*/*/seed=[0-9]*/{files.FAILURE}")):
-            failure = files.read_json(path)
-            self.failures[failure["fingerprint"]] = failure["reason"]
+            try:
+                failure = read_failure(path.parent)
+            except files.Damaged as damage:
+                leave_out(damage)
+                continue
+            if failure is not None:
+                self.failures[failure["fingerprint"]] = failure["reason"]
         self._studies: dict[str, Study] = {}
 
     def study(self, name: str) -> Study:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import functools
+import re
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from digitpairs import files
+from digitpairs import files, inventory, records
+from digitpairs.checks import DigitPairsWarning
 
 RELABELLED = "test/relabelled_digit_error"
+SHOWN = (files.CONFIG, files.METRICS, files.CONFUSION, files.BOUNDARY)  # of which tables and plots are made, beside the result
 
 
 class Run:
@@ -41,17 +44,16 @@ class Run:
     @functools.cached_property
     def history(self) -> list[dict[str, float]]:
         """A row an epoch."""
-        with (self.folder / files.METRICS).open(encoding="utf-8", newline="") as file:
-            return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+        return records.read_metrics(self.folder)
 
     def config(self) -> dict[str, Any]:
         """The resolved config."""
-        return yaml.safe_load((self.folder / files.CONFIG).read_text(encoding="utf-8"))
+        return records.read_config(self.folder)
 
     @functools.cached_property
     def confusion(self) -> dict[str, Any] | None:
         """How often each digit got each answer in the test, for each image; None of a network that names no digits."""
-        return files.read_json(self.folder / files.CONFUSION)
+        return records.read_confusion(self.folder)
 
     def _relabelled(self) -> float | None:
         return None if self.confusion is None else relabelled_error(np.array(list(self.confusion.values())))
@@ -70,6 +72,45 @@ def relabelled_error(confusions: np.ndarray) -> float:
 
 
 def finished_runs(folder: Path, pattern: str) -> list[Run]:
-    """Those whose folders match the pattern below the folder, in the order of configurations and seeds."""
-    paths = sorted(folder.glob(f"{pattern}/{files.RESULT}"), key=lambda path: (path.parts[:-2], int(path.parent.name.removeprefix("seed="))))
-    return [Run(path.parent, files.read_json(path)) for path in paths]
+    """Those whose folders match the pattern below the folder, in the order of configurations and seeds.
+
+    Damaged ones are left out with a warning that names the file. Checkpoints and events are not looked at: no figure is made of
+    them.
+    """
+    there = (path.parent for path in folder.glob(f"{pattern}/{files.RESULT}") if re.fullmatch("seed=[0-9]+", path.parent.name))
+    ordered = sorted(there, key=lambda path: (path.parts[:-1], int(path.name.removeprefix("seed="))))
+    return [run for run in map(_finished_run, ordered) if run is not None]
+
+
+def _finished_run(folder: Path) -> Run | None:
+    try:
+        result = records.read_result(folder)
+        if result is None:  # removed in the meantime
+            return None
+        inventory.refuse_harm(folder, result, only=SHOWN)
+        if files.FILES not in result:  # without digests only reading shows damage
+            records.read_metrics(folder)
+            records.read_confusion(folder)
+        if folder.name != f"seed={result['seed']}":
+            raise files.Damaged(folder / files.RESULT, f"it is of seed={result['seed']}")
+    except files.Damaged as damage:
+        leave_out(damage)
+        return None
+    return Run(folder, result)
+
+
+def configs_of(runs: Iterable[Path]) -> dict[str, dict[str, Any] | None]:
+    """By configuration (the name of the folder around a run's) the config of its first run that has a readable one, or None."""
+    configs: dict[str, dict[str, Any] | None] = {}
+    for folder in runs:
+        if configs.setdefault(folder.parent.name) is None:
+            try:
+                configs[folder.parent.name] = records.read_config(folder)
+            except files.Damaged:  # names are made without it
+                continue
+    return configs
+
+
+def leave_out(damage: files.Damaged) -> None:
+    """Says which file is damaged, and that it is left out."""
+    warnings.warn(f"{damage}; it is left out", DigitPairsWarning, stacklevel=3)

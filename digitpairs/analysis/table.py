@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-import re
 import shlex
 import statistics
 from collections import defaultdict
@@ -15,13 +13,16 @@ from typing import Any, NamedTuple
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from digitpairs import files
+from digitpairs import files, records
+from digitpairs.analysis.names import Names
+from digitpairs.analysis.runs import leave_out
+from digitpairs.terminal import plus_minus
 
-METRICS = {"test/comparison_error": "Test error of the comparison", "test/error": "Test error"}  # of pairs, and of the disk
+METRICS = dict(zip(records.TEST_ERRORS, ("Test error of the comparison", "Test error")))
 DIGITS = "test/digit_error"  # beside the comparison's, where a network names digits; some studies train nothing else
 CONFIDENCE = 0.95
-_SETTINGS = re.compile(r",(?=[^,=]*=)")  # between a name's settings, not within a list
 
 
 class Row(NamedTuple):
@@ -43,11 +44,15 @@ class Row(NamedTuple):
 
 def read_rows(runs: Iterable[Path]) -> list[Row]:
     """A row for each configuration and source, the best mean first, from the runs' folders. Results of different sources are
-    never averaged."""
+    never averaged. Damaged results are left out with a warning."""
     results, failures = defaultdict(list), defaultdict(int)
     for folder in runs:
         configuration = folder.parent.name
-        result = files.read_json(folder / files.RESULT)
+        try:
+            result = records.read_result(folder)
+        except files.Damaged as damage:
+            leave_out(damage)
+            continue
         if result is not None:
             metric = next(each for each in METRICS if each in result)
             results[configuration, result["source"], metric].append(result)
@@ -71,13 +76,14 @@ def mean_std_half_width(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, std, float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * std / math.sqrt(len(values))
 
 
-def print_table(sweep: Path, runs: Iterable[Path], console: Console) -> None:
+def print_table(sweep: Path, runs: Iterable[Path], console: Console, names: Names) -> None:
     """A table for each source of digits, out of the runs' folders, and where the sweep's files are."""
     rows = read_rows(runs)
     for source, metric in dict.fromkeys((row.source, row.metric) for row in rows):
-        console.print(_table(source, metric, [row for row in rows if (row.source, row.metric) == (source, metric)]))
-    console.print(f"Results: {sweep}", soft_wrap=True, highlight=False)
-    console.print(f"Curves:  tensorboard --logdir {shlex.quote(str(sweep))}", soft_wrap=True, highlight=False)
+        some = [row for row in rows if (row.source, row.metric) == (source, metric)]
+        console.print(_table(source, metric, some, names, plus_minus(console)))
+    for line in (f"Results: {sweep}", f"Curves:  tensorboard --logdir {shlex.quote(str(sweep))}"):
+        console.print(Text(line), soft_wrap=True)
 
 
 def _row(configuration: str, source: str, metric: str, results: list[dict[str, Any]], failures: int) -> Row:
@@ -96,45 +102,34 @@ def _row(configuration: str, source: str, metric: str, results: list[dict[str, A
     )
 
 
-def _table(source: str, metric: str, rows: Sequence[Row]) -> Table:
+def _table(source: str, metric: str, rows: Sequence[Row], names: Names, sign: str) -> Table:
     digits = "" if all(math.isnan(row.digits) for row in rows) else "; digits: mean error"
     caption = f"best, worst: error (seed){digits}; {sum(row.seconds for row in rows):.0f} s of runs in all"
-    shared, names = _display_names([row.configuration for row in rows])
-    title = (f"{METRICS[metric]}, %, data: {source}" if source else "No run finished") + f", {shared}" * bool(shared)
-    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
+    title = (f"{METRICS[metric]}, %, data: {source}" if source else "No run finished") + f", {names.shared}" * bool(names.shared)
+    heading = Text(title, style="table.title")  # no markup: brackets are part of names
+    table = Table(title=heading, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
     table.add_column("config", overflow="fold")  # the one column that gives way on a narrow terminal
-    cells = [_cells(row) for row in rows]
+    cells = [_cells(row, sign) for row in rows]
     shown = [name for name in cells[0] if name not in ("digits", "failed") or any(each[name] not in ("-", "0") for each in cells)]
     for name in shown:
         table.add_column(name, justify="right", min_width=max(len(name), *(len(each[name]) for each in cells)))
-    for name, each in zip(names, cells):
-        table.add_row(name, *(each[column] for column in shown))
+    for row, each in zip(rows, cells):
+        table.add_row(Text(names.of[row.configuration]), *(each[column] for column in shown))
     return table
 
 
-def _cells(row: Row) -> dict[str, str]:
+def _cells(row: Row, sign: str) -> dict[str, str]:
     best, worst = (f"{error:.2f} ({seed})" if row.n else "-" for error, seed in (row.best, row.worst))
     return {
         "n": str(row.n),
         "mean": _per_cent(row.mean),
         "std": _per_cent(row.std),
-        "95 % CI": "-" if math.isnan(row.half_width) else f"± {row.half_width:.2f}",
+        "95 % CI": "-" if math.isnan(row.half_width) else f"{sign} {row.half_width:.2f}",
         "best": best,
         "worst": worst,
         "digits": _per_cent(row.digits),
         "failed": str(row.failures),
     }
-
-
-def _display_names(configurations: Sequence[str]) -> tuple[str, list[str]]:
-    """What all begin with, for the title, and the rest of each, for its row. Without the digests, unless two would look the same: a long name
-    is cut before its digest."""
-    short = [configuration.rpartition("-")[0] for configuration in configurations]
-    parts = [_SETTINGS.split(name) for name in (short if len(set(short)) == len(short) else configurations)]
-    shared = sum(1 for _ in itertools.takewhile(lambda each: len(set(each)) == 1, zip(*parts))) if len(parts) > 1 else 0
-    if any(len(each) == shared for each in parts):  # nothing would be left of it
-        shared = 0
-    return ",".join(parts[0][:shared]), [",".join(each[shared:]) for each in parts]
 
 
 def _per_cent(value: float) -> str:

@@ -21,6 +21,7 @@ FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
+MOST_BYTES = 2**30  # of an array that is read; the largest of EMNIST has 640 million
 _UNSIGNED_BYTE = 8
 
 
@@ -62,18 +63,29 @@ def name_row(folder: Path, train: int, row: int) -> str:
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:
-    """The uint8 array in an idx file (plain or gzip), or DataError naming the path, the fault and the way out."""
+    """The uint8 array in an idx file (plain or gzip), or DataError naming the path, the fault and the way out.
+
+    No more is read, or unpacked, than the header promises, and that is bounded.
+    """
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            shape = _shape(path, file.read(4 + 4 * dimensions), dimensions)
+            content = file.read(math.prod(shape) + 1)  # one byte more shows whether there are more
     except (OSError, EOFError, zlib.error) as fault:
         raise DataError(f"{path} cannot be read ({fault}): fetch it anew") from fault
-    header = 4 + 4 * dimensions
-    if len(content) < header or content[:4] != bytes((0, 0, _UNSIGNED_BYTE, dimensions)):
-        raise DataError(f"{path} is no idx file of bytes in {dimensions} dimension(s): fetch it anew")
-    shape = [int(size) for size in np.frombuffer(content, ">u4", dimensions, 4)]
-    if len(content) - header != math.prod(shape):
+    if len(content) != math.prod(shape):
+        follow = "more" if len(content) > math.prod(shape) else len(content)
         raise DataError(
-            f"{path} is damaged: its header promises {math.prod(shape)} bytes, {len(content) - header} follow: "
-            "remove it and fetch it anew"
+            f"{path} is damaged: its header promises {math.prod(shape)} bytes, {follow} follow: remove it and fetch it anew"
         )
-    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).copy()).view(shape)
+    return torch.from_numpy(np.frombuffer(content, np.uint8).copy()).view(shape)
+
+
+def _shape(path: Path, header: bytes, dimensions: int) -> list[int]:
+    """The array's, as the header has it."""
+    if len(header) < 4 + 4 * dimensions or header[:4] != bytes((0, 0, _UNSIGNED_BYTE, dimensions)):
+        raise DataError(f"{path} is no idx file of bytes in {dimensions} dimension(s): fetch it anew")
+    shape = [int(size) for size in np.frombuffer(header, ">u4", dimensions, 4)]
+    if math.prod(shape) > MOST_BYTES:
+        raise DataError(f"{path} is damaged: its header promises {math.prod(shape)} bytes, more than {MOST_BYTES}: fetch it anew")
+    return shape

@@ -13,6 +13,7 @@ import torch
 from pytorch_lightning.loggers import Logger
 
 import framework as fw
+from digitpairs import files
 from digitpairs.checks import InvalidValue, choice, did_you_mean, integer, mapping, needs, number
 from digitpairs.data import DiskDataModule
 from digitpairs.engines.base import Engine, Once, Run, Section, built, data_without_seeds, lightning_checkpoint, seeds_of, without_seeds
@@ -24,7 +25,7 @@ from digitpairs.streams import stream
 from digitpairs.training import PointClassification, build
 from digitpairs.training.point_classification import LOSSES, final_row, not_finite
 
-SOURCE, BOUNDARY = "disk", "boundary.npz"
+SOURCE = "disk"
 PRECISIONS = {"32-true": torch.float32, "64-true": torch.float64}
 TRAINER = ("max_epochs", "precision")
 STOPPING = ("patience", "monitor", "min_delta")
@@ -128,7 +129,7 @@ def _run_of(module: PointClassification, datamodule: DiskDataModule, boundary: B
         (datamodule.points - datamodule.held_out, datamodule.test_points),
         sum(parameter.numel() for parameter in module.network.parameters()),
         functools.partial(lightning_checkpoint, module, len(module.history)),
-        {} if module.failure else {BOUNDARY: _boundary_file(boundary, place, datamodule, last)},
+        {} if module.failure else {files.BOUNDARY: _boundary_file(boundary, place, datamodule, last)},
     )
 
 

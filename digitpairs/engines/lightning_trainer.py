@@ -14,6 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from digitpairs.checks import InvalidValue, boolean, choice, did_you_mean, integer, needs
 
@@ -21,7 +22,7 @@ _NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 # Lightning counts epochs as batches here (see digitpairs/data/batches.py), or has no such thing under manual optimisation.
 REFUSED = (
     "max_steps", "min_steps", "limit_train_batches", "limit_test_batches", "limit_predict_batches", "overfit_batches", "fast_dev_run",
-    "val_check_interval", "accumulate_grad_batches", "reload_dataloaders_every_n_epochs",
+    "val_check_interval", "accumulate_grad_batches", "reload_dataloaders_every_n_epochs", "plugins",
 )  # fmt: skip
 CLIPPING = ("gradient_clip_val", "gradient_clip_algorithm")  # done by each run for itself
 FIXED = dict(
@@ -44,9 +45,14 @@ def clipping(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make_trainer(section: Mapping[str, Any], logger: Logger | bool = False) -> pl.Trainer:
-    """Lightning's trainer for one device, without what a run of seconds does not need."""
+    """Lightning's trainer for one device, without what a run of seconds does not need.
+
+    A run is one process also on a cluster. Left to itself, Lightning would take the variables of Slurm, torchrun, MPI, LSF
+    or Kubeflow for those of a distributed training, and refuse some of them.
+    """
+    arguments = {key: value for key, value in section.items() if key not in CLIPPING}
     with quiet_lightning():
-        trainer = pl.Trainer(**{key: value for key, value in section.items() if key not in CLIPPING}, **FIXED, logger=logger)
+        trainer = pl.Trainer(**arguments, **FIXED, logger=logger, plugins=[LightningEnvironment()])
     torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid of deterministic mode, a tenth slower
     return trainer
 

@@ -13,6 +13,8 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from digitpairs.files import named
+
 
 class EventsLogger(Logger):
     """Writes each row of metrics as one event, to a file that is open only meanwhile.
@@ -44,5 +46,5 @@ class EventsLogger(Logger):
         self._tell(metrics)
 
     def _append(self, event: Event) -> None:
-        with self._path.open("ab") as file:
+        with named(self._path), self._path.open("ab") as file:
             RecordWriter(file).write(event.SerializeToString())

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from digitpairs import files
 from digitpairs.checks import InvalidValue, folder
 from digitpairs.data import sources
 from digitpairs.engines import engine_of
@@ -25,7 +26,6 @@ from digitpairs.sweeps.compose import Asked
 
 # Settings that are not in the digests at these values: runs from before them are found again.
 CAME_LATER = {"label_smoothing": 0, "scheduler.delay": 0, "data.polarity": "auto"}
-_NAME_LENGTH = 120  # of a folder, without its digest; file systems take 255 bytes
 
 
 class Job(NamedTuple):
@@ -125,4 +125,4 @@ def _concerns_place_or_seed(override: str) -> bool:
 
 def _name(parts: Sequence[str]) -> str:
     """A folder's name out of overrides; what a file system or a shell could trip over becomes "_"."""
-    return re.sub(r"[^A-Za-z0-9.,=+-]+", "_", ",".join(parts))[:_NAME_LENGTH]
+    return re.sub(r"[^A-Za-z0-9.,=+-]+", "_", ",".join(parts))[: files.NAME_LENGTH]

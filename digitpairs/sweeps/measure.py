@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 import time
 import warnings
@@ -19,7 +20,7 @@ import pytorch_lightning as pl
 import torch
 
 from digitpairs import files
-from digitpairs.checks import DataError, DigitPairsWarning
+from digitpairs.checks import DigitPairsWarning, InvalidValue, number
 from digitpairs.data import PairDataModule, PairDataModuleArray, PairSet
 from digitpairs.engines.lightning_trainer import make_trainer, quick_cuda_check, quiet_lightning
 from digitpairs.engines.pairs_lightning import make_module
@@ -88,9 +89,23 @@ def available_bytes(device: str) -> float:
 
 
 def read_cache(key: Hashable, device: str, threads: int) -> dict[int, Figure] | None:
-    """The figures that were measured before, if they were."""
-    entry = _read().get(_entry(key, device, threads))
-    return entry and {int(size): Figure(*figure) for size, figure in entry.items()}
+    """The figures that were measured before, if they were, and what is kept of them is not damaged."""
+    try:
+        return _figures(_read()[_entry(key, device, threads)])
+    except (KeyError, InvalidValue):
+        return None
+
+
+def _figures(entry: Any) -> dict[int, Figure]:
+    """An entry of the cache, or InvalidValue for what is none."""
+    if not isinstance(entry, dict) or "1" not in entry:
+        raise InvalidValue("the entry", entry, "a mapping from sizes, 1 among them")
+    figures = {}
+    for size, figure in entry.items():
+        if not re.fullmatch("[1-9][0-9]{0,8}", size) or not isinstance(figure, list) or len(figure) != len(Figure._fields):
+            raise InvalidValue(size, figure, "the seconds and bytes of arrays of this size")
+        figures[int(size)] = Figure(*(number(name, value) for name, value in zip(Figure._fields, figure)))
+    return figures
 
 
 def write_cache(key: Hashable, device: str, threads: int, figures: dict[int, Figure]) -> None:
@@ -107,10 +122,9 @@ def write_cache(key: Hashable, device: str, threads: int, figures: dict[int, Fig
 def _read() -> dict[str, Any]:
     """What is kept; nothing where that is damaged, for it can be measured again."""
     try:
-        content = files.read_json(_cache())
-    except (OSError, DataError, RuntimeError):
+        return files.read_json(_cache()) or {}
+    except (OSError, files.Damaged, RuntimeError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _cache() -> Path:

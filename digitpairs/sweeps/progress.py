@@ -10,6 +10,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from digitpairs.terminal import plus_minus
+
 QUIET_SECONDS = 10  # between lines, where the output is no terminal
 PATIENCE_SECONDS = 2  # between lines before anything trains
 _WATCHED = ("validation/comparison_error", "train/comparison_error")
@@ -100,7 +102,7 @@ class SweepProgress:
         name = next((name for name in _WATCHED if any(name in row for row in self._rows.values())), None)
         if name:
             errors = [row[name] for row in self._rows.values() if name in row]
-            spread = f" ± {statistics.stdev(errors):.2f}" if len(errors) > 1 else ""
+            spread = f" {plus_minus(self._console)} {statistics.stdev(errors):.2f}" if len(errors) > 1 else ""
             parts.append(f"{name.partition('/')[0]} error {statistics.fmean(errors):.2f}{spread} %")
         if 0 < done < total:
             left = (time.monotonic() - self._started) * (total - done) / done

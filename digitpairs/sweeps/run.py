@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import shutil
-import sys
 import time
 import traceback
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import torch
 
 from digitpairs import files
 from digitpairs.engines import Run, engine_of
+from digitpairs.inventory import inventory
 from digitpairs.sweeps.events import EventsLogger
 from digitpairs.sweeps.jobs import Job, fingerprint
 from digitpairs.sweeps.provenance import provenance
@@ -41,7 +41,8 @@ def run_jobs(jobs: Sequence[Job], listener: Listener) -> None:
     except Exception as fault:  # a run's fault is its own: it is told here, kept in its folder, and counted
         reason = f"{type(fault).__name__}: {fault}"
         if len(jobs) == 1:
-            listener.note(traceback.format_exc().rstrip())
+            if not isinstance(fault, OSError):  # of the disk, or of whoever removed the folder: it names the file
+                listener.note(traceback.format_exc().rstrip())
             listener.ended(0, fail(jobs[0], reason))
             return
         listener.note(f"an array of {len(jobs)} runs failed and is done one by one ({reason})")
@@ -89,7 +90,8 @@ def _write(job: Job, run: Run, seconds: float, array_size: int) -> str | None:
             return fail(job, reason, epoch=epoch)
         for name, content in {files.CHECKPOINT: run.checkpoint(), **run.files}.items():
             files.write_whole(job.folder / name, content)
-        files.write_json(job.folder / files.RESULT, result_of(job, run, seconds, array_size))
+        result = result_of(job, run, seconds, array_size)
+        files.write_json(job.folder / files.RESULT, {**result, files.FILES: inventory(job.folder)})
     except Exception as fault:  # as in `run_jobs`; a full disk, most likely
         return fail(job, f"{type(fault).__name__}: {fault}")
     return None
@@ -118,11 +120,11 @@ def result_of(job: Job, run: Run, seconds: float, array_size: int) -> dict[str, 
 
 
 def fail(job: Job, reason: str, **details: Any) -> str:
-    """Write why the run failed, where that can be written; returns the reason."""
+    """Write why the run failed, where that can be written; returns the reason, and why it could not be written."""
     content = {"seed": job.seed, "fingerprint": fingerprint(job.config), "reason": reason, **details}
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
         files.write_json(job.folder / files.FAILURE, content)
     except OSError as fault:  # a full disk, perhaps: it is told, and the run stays to be done
-        print(f"{job.folder / files.FAILURE} could not be written ({fault})", file=sys.stderr)
+        return f"{reason}; {files.FAILURE} could not be written ({fault.strerror})"
     return reason

@@ -5,35 +5,34 @@ One run is a sweep of one. A failed run is a row in the table, and the others go
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
-import socket
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from digitpairs import files
+from digitpairs.analysis.names import names_of
 from digitpairs.analysis.table import print_table
 from digitpairs.checks import InvalidValue
 from digitpairs.sweeps.check import Checker
 from digitpairs.sweeps.compose import Asked
-from digitpairs.sweeps.jobs import Job, fingerprint, plan_jobs
+from digitpairs.sweeps.finished import is_finished, unfinished
+from digitpairs.sweeps.jobs import Job, plan_jobs
+from digitpairs.sweeps.lock import held
 from digitpairs.sweeps.plan import Plan, Settings, make_plan, settings_of
 from digitpairs.sweeps.progress import SweepProgress, counted
 from digitpairs.sweeps.provenance import provenance
 from digitpairs.sweeps.run import Places, fail, run_jobs
 from digitpairs.sweeps.workers import in_processes
 
-LOCK, HOLDER = ".lock", ".holder.json"
 TELL_SECONDS = 0.1  # between a worker's words on its epochs
 # Carries out the jobs in these places of a sweep; returns how many failed.
 Elsewhere = Callable[[Sequence[int], Sequence[Job]], int]
+MOST_DAMAGED = 10  # runs that are named
 
 
 def run_sweep(asked_for: Sequence[Asked], elsewhere: Elsewhere | None = None) -> int:
@@ -49,20 +48,23 @@ def run_sweep(asked_for: Sequence[Asked], elsewhere: Elsewhere | None = None) ->
         checker = Checker()
         keys = [checker.check(job.config) for job in counted(jobs, "checked")]
         sweep, console = jobs[0].folder.parent.parent, Console()
+        names = names_of({job.configuration: job.config for job in jobs})
         with held(sweep):
-            todo = [place for place, job in enumerate(jobs) if not is_finished(job)]
+            todo = unfinished(jobs)
+            _say_what_is_damaged(todo)
+            left = [jobs[place] for place in todo]
             if todo and elsewhere is not None:
                 runs = f"{len(jobs)} run{'s' * (len(jobs) > 1)}"
                 console.print(f"{runs}, {len(todo)} to do by another launcher", highlight=False)
-                failures = elsewhere(todo, [jobs[place] for place in todo])
+                failures = elsewhere(list(todo), left)
             elif todo:
-                plan = make_plan([jobs[place] for place in todo], [keys[place] for place in todo], settings)
+                plan = make_plan(left, [keys[place] for place in todo], settings)
                 _say_what_is_done(len(jobs), len(todo), plan, console)
-                failures = carry_out([jobs[place] for place in todo], plan, console)
+                failures = carry_out(left, plan, console, names.of)
             else:
                 console.print(f"{len(jobs)} run{'s' * (len(jobs) > 1)}, all finished before", highlight=False)
                 failures = 0
-    print_table(sweep, [job.folder for job in jobs], console)
+    print_table(sweep, [job.folder for job in jobs], console, names)
     return failures
 
 
@@ -70,49 +72,19 @@ def run_alone(asked: Asked, folder: Path) -> int:
     """Run the job of another launcher, with its files in the folder; returns how many failed."""
     (job,) = plan_jobs([asked])
     job = job._replace(folder=folder, configuration=folder.parent.name)
-    return carry_out([job], Plan([[0]], 0, _settings([asked]).threads or 1), Console())
+    plan = Plan([[0]], 0, _settings([asked]).threads or 1)
+    return carry_out([job], plan, Console(), names_of({job.configuration: job.config}).of)
 
 
-def is_finished(job: Job) -> bool:
-    """Whether the job's folder holds its result. InvalidValue when it holds that of another config."""
-    result = files.read_json(job.folder / files.RESULT)
-    if result is None:
-        return False
-    if result["fingerprint"] != fingerprint(job.config):
-        raise InvalidValue("output", job.config["output"], f"a folder without results of other configs, and {job.folder} holds one: rename it")
-    return True
-
-
-@contextlib.contextmanager
-def held(sweep: Path) -> Iterator[None]:
-    """Holds the sweep's folder; InvalidValue if another command does. The system lets go when this process ends, however."""
-    sweep.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(sweep / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        holder = files.read_json(sweep / HOLDER) or {}
-        who = f"process {holder.get('process', '?')} on {holder.get('host', '?')} since {holder.get('since', '?')}"
-        raise InvalidValue("output", str(sweep.parent), f"a folder where this very sweep is not running: {who} runs it in {sweep}") from None
-    try:
-        holder = dict(process=os.getpid(), host=socket.gethostname(), since=time.strftime("%Y-%m-%d %H:%M:%S"))
-        with contextlib.suppress(OSError):  # a full disk: the lock holds without the note
-            files.write_json(sweep / HOLDER, holder)
-        yield
-    finally:
-        (sweep / HOLDER).unlink(missing_ok=True)
-        lock.release()
-
-
-def carry_out(jobs: Sequence[Job], plan: Plan, console: Console) -> int:
-    """Do the jobs as planned; returns how many failed."""
-    labels = [f"{job.configuration} seed={job.seed}" for job in jobs]
+def carry_out(jobs: Sequence[Job], plan: Plan, console: Console, names: Mapping[str, str]) -> int:
+    """Do the jobs as planned; returns how many failed. `names` are those of the configurations."""
+    labels = [f"{names[job.configuration]} seed={job.seed}" for job in jobs]
     epochs = [job.config["trainer"]["max_epochs"] for job in jobs]
     with SweepProgress(labels, epochs, console, Console(stderr=True)) as progress:
         try:
             (_in_processes if plan.processes else _here)(jobs, plan, progress)
         except KeyboardInterrupt:
-            finished = sum((job.folder / files.RESULT).exists() for job in jobs)
+            finished = sum(map(is_finished, jobs))
             progress.note(f"interrupted: {finished} of {len(jobs)} runs finished; the same command goes on with the rest")
             raise
         return progress.failures
@@ -202,6 +174,14 @@ def _settings(asked_for: Sequence[Asked]) -> Settings:
     if any(section != sections[0] for section in sections):
         raise InvalidValue("sweep", "...", "one way to run the whole sweep")
     return settings_of(sections[0])
+
+
+def _say_what_is_damaged(todo: Mapping[int, files.Damaged | None]) -> None:
+    damaged = [damage for damage in todo.values() if damage is not None]
+    for damage in damaged[:MOST_DAMAGED]:
+        print(f"{damage}; its run is done again", file=sys.stderr)
+    if len(damaged) > MOST_DAMAGED:
+        print(f"so are files of {len(damaged) - MOST_DAMAGED} more runs, which are done again too", file=sys.stderr)
 
 
 def _say_what_is_done(runs: int, todo: int, plan: Plan, console: Console) -> None:

@@ -1,0 +1,62 @@
+"""What files a finished run has: their sizes and digests, kept in its result, show later whether they are still whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Container, Mapping
+from pathlib import Path
+from typing import Any
+
+from digitpairs import files
+from digitpairs.checks import InvalidValue, integer
+from digitpairs.files import Damaged
+
+# Files of results from before there was an inventory; such results are whole if these are there and not empty.
+ALWAYS = (files.CONFIG, files.METRICS, files.CHECKPOINT)
+WHOLE = 2**21  # bytes: of larger files both ends are digested, so that a thousand runs are checked in seconds
+
+
+def inventory(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size in bytes and digest of each of the run's files but its result."""
+    there = (path for path in sorted(folder.iterdir()) if path.is_file() and path.name != files.RESULT)
+    return {path.name: {"bytes": path.stat().st_size, "digest": digest(path)} for path in there}
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of the file; of one larger than `WHOLE` that of its first and last half of `WHOLE`."""
+    sha = hashlib.sha256()
+    with files.readable(path), path.open("rb") as file:
+        if path.stat().st_size <= WHOLE:
+            sha.update(file.read(WHOLE))
+        else:
+            sha.update(file.read(WHOLE // 2))
+            file.seek(-WHOLE // 2, 2)
+            sha.update(file.read(WHOLE // 2))
+    return sha.hexdigest()
+
+
+def refuse_harm(folder: Path, result: Mapping[str, Any], only: Container[str] | None = None) -> None:
+    """Damaged if a file of the run is not as the result says it was; with `only`, among the files of these names."""
+    for name, kept in result.get(files.FILES, dict.fromkeys(ALWAYS)).items():
+        if only is None or name in only:
+            _refuse_harm(folder / name, kept)
+
+
+def check_inventory(key: str, value: Any) -> None:
+    """InvalidValue for what `inventory` does not give."""
+    if not isinstance(value, Mapping):
+        raise InvalidValue(key, value, "a mapping from files")
+    for name, kept in value.items():
+        if Path(name).name != name or not isinstance(kept, Mapping) or not isinstance(kept.get("digest"), str):
+            raise InvalidValue(f"{key}.{name}", kept, "a file's size and digest")
+        integer(f"{key}.{name}.bytes", kept.get("bytes"))
+
+
+def _refuse_harm(path: Path, kept: Mapping[str, Any] | None) -> None:
+    size = files.size_of(path)
+    if kept is None and size == 0:
+        raise Damaged(path, "it is empty")
+    if kept is not None and size != kept["bytes"]:
+        raise Damaged(path, f"it has {size} bytes, and had {kept['bytes']}")
+    if kept is not None and digest(path) != kept["digest"]:
+        raise Damaged(path, "its content has changed")
