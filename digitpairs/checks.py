@@ -4,10 +4,14 @@ and the command line refuse the same values with the same words. Free of torch, 
 from __future__ import annotations
 
 import difflib
-import sys
-from collections.abc import Iterable, Sequence
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
+
+
+MOST = 2**63 - 1  # the largest whole number that torch counts with
 
 
 class DigitPairsWarning(UserWarning):
@@ -26,7 +30,8 @@ class InvalidValue(ValueError):
         self.key, self.value, self.accepted = key, value, accepted
 
     def __str__(self) -> str:
-        shown = self.value if isinstance(self.value, str) else repr(self.value)
+        is_plain = isinstance(self.value, str) and self.value.isprintable()
+        shown = self.value if is_plain else repr(self.value)
         return f"{self.key}={shown} is not accepted: {self.accepted}"
 
     def within(self, section: str) -> InvalidValue:
@@ -38,13 +43,14 @@ def integer(key: str, value: Any, at_least: int = 0, at_most: int | None = None)
     """`value` as an int, or InvalidValue when it is none (True is none) or out of bounds."""
     if not isinstance(value, Integral) or isinstance(value, bool) or not _within(value, at_least, at_most):
         raise InvalidValue(key, value, "a whole number " + _bounds(at_least, at_most))
+    if value > MOST:
+        raise InvalidValue(key, value, f"a whole number of at most {MOST}")
     return int(value)
 
 
 def number(key: str, value: Any, at_least: float | None = 0, at_most: float | None = None) -> float:
     """`value` as a float, or InvalidValue when it is no finite number or out of bounds."""
-    real = isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-    if not real or not _within(value, at_least, at_most):
+    if not _is_finite(value) or not _within(value, at_least, at_most):
         raise InvalidValue(key, value, ("a number " + _bounds(at_least, at_most)).strip())
     return float(value)
 
@@ -75,6 +81,37 @@ def choice(key: str, value: Any, accepted: Iterable[str]) -> str:
     return value
 
 
+def folder(key: str, value: Any) -> str:
+    """A folder's path with ~ and $VARIABLES replaced. A whole number, as of a date, is a name too.
+
+    Raises InvalidValue for anything else that is no text, and for empty text.
+    """
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value:
+        raise InvalidValue(key, value, "the path of a folder (as text in quotes, if need be)")
+    return os.path.expanduser(os.path.expandvars(value))
+
+
+def mapping(section: str, given: Any, accepted: Sequence[str], needed: Sequence[str] = ()) -> None:
+    """Raises InvalidValue unless the section is a mapping that has all needed keys, and no keys but
+    the accepted."""
+    if not isinstance(given, Mapping):
+        raise InvalidValue(section, given, f"settings, which are {', '.join(accepted)}")
+    for key, value in given.items():
+        if key not in accepted:
+            those = f"one of {', '.join(accepted)}{did_you_mean(key, accepted)}"
+            raise InvalidValue(f"{section}.{key}", value, those)
+    needs(section, given, needed)
+
+
+def needs(section: str, given: Mapping[str, Any], keys: Sequence[str]) -> None:
+    """Raises InvalidValue for one of the keys that the section lacks."""
+    for key in keys:
+        if key not in given:
+            raise InvalidValue(f"{section}.{key}", "nothing", "a value, since training needs one")
+
+
 def integers(key: str, value: Any, at_least: int = 1, length: int | None = None) -> tuple[int, ...]:
     """A list of whole numbers as a tuple. With `length`, a single number stands for that many equal ones."""
     accepted = f"a list of whole numbers of at least {at_least}"
@@ -86,14 +123,25 @@ def integers(key: str, value: Any, at_least: int = 1, length: int | None = None)
         raise InvalidValue(key, value, accepted)
     try:
         return tuple(integer(key, each, at_least) for each in value)
-    except InvalidValue:
-        raise InvalidValue(key, list(value), accepted) from None
+    except InvalidValue as fault:
+        large = f" and at most {MOST}" if fault.accepted.endswith(str(MOST)) else ""
+        raise InvalidValue(key, list(value), accepted + large) from None
 
 
 def did_you_mean(word: str, accepted: Iterable[str]) -> str:
     """'; did you mean ...?' for a near miss, else nothing."""
     near = difflib.get_close_matches(word, list(accepted), n=1)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether it is a number that a float can hold."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        return False
 
 
 def _within(value: Any, at_least: Any, at_most: Any) -> bool:

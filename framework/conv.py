@@ -8,6 +8,7 @@ from torch import Tensor
 from framework.errors import at_least_one, check_input, not_negative, refuse
 from framework.initialisers import Generators, Initialiser, draw, draw_bias, torch_uniform
 from framework.module import Module, Parameter
+from framework.operations import add_product, product
 
 
 class Conv2d(Module):
@@ -47,18 +48,18 @@ class Conv2d(Module):
         replicas, rows, _, height, width = windows.shape[:5]
         patches = windows.permute(0, 1, 3, 4, 2, 5, 6).reshape(replicas, rows * height * width, -1)
         self._keep((patches, x.shape))
-        y = torch.baddbmm(self.bias.data, patches, weight)  # (R, B H' W', outputs)
+        y = product(patches, weight, self.bias.data)  # (R, B H' W', outputs)
         return y.view(replicas, rows, height, width, -1).permute(0, 1, 4, 2, 3)
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor | None:
         patches, shape = self._take()
         replicas, rows, outputs, height, width = dy.shape
         flat = dy.permute(0, 1, 3, 4, 2).reshape(replicas, rows * height * width, outputs)
-        self.weight.grad.baddbmm_(patches.mT, flat)
+        add_product(self.weight.grad, patches, flat)
         self.bias.grad.add_(flat.sum(1, keepdim=True))
         if not input_gradient:
             return None
-        dpatches = torch.bmm(flat, self.weight.data.mT).view(replicas, rows, height, width, self.inputs, self.kernel, self.kernel)
+        dpatches = product(flat, self.weight.data.mT).view(replicas, rows, height, width, self.inputs, self.kernel, self.kernel)
         return self._added(dpatches.permute(0, 1, 4, 2, 3, 5, 6), shape)
 
     def _added(self, dwindows: Tensor, shape: torch.Size) -> Tensor:

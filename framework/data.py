@@ -10,7 +10,7 @@ from torch import Tensor
 
 from framework.errors import shape_of
 
-EVALUATION_ROWS = 20_000  # of all replicas together, at once; bounds the memory that an evaluation takes
+EVALUATION_ROWS = 200  # of each replica, at once: bounds the memory, and is the same however many replicas there are
 
 
 class Data(NamedTuple):
@@ -58,8 +58,8 @@ class Data(NamedTuple):
             yield Data(batch, tuple(labels) if isinstance(targets, tuple) else labels[0])
 
     def evaluation_batches(self) -> Iterator[Data]:
-        """All rows in their order, in batches as large as memory allows."""
-        return self.batches(max(1, EVALUATION_ROWS // len(self.inputs)))
+        """All rows in their order."""
+        return self.batches(EVALUATION_ROWS)
 
 
 def joined(batches: list[Any]) -> Any:

@@ -13,6 +13,7 @@ from torch import Tensor
 from framework.errors import check_input
 from framework.initialisers import Generators, Initialiser, as_list, draw, draw_bias, torch_uniform
 from framework.module import Module, Parameter
+from framework.operations import add_product, product, sigmoid
 
 
 class Linear(Module):
@@ -34,7 +35,7 @@ class Linear(Module):
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight.data
         try:
-            y = torch.bmm(x, weight) if self.bias is None else torch.baddbmm(self.bias.data, x, weight)
+            y = product(x, weight, None if self.bias is None else self.bias.data)
         except RuntimeError:
             check_input(self, x, (len(weight), "rows", weight.shape[1]), weight)
             raise
@@ -43,13 +44,10 @@ class Linear(Module):
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor | None:
         x = self._take()
-        if x.shape[1] == 1:  # of a single row the product is one of every pair of numbers, and the sum is dy itself
-            self.weight.grad.addcmul_(x.mT, dy)
-        else:
-            self.weight.grad.baddbmm_(x.mT, dy)
+        add_product(self.weight.grad, x, dy)
         if self.bias is not None:
             self.bias.grad.add_(dy if x.shape[1] == 1 else dy.sum(1, keepdim=True))
-        return torch.bmm(dy, self.weight.data.mT) if input_gradient else None
+        return product(dy, self.weight.data.mT) if input_gradient else None
 
 
 class ReLU(Module):
@@ -95,7 +93,7 @@ class Sigmoid(Module):
     """y = 1 / (1 + exp(-x)). dx = y (1 - y) dy."""
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x.sigmoid()
+        y = sigmoid(x)
         self._keep(y)
         return y
 

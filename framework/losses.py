@@ -11,6 +11,7 @@ from torch import Tensor
 
 from framework.errors import refuse, shape_of
 from framework.module import Module
+from framework.operations import sigmoid
 
 
 class Loss(Module):
@@ -61,7 +62,7 @@ class BinaryCrossEntropy(Loss):
 
     def backward(self) -> Tensor:
         prediction, target = self._take()
-        return (prediction.sigmoid() - target) * self._share(target)
+        return (sigmoid(prediction) - target) * self._share(target)
 
 
 class CrossEntropy(Loss):

@@ -8,21 +8,47 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from framework.errors import shape_of
+from framework.errors import refuse, shape_of
 
 
 class Parameter:
-    """Values that are learned and their gradient, (replicas, ...) each."""
+    """Values that are learned and their gradient, (replicas, ...) each.
+
+    Setting `data` or `grad` copies the given values into the tensor that stands there, since an optimiser moves that tensor.
+    ValueError for values of another shape or type. A copy or a pickle of a parameter belongs to no optimiser, unless the
+    optimiser is copied with it.
+    """
 
     def __init__(self, data: Tensor) -> None:
-        self.data, self.grad = data, data.new_zeros(data.shape)
-        self.owner: Any = None  # the optimiser in whose vector both lie
+        self._data, self._grad = data, data.new_zeros(data.shape)
+        self.owner: Any = None  # the optimiser in whose vectors both lie
 
-    def give_to(self, owner: Any) -> None:
-        """Another optimiser's, or nobody's: the one that had it can move nothing any more."""
+    @property
+    def data(self) -> Tensor:
+        return self._data
+
+    @data.setter
+    def data(self, values: Tensor) -> None:
+        _copy("data", values, self._data)
+
+    @property
+    def grad(self) -> Tensor:
+        return self._grad
+
+    @grad.setter
+    def grad(self, values: Tensor) -> None:
+        _copy("grad", values, self._grad)
+
+    def move(self, data: Tensor, grad: Tensor, owner: Any = None) -> None:
+        """Replaces both tensors by others of the same shape, which belong to `owner`. The optimiser that had them can make no step
+        any more."""
         if self.owner is not None:
             self.owner.retired = True
-        self.owner = owner
+        self._data, self._grad, self.owner = data.view(self._data.shape), grad.view(self._grad.shape), owner
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies, since a view would be pickled with all of the optimiser's vector."""
+        return {"_data": self._data.clone(), "_grad": self._grad.clone(), "owner": None}
 
 
 class Module:
@@ -32,13 +58,20 @@ class Module:
     parameter p and returns dL/dx. One backward belongs to one forward: a second forward before it raises RuntimeError, as does a
     backward without a forward. When evaluating nothing is kept.
 
-    A subclass sets its parameters, buffers (tensors that belong to its state and are not learned) and layers as attributes, and
-    names the buffers in `buffer_names`.
+    A subclass sets its parameters, buffers (tensors that belong to its state and are not learned) and layers as attributes, the
+    parameters and layers also in lists or tuples, and names the buffers in `buffer_names`.
     """
 
     buffer_names: tuple[str, ...] = ()
     training = True
     _kept: Any = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """An optimiser whose parameter is replaced by another, alone or with its layer, can make no step any more: it would move
+        the old one."""
+        for parameter in set(_parameters_in(vars(self).get(name))) - set(_parameters_in(value)):
+            parameter.move(parameter.data, parameter.grad)
+        super().__setattr__(name, value)
 
     def forward(self, x: Tensor) -> Tensor:
         """x -> y = f(x); a leading axis of replicas, then one of rows."""
@@ -56,19 +89,15 @@ class Module:
                 yield f"{name}.{inner}".rstrip("."), module
 
     def children(self) -> dict[str, Module]:
-        """The layers directly in this one, by name; those in a list or tuple with their places in it."""
-        found = {}
-        for name, value in vars(self).items():
-            parts = {f"{name}.{place}": each for place, each in enumerate(value)} if isinstance(value, (list, tuple)) else {name: value}
-            found |= {each: part for each, part in parts.items() if isinstance(part, Module)}
-        return found
+        """The layers directly in this one, by name."""
+        return {name: part for name, part in self._parts() if isinstance(part, Module)}
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Each parameter with its name, such as "0.weight"."""
         for prefix, module in self.modules():
-            for name, value in vars(module).items():
-                if isinstance(value, Parameter):
-                    yield f"{prefix}.{name}".lstrip("."), value
+            for name, part in module._parts():
+                if isinstance(part, Parameter):
+                    yield f"{prefix}.{name}".lstrip("."), part
 
     def parameters(self) -> list[Parameter]:
         """What an optimiser is given."""
@@ -86,11 +115,9 @@ class Module:
 
     def to(self, dtype: torch.dtype) -> None:
         """Changes the type of all parameters and buffers; before an optimiser is made for them."""
+        for parameter in self.parameters():
+            parameter.move(parameter.data.to(dtype), parameter.grad.to(dtype))
         for _, module in self.modules():
-            for value in vars(module).values():
-                if isinstance(value, Parameter):
-                    value.data, value.grad = value.data.to(dtype), value.grad.to(dtype)
-                    value.give_to(None)
             for name in module.buffer_names:
                 setattr(module, name, getattr(module, name).to(dtype))
 
@@ -120,18 +147,41 @@ class Module:
             if shape_of(value) != shape_of(state[name]):
                 raise ValueError(f"{name} is {shape_of(state[name])}, accepted is {shape_of(value)}")
 
+    def _parts(self) -> Iterator[tuple[str, Any]]:
+        """The attributes by name, those in a list or tuple with their places in it: "weight", "layers.0"."""
+        for name, value in vars(self).items():
+            if isinstance(value, (list, tuple)):
+                yield from ((f"{name}.{place}", each) for place, each in enumerate(value))
+            else:
+                yield name, value
+
     def _keep(self, kept: Any) -> None:
         if self.training:
             if self._kept is not None:
                 raise RuntimeError(f"{type(self).__name__}: a second forward before the backward of the first, whose values it would lose")
-            self._kept = kept
+            self.__dict__["_kept"] = kept  # without the cost of __setattr__
 
     def _take(self) -> Any:
-        kept, self._kept = self._kept, None
+        kept, self.__dict__["_kept"] = self._kept, None
         if kept is None:
             reason = "no forward came before it" if self.training else "while evaluating forward keeps nothing; call train() first"
             raise RuntimeError(f"{type(self).__name__}: backward cannot be computed, {reason}")
         return kept
+
+
+def _parameters_in(value: Any) -> list[Parameter]:
+    """Those of an attribute of a module: a parameter, a layer, or a list or tuple of them."""
+    if isinstance(value, (list, tuple)):
+        return [parameter for each in value for parameter in _parameters_in(each)]
+    return [value] if isinstance(value, Parameter) else value.parameters() if isinstance(value, Module) else []
+
+
+def _copy(name: str, values: Tensor, into: Tensor) -> None:
+    if not isinstance(values, Tensor):
+        raise ValueError(f"the {name} of a parameter is {values!r}, accepted is a tensor {shape_of(into)}")
+    if shape_of(values) != shape_of(into):
+        raise refuse(f"the {name} of a parameter", values, shape_of(into))
+    into.copy_(values.detach())
 
 
 class Sequential(Module):

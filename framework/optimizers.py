@@ -28,20 +28,34 @@ class Optimizer:
             raise ValueError("an optimiser needs at least one parameter, none was given")
         if len(set(map(id, self.parameters))) < len(self.parameters):
             raise ValueError("a parameter was given twice, accepted is each once")
-        self.values = _as_views(self.parameters, "data")
-        self.gradients = _as_views(self.parameters, "grad")
         self.retired = False
-        for parameter in self.parameters:
-            parameter.give_to(self)
+        self._take_over()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of a copy or a pickle, whose tensors are no views of one another."""
+        vars(self).update(state)
+        if not self.retired:
+            self._take_over()
+
+    def _take_over(self) -> None:
+        """Lays all values in one vector and all gradients in another, of which the parameters' tensors become views."""
+        self.values = torch.cat([parameter.data.flatten() for parameter in self.parameters])
+        self.gradients = torch.cat([parameter.grad.flatten() for parameter in self.parameters])
+        sizes = [parameter.data.numel() for parameter in self.parameters]
+        for parameter, data, grad in zip(self.parameters, self.values.split(sizes), self.gradients.split(sizes)):
+            parameter.move(data, grad, self)
 
     def zero_grad(self) -> None:
         """Clears all gradients."""
         self.gradients.zero_()
 
     def step(self) -> None:
-        """One step with the gradients that stand in the parameters. RuntimeError when a later optimiser has taken them over."""
+        """One step with the gradients that stand in the parameters. RuntimeError when it no longer has them."""
         if self.retired:
-            raise RuntimeError("another optimiser was made for one of these parameters later, or their type was changed: make a new one")
+            raise RuntimeError(
+                "another optimiser was made for one of these parameters later, or its type was changed, or its layer has another "
+                "parameter in its place: make a new optimiser"
+            )
         self.update(self.gradients)
 
     def update(self, gradient: Tensor) -> None:
@@ -141,15 +155,6 @@ class AdamW(Adam):
     def decayed(self, gradient: Tensor) -> Tensor:
         self.values.mul_(1 - self.lr * self.weight_decay)
         return gradient
-
-
-def _as_views(parameters: Sequence[Parameter], name: str) -> Tensor:
-    """The parameters' tensors of this name in one vector, of which they become views."""
-    tensors = [getattr(parameter, name) for parameter in parameters]
-    vector = torch.cat([tensor.flatten() for tensor in tensors])
-    for parameter, tensor, part in zip(parameters, tensors, vector.split([tensor.numel() for tensor in tensors])):
-        setattr(parameter, name, part.view(tensor.shape))
-    return vector
 
 
 def _kind(value: Any) -> str:

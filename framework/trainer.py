@@ -40,8 +40,8 @@ class Trainer:
     the epoch and the loss (nan where the weights alone were not). It harms no other. The history of such a replica, and of one that
     early stopping has ended, goes no further; its weights move on with the others until the best are restored.
 
-    The optimiser's rate is read here. Raises ValueError unless the optimiser has the network's parameters, and all of them as many
-    replicas as there are generators.
+    The optimiser's rate is read here. Here and in `fit`: ValueError unless the optimiser has the network's parameters, and all of them
+    as many replicas as there are generators.
     """
 
     def __init__(
@@ -60,11 +60,7 @@ class Trainer:
         self.batch_size, self.schedule, self.listeners = at_least_one("batch_size", batch_size), schedule or Constant(), listeners
         self.measure: Measure = measure or (lambda prediction, target: {})
         self.replicas = len(self.generators)
-        for name, parameter in network.named_parameters():
-            if len(parameter.data) != self.replicas:
-                raise ValueError(f"{name} is {shape_of(parameter.data)}, accepted are {self.replicas} replicas, as there are generators")
-            if parameter.owner is not optimizer:
-                raise ValueError(f"the optimiser does not have {name}, accepted is one that was made for the parameters of this network")
+        self._check_parameters()
         self.start_rate = optimizer.lr
         self.epochs = 0  # done
         self.history: list[list[Row]] = [[] for _ in range(self.replicas)]
@@ -86,6 +82,7 @@ class Trainer:
         epoch. Raises NotFinite when every replica has failed, and ValueError where early stopping has ended all of them before.
         """
         at_least_one("epochs", epochs)
+        self._check_parameters()
         if len(self.ended) == self.replicas:
             raise ValueError("every replica has ended in an earlier fit, accepted is a new trainer")
         if early_stopping is not None and not self.epochs:
@@ -183,6 +180,13 @@ class Trainer:
         if early_stopping is not None:
             early_stopping.load_state_dict(state["early_stopping"])
 
+    def _check_parameters(self) -> None:
+        for name, parameter in self.network.named_parameters():
+            if len(parameter.data) != self.replicas:
+                raise ValueError(f"{name} is {shape_of(parameter.data)}, accepted are {self.replicas} replicas, as there are generators")
+            if parameter.owner is not self.optimizer:
+                raise ValueError(f"the optimiser does not have {name}, accepted is one that was made for the parameters of this network")
+
     def _epoch(self, train: Data, epochs: int) -> list[Row]:
         """One epoch of training; each replica's row."""
         self._set_mode(True)
@@ -208,7 +212,7 @@ class Trainer:
         """For each replica the loss a row, and what `measure` says."""
         weights = torch.tensor([batch.rows for batch in batches], dtype=torch.float64)
         values = torch.stack(losses, 1).double()  # (replicas, batches)
-        total = values.sum(1) if getattr(self.loss, "reduction", "mean") == "sum" else values @ weights
+        total = (values if getattr(self.loss, "reduction", "mean") == "sum" else values * weights).sum(1)
         errors = self.measure(joined(predictions), joined([batch.targets for batch in batches]))
         columns = {"loss": total / weights.sum(), **errors}
         return [dict(zip(columns, row)) for row in zip(*(column.tolist() for column in columns.values()))]

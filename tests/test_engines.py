@@ -135,7 +135,7 @@ def test_the_epoch_of_the_best_weights_with_min_delta(command, tmp_path):
         ("model.activation=relus", "model.activation=relus is not accepted: one of relu, tanh, sigmoid, selu, gelu, leaky_relu; did you mean relu?"),
         ("model.initialise=zero", "model.initialise=zero is not accepted: one of torch, xavier, he, lecun"),
         ("model.output_activation=relu", "model.output_activation=relu is not accepted: one of tanh, sigmoid"),
-        ("loss.reduction=max", "loss={'_target_': 'framework.MSE', 'reduction': 'max'} is not accepted: what the loss takes, which says: the reduction is 'max'"),
+        ("loss.reduction=max", "loss.reduction=max is not accepted: one of mean, sum"),
         ("trainer.max_epochs=0", "trainer.max_epochs=0 is not accepted: a whole number of at least 1"),
         ("+trainer.accelerator=gpu", "trainer.accelerator=gpu is not accepted: for the disk one of max_epochs, precision"),
         ("trainer.precision=16", "trainer.precision=16 is not accepted: one of 32-true, 64-true"),

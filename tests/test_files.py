@@ -109,7 +109,7 @@ def test_what_is_written_is_read(tmp_path):
     config, rows = {"data": {"root": "a b"}, "model": shared, "optimizer": shared}, [{"epoch": 0.0, "a": 1.5}, {"epoch": 1.0, "b": 2.0}]
     files.write_config(tmp_path, config)
     files.write_metrics(tmp_path, rows)
-    files.write_json(tmp_path / "result.json", GOOD | {"files": inventory(tmp_path), "test/loss": -1.0, "commit": None})
+    files.write_json(tmp_path / "result.json", GOOD | {"files": inventory(tmp_path, ["config.yaml", "metrics.csv"]), "test/loss": -1.0, "commit": None})
     assert records.read_config(tmp_path) == config == yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert records.read_metrics(tmp_path) == rows and records.read_confusion(tmp_path) is records.read_failure(tmp_path) is None
     assert records.read_result(tmp_path)["files"].keys() == {"config.yaml", "metrics.csv"}
@@ -172,9 +172,10 @@ def test_what_is_no_file_of_a_run(tmp_path, name, make, said):
 @pytest.fixture
 def run(tmp_path):
     """A run's folder and its result; one of its files is larger than what is digested whole."""
-    for name, size in {"config.yaml": 100, "metrics.csv": 100, "checkpoint.ckpt": WHOLE + 1000}.items():
+    sizes = {"config.yaml": 100, "metrics.csv": 100, "checkpoint.ckpt": WHOLE + 1000}
+    for name, size in sizes.items():
         (tmp_path / name).write_bytes(os.urandom(size))
-    return tmp_path, GOOD | {"files": inventory(tmp_path)}
+    return tmp_path, GOOD | {"files": inventory(tmp_path, sizes)}
 
 
 def overwrite(path: Path, at: int) -> None:
@@ -223,6 +224,13 @@ def test_results_from_before_the_inventory_need_files_that_are_not_empty(run):
         with pytest.raises(Damaged, match=f"{name} is missing"):
             refuse_harm(folder, GOOD)
         (folder / name).write_bytes(content)
+
+
+def test_an_inventory_is_of_what_a_run_wrote(run):
+    folder, _ = run
+    for name in ("events.out.tfevents.1", "launcher.log", "result.json"):
+        (folder / name).write_text("x")
+    assert inventory(folder, ["config.yaml"]).keys() == {"config.yaml", "events.out.tfevents.1"}
 
 
 def test_digests_of_large_files_read_their_ends_alone(tmp_path):

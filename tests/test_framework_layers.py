@@ -222,3 +222,47 @@ def test_dropout_drops_the_share_and_keeps_the_mean():
         assert (replica == 0).float().mean().item() == pytest.approx(0.3, abs=0.01)
         assert replica.mean().item() == pytest.approx(1, abs=0.015)
     assert not torch.equal(y[0], y[1])
+
+
+# --- a replica alone and among others
+
+ARRAYS = LAYERS | {
+    "linear-1-output": (lambda g: Linear(128, 1, g), (25, 128)),
+    "linear-1-input": (lambda g: Linear(1, 64, g), (25, 1)),
+    "linear-1-row-1-output": (lambda g: Linear(600, 1, g), (1, 600)),
+    "linear-odd": (lambda g: Linear(13, 9, g), (23, 13)),
+    "linear-odd-1-row": (lambda g: Linear(33, 17, g), (1, 33)),
+    "cnn-1-channel": (lambda g: Sequential(Conv2d(3, 1, 3, g), Tanh(), Conv2d(1, 5, 1, g), ReLU(), Conv2d(5, 1, 1, g)), (3, 3, 9, 8)),
+    "sigmoid-odd": (lambda g: Sigmoid(), (3, 7)),
+}
+
+
+def outcome(case: str, replicas: range, dtype: torch.dtype) -> list[torch.Tensor]:
+    """Outputs while training and evaluating, and all gradients, (replicas, ...) each."""
+    make, shape = ARRAYS[case]
+    layer = make([generator(replica) for replica in replicas])
+    layer.to(dtype)
+    x = torch.stack([normal(*shape, dtype=dtype, seed=replica) for replica in replicas])
+    y = layer.forward(x)
+    dx = layer.backward(torch.stack([normal(*y.shape[1:], dtype=dtype, seed=100 + replica) for replica in replicas]))
+    layer.train(False)
+    return [y, dx, layer.forward(x), *(parameter.grad for parameter in layer.parameters())]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=["f64", "f32"])
+@pytest.mark.parametrize("case", ARRAYS)
+def test_a_replica_has_the_same_bits_in_any_array(case, dtype):
+    torch.set_num_threads(1)
+    together = outcome(case, range(5), dtype)
+    for first, size in [(replica, 1) for replica in range(5)] + [(0, 2), (3, 2), (1, 3)]:
+        for part, whole in zip(outcome(case, range(first, first + size), dtype), together, strict=True):
+            assert torch.equal(part, whole[first : first + size])
+
+
+@pytest.mark.parametrize("wrong", [(1, 6, 1), (3, 1, 1), (3, 6), (3, 6, 2)])
+def test_a_gradient_of_another_shape_is_refused_by_a_layer_of_one_output(wrong):
+    """Which multiplies element by element, where torch would stretch the gradient."""
+    layer = Linear(4, 1, generators(3))
+    layer.forward(normal(3, 6, 4, dtype=torch.float32))
+    with pytest.raises(RuntimeError):
+        layer.backward(normal(*wrong, dtype=torch.float32))

@@ -65,6 +65,19 @@ def test_a_loss_is_torchs(case, replicas, dtype):
     compare_loss(case, normal(replicas, *LOSSES[case][2], dtype=dtype))
 
 
+@pytest.mark.parametrize("rows", [1, 7, 100])
+@pytest.mark.parametrize("case", [case for case in LOSSES if case != "mse-images"])
+def test_a_replicas_loss_has_the_same_bits_in_any_array(case, rows):
+    torch.set_num_threads(1)
+    make, _, shape, target_of = LOSSES[case]
+    prediction = normal(5, rows, *shape[1:], dtype=torch.float32)
+    target, loss = target_of(prediction), make()
+    together = loss.forward(prediction, target), loss.backward()
+    for part in [slice(replica, replica + 1) for replica in range(5)] + [slice(0, 2), slice(2, 5)]:
+        apart = loss.forward(prediction[part].clone(), target[part].clone()), loss.backward()
+        assert all(torch.equal(each, whole[part]) for each, whole in zip(apart, together))
+
+
 @few
 @given(case=st.sampled_from(list(LOSSES)), replicas=st.integers(1, 4), rows=st.integers(1, 7), size=st.floats(1e-3, 30), seed=seeds)
 def test_a_loss_of_any_size_is_torchs(case, replicas, rows, size, seed):

@@ -1,6 +1,9 @@
 """Optimisers and schedules of the framework against torch.optim, step by step."""
 
+import copy
+import io
 import math
+import pickle
 
 import pytest
 import torch
@@ -8,7 +11,23 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
-from framework import SGD, Adam, AdamW, Constant, Cosine, Exponential, Linear, OneCycle, Parameter, StepDecay, WarmRestarts
+from framework import (
+    MSE,
+    SGD,
+    Adam,
+    AdamW,
+    Constant,
+    Cosine,
+    Exponential,
+    Linear,
+    Module,
+    OneCycle,
+    Parameter,
+    Sequential,
+    StepDecay,
+    Tanh,
+    WarmRestarts,
+)
 from tests.framework_twins import generator, generators, normal
 
 # After ten steps, relative and absolute. In float32 each step rounds to 6e-8 of the values; Adam divides small moments by each other.
@@ -223,6 +242,151 @@ def test_replicas_move_as_each_by_itself():
             alone = Linear(3, 2, generator(replica)).parameters()
             move(make(alone), alone, 5)
             assert all(torch.equal(ours.data[replica], theirs.data[0]) for ours, theirs in zip(together, alone))
+
+
+# --- parameters and the optimiser that has them
+
+
+class Scale(Module):
+    """A user's own layer, which sets its gradient instead of adding to it, and has its parameters in a list."""
+
+    def __init__(self) -> None:
+        self.factors = [Parameter(torch.full((2, 1, 3), 1.5))]
+
+    def forward(self, x):
+        self._keep(x)
+        return x * self.factors[0].data
+
+    def backward(self, dy, input_gradient=True):
+        self.factors[0].grad = (dy * self._take()).sum(1, keepdim=True)
+        return dy * self.factors[0].data
+
+
+def small() -> Sequential:
+    return Sequential(Linear(4, 3, generators(2)), Tanh(), Scale())
+
+
+def train(network, optimizer, steps: int, first: int = 0) -> None:
+    loss = MSE()
+    for step in range(first, first + steps):
+        optimizer.zero_grad()
+        prediction = network.forward(normal(2, 5, 4, dtype=torch.float32, seed=step))
+        loss.forward(prediction, normal(2, 5, 3, dtype=torch.float32, seed=step + 100))
+        network.backward(loss.backward(), input_gradient=False)
+        optimizer.step()
+
+
+def train_by_torch(values: list[torch.Tensor], theirs, options: dict, events: dict, steps: int) -> list[torch.Tensor]:
+    """The same network and training by autograd; `events` are called with the parameters before the step of their number."""
+    parameters = [torch.nn.Parameter(value) for value in values]
+    optimizer = theirs(parameters, **options)
+    for step in range(steps):
+        events.get(step, lambda parameters: None)(parameters)
+        weight, bias, factor = parameters
+        x, target = normal(2, 5, 4, dtype=torch.float32, seed=step), normal(2, 5, 3, dtype=torch.float32, seed=step + 100)
+        output = (x @ weight + bias).tanh() * factor
+        optimizer.zero_grad()
+        ((output - target) ** 2).mean((1, 2)).sum().backward()
+        optimizer.step()
+    return [parameter.detach() for parameter in parameters]
+
+
+def through_torch_save(pair):
+    torch.save(pair, buffer := io.BytesIO())
+    return torch.load(io.BytesIO(buffer.getvalue()), weights_only=False)
+
+
+COPIES = {
+    "pickle": lambda pair: pickle.loads(pickle.dumps(pair)),
+    "pickle-optimiser-first": lambda pair: pickle.loads(pickle.dumps(pair[::-1]))[::-1],
+    "deepcopy": copy.deepcopy,
+    "torch.save": through_torch_save,
+}
+TRAINED = {
+    "sgd": (SGD, torch.optim.SGD, dict(lr=0.1, momentum=0.9)), "adamw": (AdamW, torch.optim.AdamW, dict(lr=0.02, weight_decay=0.3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("copied", COPIES)
+@pytest.mark.parametrize("case", TRAINED)
+def test_a_copy_of_network_and_optimiser_trains_on_as_torch(case, copied):
+    make, theirs, options = TRAINED[case]
+    network = small()
+    expected = train_by_torch([parameter.data.clone() for parameter in network.parameters()], theirs, options, {}, 4)
+    optimizer = make(network.parameters(), **options)
+    train(network, optimizer, 2)
+    twin, own = COPIES[copied]((network, optimizer))
+    train(network, optimizer, 1, first=7)  # the original goes its own way
+    train(twin, own, 2, first=2)
+    for parameter, value in zip(twin.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.data, value)
+
+
+@pytest.mark.parametrize("case", TRAINED)
+def test_values_that_are_set_are_trained_as_torch(case):
+    """`data` after the optimiser was made; the layer of this network sets `grad`."""
+    make, theirs, options = TRAINED[case]
+    network, weight = small(), normal(2, 4, 3, dtype=torch.float32, seed=50)
+    expected = train_by_torch(
+        [parameter.data.clone() for parameter in network.parameters()], theirs, options,
+        {0: lambda parameters: parameters[0].data.copy_(weight), 1: lambda parameters: parameters[1].data.mul_(2)}, 3,
+    )  # fmt: skip
+    optimizer = make(network.parameters(), **options)
+    layer = network.sequence[0]
+    layer.weight.data = weight
+    train(network, optimizer, 1)
+    layer.bias.data = 2 * layer.bias.data
+    train(network, optimizer, 2, first=1)
+    for parameter, value in zip(network.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.data, value)
+    assert torch.equal(weight, normal(2, 4, 3, dtype=torch.float32, seed=50))  # its values were copied
+
+
+@pytest.mark.parametrize("name", ["data", "grad"])
+@pytest.mark.parametrize("values, told", [
+    (torch.ones(2, 3, 4), r"\(2, 3, 4\) float32"), (torch.ones(1, 4, 3), r"\(1, 4, 3\) float32"), (torch.ones(2, 4, 3).double(), r"\(2, 4, 3\) float64"),
+    (None, "None"), (1.5, "1.5"),
+])  # fmt: skip
+def test_values_of_another_shape_or_type_are_refused(name, values, told):
+    parameter = Parameter(torch.ones(2, 4, 3))
+    SGD([parameter], 0.1)
+    with pytest.raises(ValueError, match=rf"the {name} of a parameter is {told}, accepted is .*\(2, 4, 3\) float32"):
+        setattr(parameter, name, values)
+
+
+def replace_list(network) -> None:
+    network.sequence[2].factors = [Parameter(torch.ones(2, 1, 3))]
+
+
+REPLACED = {
+    "parameter": lambda network: setattr(network.sequence[0], "weight", Parameter(torch.ones(2, 4, 3))),
+    "another-layers": lambda network: setattr(network.sequence[0], "weight", Linear(4, 3, generators(2, 5)).weight),
+    "none": lambda network: setattr(network.sequence[0], "bias", None),
+    "list": replace_list,
+    "layer": lambda network: setattr(network, "sequence", (Linear(4, 3, generators(2)), *network.sequence[1:])),
+    "dtype": lambda network: network.to(torch.float64),
+}
+
+
+@pytest.mark.parametrize("case", REPLACED)
+def test_an_optimiser_without_its_networks_parameters_says_so(case):
+    network = small()
+    optimizer = SGD(network.parameters(), 0.1)
+    train(network, optimizer, 1)
+    REPLACED[case](network)
+    with pytest.raises(RuntimeError, match="make a new optimiser"):
+        optimizer.step()
+    network.to(torch.float32)
+    before = [parameter.data.clone() for parameter in network.parameters()]
+    train(network, SGD(network.parameters(), 0.1), 1)
+    assert not any(torch.equal(parameter.data, value) for parameter, value in zip(network.parameters(), before))
+
+
+def test_the_same_layers_in_another_order_keep_their_optimiser():
+    network = Sequential(Linear(3, 3, generators(2)), Linear(3, 3, generators(2, 9)))
+    optimizer = SGD(network.parameters(), 0.1)
+    network.sequence = network.sequence[::-1]
+    optimizer.step()
 
 
 # --- schedules

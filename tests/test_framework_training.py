@@ -73,11 +73,48 @@ def test_a_fit_is_that_of_torch():
         torch.testing.assert_close(ours.predict(test[0].double())[replica], output, atol=1e-6, rtol=0)
 
 
-def test_a_round_is_the_same_in_any_array():
-    together, alone = trainer(), trainer([1])
-    rows = together.fit(points(), 5)[1]
-    for expected, row in zip(rows, alone.fit(points([1]), 5)[0], strict=True):
-        assert row == pytest.approx(expected, rel=1e-5)
+def layers(activation, widths=(2, 13, 9), norm=False):
+    """What makes a network of these widths and one output; of odd ones the matrices begin anywhere in memory."""
+
+    def make(seeds) -> fw.Sequential:
+        drawing, stack = generators(seeds), []
+        for inputs, outputs in zip(widths, widths[1:]):
+            stack += [fw.Linear(inputs, outputs, drawing), *([fw.BatchNorm(outputs, len(drawing))] if norm else []), activation()]
+        return fw.Sequential(*stack, fw.Dropout(0.2, generators(seeds)), fw.Linear(widths[-1], 1, drawing))
+
+    return make
+
+
+ARRAYS = {  # network, loss, optimiser, batch size
+    "sgd": (layers(fw.Tanh), fw.MSE, lambda p: fw.SGD(p, 0.05, momentum=0.9, weight_decay=0.01), 25),
+    "sgd-1": (layers(fw.ReLU), fw.MSE, lambda p: fw.SGD(p, 0.02), 1),
+    "adam": (layers(fw.GELU, norm=True), fw.BinaryCrossEntropy, lambda p: fw.Adam(p, 0.01), 25),
+    "adamw-1": (layers(fw.SELU, (2, 33, 17)), fw.BinaryCrossEntropy, lambda p: fw.AdamW(p, 0.01), 1),
+    "wide": (layers(fw.Sigmoid, (2, 130)), lambda: fw.MSE("sum"), lambda p: fw.Adam(p, 0.01), 32),
+}
+
+
+def trained(case: str, seeds: range) -> tuple[list[list[dict]], list[dict], dict[str, torch.Tensor], torch.Tensor]:
+    """History, test metrics, state and predictions."""
+    make, loss, optimizer, batch_size = ARRAYS[case]
+    network = make(seeds)
+    ours = fw.Trainer(network, loss(), optimizer(network.parameters()), generators(seeds), batch_size=batch_size, measure=fw.logit_error)
+    history = ours.fit(points(seeds, 103), 3, validation=points(seeds, 31))
+    test = points(seeds, 430)
+    return history, ours.evaluate(test), ours.network.state_dict(), ours.predict(test[0])
+
+
+@pytest.mark.parametrize("case", ARRAYS)
+def test_a_replica_has_the_same_bits_in_any_array(case):
+    torch.set_num_threads(1)
+    history, tested, state, predicted = trained(case, range(5))
+    for part in [range(place, place + 1) for place in range(5)] + [range(2), range(2, 5)]:
+        rows, metrics, weights, predictions = trained(case, part)
+        places = slice(part.start, part.stop)
+        assert rows == history[places] and metrics == tested[places]
+        assert torch.equal(predictions, predicted[places])
+        for name, value in weights.items():
+            assert torch.equal(value, state[name][places]), name
 
 
 def test_the_same_rows_may_serve_all_replicas():
@@ -219,6 +256,23 @@ def test_misuse_of_the_trainer():
             ours.fit(data, 1)
     with pytest.raises(ValueError, match=r"early stopping monitors validation/loss, accepted is one of epoch, learning_rate, train/loss"):
         ours.fit(points(), 1, early_stopping=fw.EarlyStopping(2))
+
+
+def test_a_layer_that_was_replaced_is_noticed_by_the_next_fit():
+    class Own(fw.Sequential):
+        def __init__(self, drawing):
+            self.layers = [fw.Linear(2, 4, drawing), fw.Linear(4, 1, drawing)]
+            super().__init__(*self.layers)
+
+        def children(self):
+            return dict(zip("ab", self.layers))
+
+    network = Own(generators())
+    ours = fw.Trainer(network, fw.MSE(), fw.SGD(network.parameters(), 0.1), generators())
+    ours.fit(points(), 1)
+    network.layers[1] = fw.Linear(4, 1, generators())  # in a list, where setting an attribute would have been noticed
+    with pytest.raises(ValueError, match="the optimiser does not have b.weight"):
+        ours.fit(points(), 2)
 
 
 def test_listeners(tmp_path):

@@ -69,7 +69,7 @@ class DiskDataModule(LightningDataModule):
         super().__init__()
         self.points = integer("points", points, at_least=1)
         self.test_points = integer("test_points", test_points, at_least=1)
-        if outside not in (0, -1):
+        if outside not in (0, -1) or isinstance(outside, bool):
             raise InvalidValue("outside", outside, "0 or -1")
         self.outside = float(outside)
         self.held_out = round(self.points * number("validation", validation, at_most=1))

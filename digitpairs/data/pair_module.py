@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +11,16 @@ from pathlib import Path
 import torch
 from pytorch_lightning import LightningDataModule
 
-from digitpairs.checks import DataError, DigitPairsWarning, InvalidValue, boolean, choice, integer, number
+from digitpairs.checks import (
+    DataError,
+    DigitPairsWarning,
+    InvalidValue,
+    boolean,
+    choice,
+    integer,
+    mapping,
+    number,
+)
 from digitpairs.data import sources
 from digitpairs.data.augmentation import Augmentation
 from digitpairs.data.batches import EvaluationLoader, TrainLoader
@@ -195,7 +205,7 @@ def _held_out_rows(pairs: int, validation: float, folds: int | None, fold: int) 
         start = pairs - round(pairs * validation)
         if start < 1 or (validation > 0 and start == pairs):
             raise InvalidValue("validation", validation, f"0, or a share below 1 that holds out a pair of {pairs} and leaves one")
-        if fold != 0:
+        if integer("fold", fold) != 0:
             raise InvalidValue("fold", fold, "0, unless folds is given")
         return range(start, pairs)
     folds = integer("folds", folds, at_least=2, at_most=pairs)
@@ -208,7 +218,9 @@ def _held_out_rows(pairs: int, validation: float, folds: int | None, fold: int) 
 def _augmentation(settings: Augmentation | Mapping[str, float] | None) -> Augmentation:
     if isinstance(settings, Augmentation):
         return settings
+    settings = {} if settings is None else settings
+    mapping("augmentation", settings, tuple(inspect.signature(Augmentation).parameters))
     try:
-        return Augmentation(**(settings or {}))
+        return Augmentation(**settings)
     except InvalidValue as fault:
         raise fault.within("augmentation") from None

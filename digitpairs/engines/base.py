@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
 
-from digitpairs.checks import InvalidValue, did_you_mean
+from digitpairs.checks import InvalidValue, did_you_mean, mapping
 from digitpairs.streams import check_seed
 from digitpairs.training import build
 
@@ -21,7 +21,10 @@ Section = Mapping[str, Any]
 # Does a piece of work once for each value of a named section, and gives its outcome again.
 Once = Callable[[str, Any, Callable[[Any], Any]], Any]
 COMMON = ("task", "engine", "data", "model", "optimizer", "scheduler", "early_stopping", "trainer", "seed", "seeds", "output")
+# The sections that are single values
+VALUES = ("task", "engine", "seed", "output", "two_stage", "label_smoothing")
 STREAMS_OF_TRAINING = ("weights", "dropout", "aux")
+STREAMS = (*STREAMS_OF_TRAINING, "order", "augmentation")
 
 
 class Run(NamedTuple):
@@ -46,8 +49,11 @@ class Engine:
     most_members: int | None = 100
 
     def check(self, config: Section, once: Once) -> Hashable | None:
-        """InvalidValue or DataError for a config that cannot be run; nothing is written. Returns what runs that can train at once have
-        in common, None for a run that trains only by itself."""
+        """What runs that can train at once have in common; None for a run that trains by itself.
+
+        Raises InvalidValue or DataError for a config that cannot be run. `check_keys` comes first.
+        Nothing is written.
+        """
         raise NotImplementedError
 
     def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
@@ -55,11 +61,18 @@ class Engine:
         raise NotImplementedError
 
     def check_keys(self, config: Section) -> None:
-        """The keys at the top, and the seeds."""
+        """Raises InvalidValue for a section that is missing, unknown or no mapping, or a seed that
+        is none."""
         sections = (*COMMON, *self.own_sections)
         for key in config:
             if key not in sections:
                 raise InvalidValue(key, config[key], f"one of the keys {', '.join(sections)}{did_you_mean(key, sections)}")
+        for key in sections:
+            kind = "a value" if key in VALUES else "settings"
+            if key not in config or not (key in VALUES or isinstance(config[key], Mapping)):
+                raise InvalidValue(key, config.get(key, "nothing"), f"{kind}, as --cfg job shows")
+        check_seed("seed", config["seed"])
+        mapping("seeds", config["seeds"], STREAMS, STREAMS)
         for section in ("seeds", "data"):
             for key, seed in config[section].items():
                 if section == "seeds" or key.endswith("seed"):
@@ -94,6 +107,8 @@ def naming(section: str, but: Sequence[str] = ()) -> Iterator[None]:
 def built(section: str, part: Any, but: Sequence[str] = ()) -> Any:
     """The object of a section, its errors named."""
     with naming(section, but):
+        if isinstance(part, Mapping) and "_target_" not in part:
+            raise InvalidValue("_target_", "nothing", "the name of a class, as MODULE.CLASS")
         return build(part)
 
 

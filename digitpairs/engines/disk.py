@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import Logger
 
 import framework as fw
 from digitpairs import files
-from digitpairs.checks import InvalidValue, choice, did_you_mean, integer, number
+from digitpairs.checks import InvalidValue, choice, did_you_mean, integer, mapping, needs, number
 from digitpairs.data import DiskDataModule
 from digitpairs.engines.base import Engine, Once, Run, Section, built, data_without_seeds, lightning_checkpoint, seeds_of, without_seeds
 from digitpairs.engines.boundary import Boundary, grid
@@ -28,6 +28,8 @@ from digitpairs.training.point_classification import LOSSES, final_row, not_fini
 SOURCE = "disk"
 PRECISIONS = {"32-true": torch.float32, "64-true": torch.float64}
 TRAINER = ("max_epochs", "precision")
+STOPPING = ("patience", "monitor", "min_delta")
+DATA = ("outside", "seed", "order_seed")  # which every section `data` has
 MONITORED = ("validation/loss", "validation/error", "train/loss", "train/error")
 
 
@@ -35,10 +37,10 @@ class _Disk(Engine):
     own_sections = ("loss",)
 
     def check(self, config: Section, once: Once) -> None:
-        self.check_keys(config)
         once("trainer", config["trainer"], _check_trainer)
         datamodule = once("data", data_without_seeds(config["data"]), _points)
-        once("early_stopping", {**config["early_stopping"], "held_out": datamodule.held_out}, _check_early_stopping)
+        needs("data", config["data"], DATA)
+        _check_early_stopping(config["early_stopping"], datamodule.held_out)
         run = {key: config[key] for key in ("model", "loss", "optimizer", "scheduler")}
         loss = once("run", run, _check_run)
         if isinstance(loss, fw.BinaryCrossEntropy) and datamodule.outside:
@@ -195,17 +197,19 @@ def _check_trainer(section: Section) -> None:
     for key, value in section.items():
         if key not in TRAINER:
             raise InvalidValue(f"trainer.{key}", value, f"for the disk one of {', '.join(TRAINER)} (trainer=disk){did_you_mean(key, TRAINER)}")
+    mapping("trainer", section, TRAINER, TRAINER)
     integer("trainer.max_epochs", section["max_epochs"], at_least=1)
     choice("trainer.precision", section["precision"], PRECISIONS)
 
 
-def _check_early_stopping(section: dict[str, Any]) -> None:
+def _check_early_stopping(section: dict[str, Any], held_out: int) -> None:
+    mapping("early_stopping", section, STOPPING, STOPPING)
     number("early_stopping.min_delta", section["min_delta"])
+    choice("early_stopping.monitor", section["monitor"], MONITORED)
     if section["patience"] is None:
         return
     integer("early_stopping.patience", section["patience"], at_least=1)
-    choice("early_stopping.monitor", section["monitor"], MONITORED)
-    if section["monitor"].startswith("validation") and not section["held_out"]:
+    if section["monitor"].startswith("validation") and not held_out:
         raise InvalidValue("early_stopping.monitor", section["monitor"], "train/loss or train/error, unless points are held out, as by data.validation=0.2")
 
 
@@ -215,10 +219,8 @@ def _check_run(run: Section) -> Any:
         network = built("model", run["model"])
         if not isinstance(network, PointMLP):
             raise InvalidValue("model._target_", type(network).__name__, "digitpairs.networks.PointMLP for the disk")
-    try:
-        loss = built("loss", run["loss"])
-    except ValueError as fault:
-        raise fault if isinstance(fault, InvalidValue) else InvalidValue("loss", run["loss"], f"what the loss takes, which says: {fault}") from None
+    choice("loss.reduction", run["loss"].get("reduction", "mean"), ("mean", "sum"))
+    loss = built("loss", run["loss"])
     if type(loss) not in LOSSES:
         raise InvalidValue("loss._target_", type(loss).__name__, "framework.MSE or framework.BinaryCrossEntropy")
     optimizer, schedule = built("optimizer", run["optimizer"]), built("scheduler", run["scheduler"])

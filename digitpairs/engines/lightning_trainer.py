@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import logging
 import os
+import typing
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
-from digitpairs.checks import InvalidValue, boolean, choice, did_you_mean, integer
+from digitpairs.checks import InvalidValue, boolean, choice, did_you_mean, integer, needs
 
 _NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 # Lightning counts epochs as batches here (see digitpairs/data/batches.py), or has no such thing under manual optimisation.
@@ -32,6 +33,8 @@ FIXED = dict(
     num_sanity_val_steps=0,
     log_every_n_steps=1,
 )
+NEEDED = ("max_epochs", "accelerator", "precision", "deterministic")
+PLAIN = (bool, int, float, str, dict, type(None))  # types that a config's values have
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 
@@ -61,14 +64,30 @@ def check_trainer(section: Mapping[str, Any]) -> None:
         if key not in accepted:
             near = did_you_mean(key, accepted)
             raise InvalidValue(f"trainer.{key}", value, f"an argument of Lightning's Trainer that makes sense here, such as max_epochs{near}")
+    needs("trainer", section, NEEDED)
     integer("trainer.max_epochs", section["max_epochs"], at_least=1)
     choice("trainer.accelerator", section["accelerator"], ACCELERATORS)
     choice("trainer.precision", section["precision"], PRECISIONS)
     boolean("trainer.deterministic", section["deterministic"])
+    for key in section.keys() - {*NEEDED, *CLIPPING}:
+        _check_type(key, section[key])
+    if section.get("check_val_every_n_epoch") is not None:
+        integer("trainer.check_val_every_n_epoch", section["check_val_every_n_epoch"], at_least=1)
     try:
         make_trainer(section)
-    except (ValueError, TypeError, RuntimeError, pl.utilities.exceptions.MisconfigurationException) as fault:
+    except Exception as fault:  # Lightning's Trainer raises errors of many kinds
         raise InvalidValue("trainer", "...", f"what Lightning's Trainer takes, which says: {fault}") from fault
+
+
+def _check_type(key: str, value: Any) -> None:
+    """Raises InvalidValue for a value of another type than Lightning's Trainer declares."""
+    declared = typing.get_type_hints(pl.Trainer.__init__)[key]
+    members = [typing.get_origin(each) or each for each in typing.get_args(declared) or (declared,)]
+    accepted = [each for each in PLAIN if each in members]
+    if type(value) not in accepted and not (type(value) is int and float in accepted):
+        names = ["null" if each is type(None) else each.__name__ for each in accepted]
+        those = f"{' or '.join(names)} for this argument of Lightning's Trainer"
+        raise InvalidValue(f"trainer.{key}", value, those)
 
 
 @contextlib.contextmanager

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -12,18 +14,31 @@ from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from digitpairs import files
-from digitpairs.checks import InvalidValue
+from digitpairs.checks import InvalidValue, needs
 from digitpairs.data import PairDataModule, PairDataModuleArray
 from digitpairs.engines.base import Engine, Once, Run, Section, built, data_without_seeds, lightning_checkpoint, naming, seeds_of
 from digitpairs.engines.lightning_trainer import check_trainer, clipping, make_trainer, running
+from digitpairs.losses import Weighting
 from digitpairs.training import Diverged, PairComparison, PairComparisonArray, build
+from digitpairs.training.build import naming_target
 from digitpairs.training.early_stopping import early_stopping as early_stopping_of
 from digitpairs.training.pair_comparison_array import stacking_key
+from digitpairs.training.schedulers import Schedule
 from digitpairs.training.stages import first_epochs
 
-PARTS = ("model", "aux", "optimizer", "scheduler")  # in the order of PairComparison's arguments
+# The config's parts, in the order of PairComparison's arguments, with the class of their objects;
+# the optimiser is a recipe, and the class is that of what it makes.
+KINDS: dict[str, type] = {
+    "model": nn.Module,
+    "aux": Weighting,
+    "optimizer": torch.optim.Optimizer,
+    "scheduler": Schedule,
+}
+PARTS = tuple(KINDS)
 SETTINGS = ("two_stage", "label_smoothing")  # of the training, which stand at the config's top
 ARGUMENTS = ("early_stopping", *SETTINGS)  # of PairComparison, by their names
+# Keys that every section `data` has
+DATA = ("source", "root", "pairs", "test_pairs", "seed", "order_seed", "augmentation_seed")
 
 
 class PairsLightning(Engine):
@@ -33,10 +48,10 @@ class PairsLightning(Engine):
     most_members = None
 
     def check(self, config: Section, once: Once) -> Hashable | None:
-        self.check_keys(config)
         trainer = config["trainer"]
         once("trainer", trainer, check_trainer)
         datamodule = once("data", data_without_seeds(config["data"]), prepared_data)
+        needs("data", config["data"], DATA)
         run = {key: config[key] for key in (*PARTS, *ARGUMENTS)} | {"trainer": clipping(trainer)}
         model, kind = once("run", run, lambda run: _model_and_kind(run, once))
         check_together(datamodule, model, trainer)
@@ -88,8 +103,8 @@ def fit_and_test(section: Section, module: pl.LightningModule, datamodule: pl.Li
 
 def prepared_data(section: Section) -> PairDataModule:
     """The data module with its digits read."""
+    datamodule = built("data", section)
     with naming("data"):
-        datamodule = build(section)
         if not isinstance(datamodule, PairDataModule):
             raise InvalidValue("_target_", section["_target_"], "pairs of digits, or task=disk")
         datamodule.prepare_data()
@@ -99,13 +114,26 @@ def prepared_data(section: Section) -> PairDataModule:
 def _model_and_kind(run: Section, once: Once) -> tuple[PairComparison, Hashable | None]:
     """The run's module, on the "meta" device: shapes without values."""
     with torch.device("meta"):
-        parts = [once(section, run[section], lambda part, section=section: built(section, part, PARTS)) for section in PARTS]
+        parts = [once(name, run[name], functools.partial(_part, name)) for name in PARTS]
         with naming("early_stopping"):
             early_stopping_of(run["early_stopping"])
         with naming("trainer", (*PARTS, *SETTINGS)):
             settings = {key: run[key] for key in ARGUMENTS}
             model = PairComparison(*parts, **settings, **run["trainer"])
     return model, stacking_key(model)
+
+
+def _part(section: str, part: Section) -> Any:
+    """The object of one of PARTS. Raises InvalidValue unless it is of the class in KINDS."""
+    made = found = built(section, part, PARTS)
+    name, kind = part["_target_"], KINDS[section]
+    if section == "optimizer":  # a recipe
+        with torch.device("cpu"), naming(section), naming_target(name):
+            found = made([nn.Parameter(torch.zeros(1))])
+    if not isinstance(found, kind):
+        accepted = f"the name of a class that gives a {kind.__module__}.{kind.__name__}"
+        raise InvalidValue(f"{section}._target_", name, accepted)
+    return made
 
 
 def check_together(datamodule: PairDataModule, model: PairComparison, trainer: Section) -> None:

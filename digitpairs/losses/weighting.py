@@ -52,8 +52,11 @@ class LambdaWeighting(Weighting):
 
     def __init__(self, value: Any = None, /, **named: Any) -> None:
         super().__init__()
-        if set(named) - {"lambda"} or (value is None) == ("lambda" not in named):
-            raise TypeError("LambdaWeighting takes one value, by place or as `lambda`")
+        for key in set(named) - {"lambda"}:
+            raise InvalidValue(key, named[key], "lambda, which is all that LambdaWeighting takes")
+        if (value is None) == ("lambda" not in named):
+            given = "nothing" if value is None else value
+            raise InvalidValue("lambda", given, "one value, by place or as `lambda`")
         self.coefficient = Coefficient("lambda", named.get("lambda", value))
 
     def start_epoch(self, epoch: int, history: Sequence[Tensor]) -> None:

@@ -6,7 +6,7 @@ those of one network; an array's have the members' axis before them (see `layers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -106,7 +106,7 @@ class SiameseNetwork(nn.Module):
         if digit_head == "per_image":
             parts = [digit_part(digit_head, features[0], digit_hidden, activation, batch_norm) for _ in range(copies)]
             self.digit_parts = nn.ModuleList(parts)
-        elif digit_head == "joint":
+        else:
             self.digit_part = digit_part(digit_head, 2 * features[0], digit_hidden, activation, batch_norm)
         self.comparison_part = ComparisonPart(
             2 * features[0],
@@ -138,6 +138,10 @@ class SiameseNetwork(nn.Module):
 
 
 def _build(body: Body, *settings: Any) -> tuple[nn.Module, int]:
+    if isinstance(body, Mapping):  # a config without a class
+        raise InvalidValue("body._target_", "nothing", "a class, as digitpairs.networks.MLPBody")
+    if not callable(body):
+        raise InvalidValue("body", body, "the settings of a body: its class, and its arguments")
     try:
         return body(*settings)
     except InvalidValue as fault:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from digitpairs.checks import InvalidValue, choice
+from digitpairs.checks import InvalidValue, choice, integers
 from digitpairs.networks.layers import Linear, activation_layer, linear_stack
 
 CLASSES = 10
@@ -25,6 +25,7 @@ def digit_part(kind: str, features: int, hidden: Sequence[int], activation: str,
     """Features -> 10 logits of one digit ("per_image") or 20 of both ("joint"), after hidden layers of the given widths;
     None for "none"."""
     if kind == "none":
+        integers("digit_hidden", hidden)
         return None
     layers, width = linear_stack(features, hidden, key="digit_hidden", activation=activation, batch_norm=batch_norm)
     return nn.Sequential(*layers, Linear(width, 2 * CLASSES if kind == "joint" else CLASSES))
@@ -62,12 +63,13 @@ class ComparisonPart(nn.Module):
         self.sees = choice("comparison_input", sees, [*COMPARISON_INPUTS, "posterior", "features"])
         if sees != "features" and not has_digits:
             raise InvalidValue("comparison_input", sees, "features, since digit_head=none leaves no digit logits to see")
-        if outputs not in (1, 2) or isinstance(outputs, bool):
+        if outputs not in (1, 2) or not isinstance(outputs, int) or isinstance(outputs, bool):
             raise InvalidValue("comparison_outputs", outputs, "1 (binary cross-entropy) or 2 (cross-entropy)")
+        integers("comparison_hidden", hidden)  # checked for the posterior, too, which has no layers
+        last = [] if output_activation is None else [_output_activation(output_activation)]
         if sees != "posterior":
             inputs = features if sees == "features" else 2 * CLASSES
             layers, width = linear_stack(inputs, hidden, key="comparison_hidden", activation=activation, batch_norm=batch_norm)
-            last = [] if output_activation is None else [_output_activation(output_activation)]
             self.layers = nn.Sequential(*layers, Linear(width, outputs), *last)
 
     def forward(self, features: Tensor | None, digits: Tensor | None) -> Tensor:

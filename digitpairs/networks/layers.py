@@ -238,6 +238,8 @@ def linear_stack(
     `key` names the widths' setting in errors.
     """
     layers: list[nn.Module] = []
+    choice("activation", activation, ACTIVATIONS)
+    dropout_layer(dropout, 1, rows_per_pair)  # both are checked where there are no layers, too
     for width in integers(key, widths):
         layers.append(Linear(inputs, width))
         layers += [BatchNorm1d(width)] if batch_norm else []

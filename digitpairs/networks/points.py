@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from digitpairs.checks import choice
+from digitpairs.checks import boolean, choice
 from digitpairs.networks.initialise import SCHEMES
 from digitpairs.networks.layers import Linear, activation_layer, linear_stack
 
@@ -31,6 +31,7 @@ class PointMLP(nn.Module):
         batch_norm: bool = False,
     ) -> None:
         super().__init__()
+        batch_norm = boolean("batch_norm", batch_norm)
         layers, width = linear_stack(2, hidden, key="hidden", activation=activation, batch_norm=batch_norm, dropout=dropout)
         layers.append(Linear(width, 1))
         if output_activation is not None:

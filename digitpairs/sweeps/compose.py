@@ -7,12 +7,12 @@ which the values are set and the interpolations resolved again.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra import initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,7 +20,11 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from digitpairs.arguments import PLACES, expand_sweep
+
 _PLAIN = (bool, int, float, str, type(None))
+_WHOLE = re.compile(r"[+-]?\d{1,300}")
+_DECIMAL = re.compile(r"[+-]?(\d+\.\d*|\.?\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 class Asked(NamedTuple):
@@ -32,7 +36,9 @@ class Asked(NamedTuple):
     model: str  # the choice of the group `model`
 
 
-def compose_sweep(loader: ConfigLoader, master: DictConfig, sweep: Sequence[Sequence[str]]) -> list[Asked]:
+def compose_sweep(
+    loader: ConfigLoader, master: DictConfig, sweep: Iterable[Sequence[str]]
+) -> list[Asked]:
     """The jobs of a sweep, given their overrides. Raises Hydra's and OmegaConf's errors for what cannot be composed."""
     parse = functools.lru_cache(None)(OverridesParser.create(config_loader=loader).parse_override)
     is_group = functools.lru_cache(None)(lambda key: bool(loader.get_group_options(key, results_filter=None)))
@@ -64,10 +70,7 @@ def expand_command(conf: Path, arguments: Sequence[str]) -> list[list[str]]:
 def _expanded(arguments: Sequence[str]) -> tuple[ConfigLoader, DictConfig, list[list[str]]]:
     loader = GlobalHydra.instance().config_loader()
     master = loader.load_configuration("config", list(arguments), run_mode=RunMode.MULTIRUN)
-    grid = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
-    parsed = OverridesParser.create(config_loader=loader).parse_overrides([*grid, *arguments])
-    (sweep,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-    return loader, master, sweep
+    return loader, master, expand_sweep(master.hydra.sweeper.params or {}, arguments, loader)
 
 
 def compose_one(config: DictConfig, overrides: Sequence[str], model: str) -> Asked:
@@ -91,7 +94,7 @@ class _Base:
         return Asked(self._resolved(), self._pattern(values), overrides, self.model)
 
     def _resolved(self) -> dict[str, Any]:
-        return OmegaConf.to_container(self.config, resolve=True, throw_on_missing=True)
+        return _read_text(OmegaConf.to_container(self.config, resolve=True, throw_on_missing=True))
 
     def _pattern(self, values: Sequence[Override]) -> dict[str, Any]:
         key = tuple(str(each.value()) for each in values if each.key_or_group != "seed")
@@ -100,6 +103,25 @@ class _Base:
             self.patterns[key] = self._resolved()
             self.config.seed = seed
         return self.patterns[key]
+
+
+def _read_text(value: Any, path: str = "") -> Any:
+    """The config in which text that is a number or a truth value, as in an environment variable, is
+    read as such. Paths stay text, and keys become text."""
+    if isinstance(value, dict):
+        return {str(key): _read_text(each, f"{path}{key}.") for key, each in value.items()}
+    if isinstance(value, list):
+        return [_read_text(each, path) for each in value]
+    is_path = path.rstrip(".") in PLACES
+    return _number_or_truth(value) if isinstance(value, str) and not is_path else value
+
+
+def _number_or_truth(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if _WHOLE.fullmatch(text):
+        return int(text)
+    return float(text) if _DECIMAL.fullmatch(text) else text
 
 
 def _is_plain(override: Override) -> bool:

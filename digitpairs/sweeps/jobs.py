@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from digitpairs import files
-from digitpairs.checks import InvalidValue
+from digitpairs.checks import InvalidValue, folder
 from digitpairs.data import sources
+from digitpairs.engines import engine_of
 from digitpairs.streams import check_seed
 from digitpairs.sweeps.compose import Asked
 
@@ -41,7 +42,7 @@ def plan_jobs(asked_for: Sequence[Asked]) -> list[Job]:
 
     Raises InvalidValue where "auto" stands for nothing or two jobs are one and the same; touches no file of the outputs.
     """
-    configs = [_prepared(each.config) for each in asked_for]
+    configs = [_prepared(_checked(each.config)) for each in asked_for]
     digests = [digest(_without_places(_prepared(each.pattern))) for each in asked_for]
     asked = [[item for item in each.overrides if not _concerns_place_or_seed(item)] for each in asked_for]
     common = set(asked[0]).intersection(*asked[1:])
@@ -75,15 +76,29 @@ def _refuse_repetitions(jobs: Sequence[Job]) -> None:
             raise InvalidValue("seed", again.seed, f"each seed once a configuration; {again.configuration} was asked for {count} times")
 
 
+def _checked(config: dict[str, Any]) -> dict[str, Any]:
+    """The config itself. Raises InvalidValue unless its sections are those of its task."""
+    engine_of(config).check_keys({key: value for key, value in config.items() if key != "sweep"})
+    return config
+
+
 def _prepared(config: dict[str, Any]) -> dict[str, Any]:
-    """Without how the sweep is run, and with the data that "auto" stands for."""
-    data = config["data"]
-    if "source" in data:  # points of the disk come from nowhere
-        try:
-            data = {**data, "source": sources.resolve(data["source"], data["root"])}
-        except InvalidValue as fault:
-            raise fault.within("data") from None
-    return {key: data if key == "data" else value for key, value in config.items() if key != "sweep"}
+    """Without how the sweep is run, with whole paths and the data that "auto" stands for."""
+    rest = {key: value for key, value in config.items() if key != "sweep"}
+    return rest | {"data": _resolved(config["data"]), "output": folder("output", config["output"])}
+
+
+def _resolved(data: dict[str, Any]) -> dict[str, Any]:
+    """The section `data` with its root's whole path, and with what "auto" stands for. That of the
+    disk has neither."""
+    if data.get("root") not in (None, ""):
+        data = {**data, "root": folder("data.root", data["root"])}
+    if "source" not in data:
+        return data
+    try:
+        return {**data, "source": sources.resolve(data["source"], data.get("root"))}
+    except InvalidValue as fault:
+        raise fault.within("data") from None
 
 
 def _without_places(config: dict[str, Any]) -> dict[str, Any]:

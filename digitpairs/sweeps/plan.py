@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from digitpairs.checks import DigitPairsWarning, InvalidValue, choice, did_you_mean, integer
+from digitpairs.checks import DigitPairsWarning, InvalidValue, choice, integer, mapping
 from digitpairs.data.sources import SIDE
 from digitpairs.engines import engine_of
 from digitpairs.sweeps import measure
@@ -26,6 +26,7 @@ class Settings(NamedTuple):
     array_size: int | None = None
     processes: int | None = None
     threads: int | None = None
+    max_runs: int | None = None
 
 
 class Plan(NamedTuple):
@@ -46,12 +47,10 @@ class Plan(NamedTuple):
 
 def settings_of(section: Mapping[str, Any]) -> Settings:
     """The settings, checked."""
-    for key in section:
-        if key not in Settings._fields:
-            raise InvalidValue(f"sweep.{key}", section[key], f"one of {', '.join(Settings._fields)}{did_you_mean(key, Settings._fields)}")
+    mapping("sweep", section, Settings._fields)
     settings = Settings(**section)
     choice("sweep.plan", settings.plan, PLANS)
-    for key in ("array_size", "processes", "threads"):
+    for key in ("array_size", "processes", "threads", "max_runs"):
         if getattr(settings, key) is not None:
             integer(f"sweep.{key}", getattr(settings, key), at_least=1)
     return settings

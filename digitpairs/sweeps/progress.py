@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -12,7 +13,21 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from digitpairs.terminal import plus_minus
 
 QUIET_SECONDS = 10  # between lines, where the output is no terminal
+PATIENCE_SECONDS = 2  # between lines before anything trains
 _WATCHED = ("validation/comparison_error", "train/comparison_error")
+
+
+Item = TypeVar("Item")
+
+
+def counted(runs: Sequence[Item], what: str) -> Iterator[Item]:
+    """The runs one by one. Prints now and then how many were `what`, such as "checked"."""
+    told = time.monotonic()
+    for done, run in enumerate(runs):
+        if time.monotonic() - told > PATIENCE_SECONDS:
+            told = time.monotonic()
+            print(f"{done} of {len(runs)} runs {what}", flush=True)
+        yield run
 
 
 class SweepProgress:

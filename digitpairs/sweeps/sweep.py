@@ -5,10 +5,12 @@ One run is a sweep of one. A failed run is a row in the table, and the others go
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,46 +26,55 @@ from digitpairs.sweeps.finished import is_finished, unfinished
 from digitpairs.sweeps.jobs import Job, plan_jobs
 from digitpairs.sweeps.lock import held
 from digitpairs.sweeps.plan import Plan, Settings, make_plan, settings_of
-from digitpairs.sweeps.progress import SweepProgress
+from digitpairs.sweeps.progress import SweepProgress, counted
 from digitpairs.sweeps.provenance import provenance
 from digitpairs.sweeps.run import Places, fail, run_jobs
 from digitpairs.sweeps.workers import in_processes
 
 TELL_SECONDS = 0.1  # between a worker's words on its epochs
+# Carries out the jobs in these places of a sweep; returns how many failed.
+Elsewhere = Callable[[Sequence[int], Sequence[Job]], int]
 
 
-def run_sweep(asked_for: Sequence[Asked]) -> int:
-    """Run what was asked for and is not finished. Returns the exit status: 0, or 1 if a run failed.
+def run_sweep(asked_for: Sequence[Asked], elsewhere: Elsewhere | None = None) -> int:
+    """Run what is asked for and not finished, by a plan or `elsewhere`; returns how many failed.
 
     Raises InvalidValue or DataError, with nothing trained, when any of the jobs cannot be run; and KeyboardInterrupt, after
     saying what is finished.
     """
     settings = _settings(asked_for)
     provenance()  # of the code that runs: it may change before the first result is written
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # until the processes are forked, see workers.py
-    try:
+    with torch_threads(1):  # until the processes are forked, see workers.py
         jobs = plan_jobs(asked_for)
         checker = Checker()
-        keys = [checker.check(job.config) for job in jobs]
+        keys = [checker.check(job.config) for job in counted(jobs, "checked")]
         sweep, console = jobs[0].folder.parent.parent, Console()
         names = names_of({job.configuration: job.config for job in jobs})
         with held(sweep):
             todo = unfinished(jobs)
             _say_what_is_damaged(todo)
-            if todo:
-                plan = make_plan([jobs[place] for place in todo], [keys[place] for place in todo], settings)
+            left = [jobs[place] for place in todo]
+            if todo and elsewhere is not None:
+                runs = f"{len(jobs)} run{'s' * (len(jobs) > 1)}"
+                console.print(f"{runs}, {len(todo)} to do by another launcher", highlight=False)
+                failures = elsewhere(list(todo), left)
+            elif todo:
+                plan = make_plan(left, [keys[place] for place in todo], settings)
                 _say_what_is_done(len(jobs), len(todo), plan, console)
-                if not plan.processes:
-                    torch.set_num_threads(plan.threads)
-                failures = carry_out([jobs[place] for place in todo], plan, console, names.of)
+                failures = carry_out(left, plan, console, names.of)
             else:
                 console.print(f"{len(jobs)} run{'s' * (len(jobs) > 1)}, all finished before", highlight=False)
                 failures = 0
-    finally:
-        torch.set_num_threads(threads)
     print_table(sweep, [job.folder for job in jobs], console, names)
-    return 1 if failures else 0
+    return failures
+
+
+def run_alone(asked: Asked, folder: Path) -> int:
+    """Run the job of another launcher, with its files in the folder; returns how many failed."""
+    (job,) = plan_jobs([asked])
+    job = job._replace(folder=folder, configuration=folder.parent.name)
+    plan = Plan([[0]], 0, _settings([asked]).threads or 1)
+    return carry_out([job], plan, Console(), names_of({job.configuration: job.config}).of)
 
 
 def carry_out(jobs: Sequence[Job], plan: Plan, console: Console, names: Mapping[str, str]) -> int:
@@ -80,9 +91,21 @@ def carry_out(jobs: Sequence[Job], plan: Plan, console: Console, names: Mapping[
         return progress.failures
 
 
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """So many threads for torch's operations in this process, meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _here(jobs: Sequence[Job], plan: Plan, progress: SweepProgress) -> None:
-    for piece in plan.pieces:
-        run_jobs([jobs[place] for place in piece], Places(piece, progress))
+    with torch_threads(plan.threads):
+        for piece in plan.pieces:
+            run_jobs([jobs[place] for place in piece], Places(piece, progress))
 
 
 def _in_processes(jobs: Sequence[Job], plan: Plan, progress: SweepProgress) -> None:
@@ -148,7 +171,7 @@ class _Teller:
 
 
 def _settings(asked_for: Sequence[Asked]) -> Settings:
-    sections = [asked.config.get("sweep") or {} for asked in asked_for]
+    sections = [asked.config.get("sweep", {}) for asked in asked_for]
     if any(section != sections[0] for section in sections):
         raise InvalidValue("sweep", "...", "one way to run the whole sweep")
     return settings_of(sections[0])

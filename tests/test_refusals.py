@@ -1,0 +1,573 @@
+"""What cannot be had is refused in one message that names the key, whatever is typed."""
+
+import functools
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from digitpairs.arguments import check_arguments, expand_sweep, mend_arguments
+from digitpairs.configs import CONF
+from digitpairs.errors import can_be_mended, explain
+from digitpairs.sweeps import counted, progress, sweep
+from digitpairs.sweeps.check import Checker
+from digitpairs.sweeps.compose import compose_one
+from digitpairs.sweeps.jobs import fingerprint, plan_jobs
+from digitpairs.sweeps.plan import settings_of
+
+GROUPS = (
+    "task",
+    "data",
+    "model",
+    "aux",
+    "optimizer",
+    "scheduler",
+    "loss",
+    "trainer",
+    "experiment",
+    "variant",
+    "smoke",
+    "smoke_data",
+)
+DIGITS = ("data=digits", "data.pairs=60", "data.test_pairs=40")
+DISK = ("task=disk",)
+
+
+@functools.cache
+def loader() -> ConfigLoader:
+    """Hydra's reader of the project's configs."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return GlobalHydra.instance().config_loader()
+
+
+@functools.cache
+def base_config(base: tuple[str, ...]) -> DictConfig:
+    """The config of these arguments, without Hydra's own section."""
+    config = loader().load_configuration("config", list(base), run_mode=RunMode.RUN)
+    with open_dict(config):
+        config.pop("hydra")
+    return config
+
+
+def composed(base: tuple[str, ...], mended: str) -> DictConfig:
+    """The config of the base and one more argument. Hydra composes each base once."""
+    if re.split("[=@]", mended.lstrip("+~"))[0] in GROUPS:
+        return base_config.__wrapped__((*base, mended))
+    config = base_config(base).copy()
+    ConfigLoaderImpl._apply_overrides_to_config(
+        OverridesParser.create().parse_overrides([mended]), config
+    )
+    return config
+
+
+def config_of(base: tuple[str, ...], argument: str) -> dict:
+    """The config of the only job that the arguments ask for, once all its checks are passed."""
+    arguments = [
+        *(each for each in base if each.partition("=")[0] != argument.partition("=")[0]),
+        argument,
+    ]
+    sys.argv = ["train.py", *arguments]
+    check_arguments(arguments)
+    *rest, mended = mend_arguments(arguments)
+    asked = compose_one(composed(tuple(rest), mended), [*rest, mended], "network")
+    settings_of(asked.config.get("sweep", {}))
+    (job,) = plan_jobs([asked])
+    Checker().check(job.config)
+    return job.config
+
+
+def refusal(base: tuple[str, ...], argument: str) -> str | None:
+    """The message that refuses the argument; None where it is accepted. All that the command would
+    show a traceback of is raised."""
+    before = sys.argv
+    try:
+        config_of(base, argument)
+    except Exception as error:
+        if not can_be_mended(error):
+            raise
+        return explain(error)
+    finally:
+        sys.argv = before
+    return None
+
+
+NO_SECTIONS = """
+    ~data ~model ~optimizer ~trainer ~task ~output ~early_stopping ~engine ~optimizer._target_
+    data=null model=null scheduler=null early_stopping=null optimizer._target_=null
+    task=1.5 optimizer=0.8 early_stopping=5 trainer=3 scheduler=true scheduler._target_=3
+    model=[cnn,mlp] model._target_=[a]
+    data._target_=builtins.dict optimizer._target_=builtins.dict scheduler._target_=builtins.list
+    model._target_=digitpairs.networks.CNNBody
+""".split()
+
+
+@pytest.mark.parametrize("base", [DIGITS, DISK], ids=["pairs", "disk"])
+@pytest.mark.parametrize("argument", NO_SECTIONS)
+def test_a_section_that_is_missing_or_no_section_is_named(base, argument):
+    key = argument.strip("~").partition("=")[0].removesuffix("._target_")
+    message = refusal(base, argument)
+    assert re.match(rf"{key}(\.\w+)?=.* is not accepted: ", message), message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("~aux", "aux=nothing is not accepted: one of convex, dwa, "),
+        ("aux=null", "aux=None is not accepted: one of convex, dwa, "),
+        ("aux=0.8", "aux=0.8 is not accepted: one of convex, dwa, "),
+        ("smoke_data=foo", "smoke_data=foo is not accepted: one of on_disk, on_pairs"),
+        ("variant=[a]", "variant=['a'] is not accepted: one of azzano/"),
+        ("~data.root", "data.root=nothing is not accepted: a value"),
+        ("~data.seed", "data.seed=nothing is not accepted: a value"),
+        ("~seeds.dropout", "seeds.dropout=nothing is not accepted: a value"),
+        ("+seeds.noise=3", "seeds.noise=3 is not accepted: one of weights, "),
+        ("~aux.lambda", "aux.lambda=nothing is not accepted: "),
+        ("+aux.mu=3", "aux.mu=3 is not accepted: "),
+        ("+model.body.foo=1", "model.body.foo=1 is not accepted: one of hidden, "),
+        ("model.body=cnn", "model.body=cnn is not accepted: the settings of a body"),
+        ("~model.body._target_", "model.body._target_=nothing is not accepted: "),
+        ("+data.augmentation.noise=1", "data.augmentation.noise=1 is not accepted: one of shift, "),
+        ("data.augmentation=false", "data.augmentation=False is not accepted: settings"),
+        ("data.fold=false", "data.fold=False is not accepted: a whole number"),
+        ("+trainer.benchmark=foo", "trainer.benchmark=foo is not accepted: bool"),
+        ("+trainer.check_val_every_n_epoch=0", "trainer.check_val_every_n_epoch=0 is not accepted"),
+        ("+trainer.callbacks=[1]", "trainer.callbacks=[1] is not accepted: "),
+        (f"data.pairs={10**22}", f"data.pairs={10**22} is not accepted: a whole number of at most"),
+        ("aux.lambda={1:2,a:3}", "aux.lambda={'1': 2, 'a': 3} is not accepted: a number, or a"),
+        ("seeds.order={1:2}", "seeds.order={'1': 2} is not accepted: a whole number"),
+        ("sweep=null", "sweep=None is not accepted: settings"),
+        ("model.body.hidden.first=3", "model.body.hidden.first=3 cannot be composed"),
+        ("seed=${oc.env:NO_SUCH_VARIABLE}", "seed=${oc.env:NO_SUCH_VARIABLE} cannot be composed"),
+    ],
+)  # fmt: skip
+def test_a_key_of_the_pairs_that_is_missing_or_nonsense_is_named(argument, message):
+    told = refusal((*DIGITS, "model=siamese_mlp"), argument)
+    assert message in told, told
+
+
+@pytest.mark.parametrize(
+    ("base", "argument", "message"),
+    [
+        (DISK, "model.batch_norm=../x", "model.batch_norm=../x is not accepted: true or false"),
+        (
+            (*DISK, "model.hidden=[]"),
+            "model.activation=foo",
+            "model.activation=foo is not accepted: one of relu",
+        ),
+        (
+            (*DISK, "model.hidden=[]"),
+            "model.dropout=foo",
+            "model.dropout=foo is not accepted: a number",
+        ),
+        (
+            DISK,
+            "early_stopping.monitor=[1]",
+            "early_stopping.monitor=[1] is not accepted: one of validation/loss",
+        ),
+        (
+            DISK,
+            "early_stopping.min_delta=true",
+            "early_stopping.min_delta=True is not accepted: a number",
+        ),
+        (DISK, "+early_stopping.wait=3", "early_stopping.wait=3 is not accepted: one of patience"),
+        (DISK, "data.outside=false", "data.outside=False is not accepted: 0 or -1"),
+        (DISK, "~data.outside", "data.outside=nothing is not accepted: a value"),
+        (
+            DISK,
+            "loss.reduction=[mean]",
+            "loss.reduction=['mean'] is not accepted: one of mean, sum",
+        ),
+        (
+            DIGITS,
+            "early_stopping.monitor=[1]",
+            "early_stopping.monitor=[1] is not accepted: one of validation/",
+        ),
+        (
+            (*DIGITS, "model=mlp", "model.body.hidden=[]"),
+            "model.body.dropout=foo",
+            "model.body.dropout=foo is not accepted: a number",
+        ),
+        (
+            (*DIGITS, "model.comparison_input=posterior"),
+            "model.comparison_hidden=foo",
+            "model.comparison_hidden=foo is not accepted",
+        ),
+        (
+            (*DIGITS, "model.digit_head=none", "model.comparison_input=features", "aux=none"),
+            "model.digit_hidden=foo",
+            "model.digit_hidden=foo is not accepted",
+        ),
+    ],
+)
+def test_a_setting_that_a_switch_makes_idle_is_checked_all_the_same(base, argument, message):
+    assert refusal(base, argument).startswith(message)
+
+
+def test_numbers_that_arrive_as_text_are_numbers(monkeypatch):
+    monkeypatch.setenv("NUMBER", "7")
+    monkeypatch.setenv("RATE", "2.5e-3")
+    monkeypatch.setenv("TRUTH", "True")
+    assert (
+        config_of(DIGITS, "seed='7'")["data"]["seed"]
+        == config_of(DIGITS, "seed=${oc.env:NUMBER}")["seeds"]["aux"]
+        == 7
+    )
+    assert config_of(DIGITS, "optimizer.lr=${oc.env:RATE}")["optimizer"]["lr"] == 0.0025
+    assert config_of(DIGITS, "model.batch_norm=${oc.env:TRUTH}")["model"]["batch_norm"] is True
+    plain, quoted = config_of(DIGITS, "seed=7"), config_of(DIGITS, "seed='7'")
+    assert plain == quoted and fingerprint(plain) == fingerprint(quoted)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2026", "2026.10", "007", "1e3", "true", "nan", "0..9", "2026-11-27", "../x", "~x", "a b"],
+)
+def test_a_path_stays_as_it_was_typed(text):
+    assert (
+        config_of(DIGITS, f"output={text}")["output"]
+        == config_of(DIGITS, f"data.root={text}")["data"]["root"]
+        == text
+    )
+
+
+def test_home_and_variables_in_paths_are_filled_in(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setenv("PLACE", "scratch")
+    for argument, path in [
+        ("~/x", "/home/someone/x"),
+        ("$HOME/x", "/home/someone/x"),
+        ("/data/$PLACE", "/data/scratch"),
+        ("$NOT_SET/x", "$NOT_SET/x"),
+    ]:
+        assert config_of(DIGITS, f"output={argument}")["output"] == path
+        assert config_of(DIGITS, f"data.root={argument}")["data"]["root"] == path
+
+
+@pytest.mark.parametrize("multirun", [[], ["-m"]])
+@pytest.mark.parametrize("value", ["null", "[a]", "{a:1}", ""])
+def test_an_output_that_is_no_path_leaves_no_folder(
+    command, tmp_path, monkeypatch, value, multirun
+):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = command(*DIGITS, f"output={value}", *multirun, output=None)
+    assert (
+        status == 2
+        and err.startswith("error: output=")
+        and "the path of a folder" in err
+        and not list(tmp_path.iterdir())
+    )
+
+
+@pytest.mark.parametrize("value", ["[1]", "{a:1}", "[a,b]"])
+def test_a_root_that_is_no_path_is_refused(value):
+    assert refusal(DIGITS, f"data.root={value}").startswith("data.root=")
+
+
+# What is typed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["seed=0,", "1"], "seed=0, is not accepted: a list without spaces: write seed=0,1"),
+        (["seed", "=", "3"], "seed= is not accepted: KEY=VALUE without spaces, such as seed=3"),
+        (["optimizer.lr=0.1", "3"], "3= is not accepted: KEY=VALUE without spaces"),
+        (["output=a=b"], """output=a=b is not accepted: .* write 'output="a=b"'"""),
+        (["data.root=été"], """data.root=été is not accepted: .* write 'data.root="été"'"""),
+        (["output=a;b"], """output=a;b is not accepted: .* write 'output="a;b"'"""),
+        (["sééd=3"], "sééd=3 is not accepted: a key of letters"),
+        (["seed=3\r"], r"seed='3\\r' is not accepted: .*carriage return .*: write seed=3$"),
+        (["seed=0..9"], "seed=0..9 is not accepted: one value, unless -m .*: write seed=0..9 -m"),
+        (["aux.lambda=1,2"], "aux.lambda=1,2 is not accepted: one .*: write aux.lambda=1,2 -m"),
+        (["model=mlp,cnn"], "model=mlp,cnn is not accepted: one value, unless -m"),
+        (["model.hidden=[1,2"], r"model.hidden=\[1,2 is not accepted: a whole list"),
+        (["seed=foo(3)"], r"seed=foo\(3\) is not accepted: .*Unknown function 'foo'"),
+        (
+            ["-m", "optimizer.lr=0.001..0.1"],
+            "optimizer.lr=0.001..0.1 is not accepted: .*its step, such as 0.001..0.1..0.0099",
+        ),
+        (
+            ["-m", "aux.lambda=0.5..1"],
+            "aux.lambda=0.5..1 is not accepted: .*its step, such as 0.5..1..0.05",
+        ),
+        (
+            ["-m", "aux.lambda=0..1..0.3"],
+            "aux.lambda=0..1..0.3 is not accepted: .* end: 0..0.9..0.3 or 0..1.2..0.3",
+        ),
+        (["-m", "seed=0..10..3"], "seed=0..10..3 is not accepted: .* end: 0..9..3 or 0..12..3"),
+        (["-m", "seed=1,0..1e400"], "seed=0..1e400 is not accepted: a range of fewer values"),
+        (
+            ["-m", "aux.lambda=0..100000..0.1"],
+            "aux.lambda=0..100000..0.1 is not accepted: a range of at most 10000 values",
+        ),
+        (["-m", "output=a,b"], "output=a,b is not accepted: one folder a sweep"),
+        (
+            ["-m", "experiment=wang/sharing,wang/aux"],
+            "experiment=wang/sharing,wang/aux is not accepted: one study a command",
+        ),
+        (["--info", "all", "-m", "seed=0,1"], "--info=all is not accepted: only without -m"),
+    ],
+)
+def test_a_slip_of_the_keyboard_is_told_with_what_to_write(arguments, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        check_arguments(arguments)
+        mend_arguments(arguments)
+
+
+def test_what_the_messages_say_to_write_can_be_read():
+    for argument in ['output="a=b"', 'data.root="été"', "seed=3"]:
+        check_arguments([argument])
+    assert config_of(DIGITS, 'output="a=b"')["output"] == "a=b"
+
+
+def grid(given: dict, *arguments: str, most: int | None = None) -> list[list[str]]:
+    return expand_sweep(given, mend_arguments(arguments), loader(), most)
+
+
+def test_ranges_in_a_study_are_those_of_the_command_line():
+    assert grid({"seed": "0..2"}) == [["seed=0"], ["seed=1"], ["seed=2"]]
+    assert grid({"aux.lambda": "0.5..0.7..0.1"}, "seed=3") == [
+        [f"aux.lambda={value}", "seed=3"] for value in (0.5, 0.6, 0.7)
+    ]
+    assert grid({"seed": "0..9"}, "seed=0..1") == [["seed=0"], ["seed=1"]]
+    with pytest.raises(
+        ValueError,
+        match="^optimizer.lr=0.1..0.3 is not accepted: a range of decimals with its step",
+    ):
+        grid({"optimizer.lr": "0.1..0.3"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [(["seed=0..1000000"], 1000001), (["seed=0..99", "aux.lambda=0.1..0.3..0.1"], 300)],
+)
+def test_a_sweep_of_too_many_runs_is_refused_with_their_number(arguments, count):
+    with pytest.raises(
+        ValueError,
+        match=f"^sweep.max_runs=200 is not accepted: at least {count}, the number of runs",
+    ):
+        grid({}, *arguments, most=200)
+
+
+@pytest.mark.parametrize("value", ["range(5,5)", "range(0,5,0)", "range(0,inf)", "interval(0,1)"])
+def test_a_sweep_of_no_values_is_refused(value):
+    with pytest.raises(ValueError, match=re.escape(f"seed={value} is not accepted: ")):
+        grid({}, f"seed={value}")
+
+
+def test_a_large_sweep_is_refused_before_torch_is_needed(command):
+    status, out, err = command("-m", "seed=0..1000000", *DIGITS)
+    assert (
+        status == 2
+        and out == ""
+        and err.startswith("error: sweep.max_runs=10000 is not accepted: at least 1000001")
+        and err.count("\n") == 1
+    )
+
+
+def test_long_work_before_the_training_is_told(capsys, monkeypatch):
+    assert list(counted(range(3), "checked")) == [0, 1, 2] and capsys.readouterr().out == ""
+    monkeypatch.setattr(progress, "PATIENCE_SECONDS", -1)
+    assert list(counted(range(3), "checked")) == [0, 1, 2]
+    assert capsys.readouterr().out.splitlines() == [
+        f"{done} of 3 runs checked" for done in range(3)
+    ]
+
+
+# The user's own files
+
+ADAM = b"_target_: digitpairs.training.optimizers.Adam\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "message"),
+    [
+        (b"", 1, "no line KEY: VALUE"),
+        (b"# a comment\n# and another\n", 1, "no line KEY: VALUE"),
+        (b"- lr\n- 0.1\n", 1, "no line KEY: VALUE"),
+        (ADAM + b"\tlr: 0.1\n", 2, "tab"),
+        (ADAM + b"lr: {0.1\n", 3, "expected"),
+        (ADAM + b"lr: 0.1\nlr: 0.2\n", 3, "duplicate key lr"),
+        ((ADAM + b"lr: 0.1\n").decode().encode("utf-16"), 1, "not UTF-8"),
+        (ADAM + "# débit\n".encode("latin-1"), 2, "not UTF-8"),
+        (b"\xef\xbb\xbf" + ADAM + b"lr: 0.1\n", 1, "byte order mark"),
+        (ADAM + b"lr: \x00\n", 2, "control characters"),
+        (b"lr: 0.1\n", 1, "names no class"),
+        (b"_target_:\nlr: 0.1\n", 1, "names no class"),
+        (b"# @author of these many words\n" + ADAM, 1, "components"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_with_its_line(
+    command, tmp_path, content, line, message
+):
+    path = tmp_path / "own" / "optimizer" / "mine.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    status, _, err = command("optimizer=mine", "--config-dir", str(tmp_path / "own"), *DIGITS)
+    assert (
+        status == 2
+        and err.startswith(f"error: {path}:{line}: ")
+        and message in err
+        and err.count("\n") == 1
+    ), err
+
+
+@pytest.mark.parametrize(
+    ("section", "line", "name"),
+    [
+        ("hydra:\n", 3, "hydra"),
+        ("hydra:\n  mode: MULTIRUN\n  sweeper:\n", 5, "sweeper"),
+        ("hydra: 3\n", 3, "hydra"),
+    ],
+)
+def test_an_empty_section_of_hydras_in_a_study_is_named_with_its_line(
+    command, tmp_path, section, line, name
+):
+    path = own_study(tmp_path, section)
+    status, _, err = command("experiment=mine", "--config-dir", str(tmp_path / "own"), *DIGITS)
+    assert (
+        status == 2
+        and err == f"error: {path}:{line}: {name} has no keys: give it some, or remove the line\n"
+    )
+
+
+def own_study(tmp_path: Path, content: str) -> Path:
+    path = tmp_path / "own" / "experiment" / "mine.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"# @package _global_\n# A study.\n{content}")
+    return path
+
+
+def test_a_study_of_the_users_own_may_have_ranges(command, tmp_path, monkeypatch):
+    jobs = []
+    monkeypatch.setattr(
+        sweep, "make_plan", lambda given, *_: jobs.extend(given) or sweep.Plan([], 0, 1)
+    )
+    monkeypatch.setattr(sweep, "carry_out", lambda *_: 0)
+    grid = "{seed: 0..2, aux.lambda: 0.5..0.7..0.1}"
+    own_study(tmp_path, f"hydra: {{mode: MULTIRUN, sweeper: {{params: {grid}}}}}\n")
+    status, _, err = command("experiment=mine", "--config-dir", str(tmp_path / "own"), *DIGITS)
+    assert (status, err) == (0, "")
+    found = {(job.seed, job.config["aux"]["lambda"]) for job in jobs}
+    assert found == {(seed, rate) for seed in (0, 1, 2) for rate in (0.5, 0.6, 0.7)}
+
+
+def test_choices_of_the_users_own_are_offered_and_hidden_files_are_not(command, tmp_path):
+    folder = tmp_path / "own" / "optimizer"
+    folder.mkdir(parents=True)
+    (folder / "momentum.yaml").write_text("defaults: [sgd]\nmomentum: 0.5\n")
+    (folder / "heavy.yaml").write_text(
+        "_target_: digitpairs.training.optimizers.SGD\nlr: 0.1\nmomentum: 0.5\n"
+    )
+    (folder / "._adam.yaml").write_bytes(b"\x00\x05\x16\x07\xff")
+    own = ["--config-dir", str(tmp_path / "own"), *DIGITS]
+    offered = "one of heavy, momentum, adam, adamw, sgd; did you mean momentum?"
+    assert (
+        f"optimizer=momentun is not accepted: {offered}" in command("optimizer=momentun", *own)[2]
+    )
+    having = "optimizer=heavy or optimizer=momentum or optimizer=sgd has momentum"
+    assert f"and {having}" in command("optimizer.momentum=0.1", *own)[2]
+    assert "_adam" not in command("-m", "optimizer=glob(*)", "optimizer.foo=1", *own)[2]
+
+
+def test_flags_stand_anywhere():
+    arguments = ["seed=0,1", "--config-dir", "own", "data=digits", "-m", "aux.lambda=1"]
+    mended = "-m seed=0,1 data=digits aux.lambda=1 --config-dir own"
+    assert mend_arguments(arguments) == mended.split()
+
+
+# Whatever is typed
+
+BASES = [
+    DIGITS,
+    (*DIGITS, "engine=framework"),
+    (*DIGITS, "model=siamese_mlp"),
+    (*DIGITS, "model=mlp", "aux=convex", "optimizer=sgd", "scheduler=warm_restarts"),
+    DISK,
+    (*DISK, "engine=lightning", "loss=binary_cross_entropy"),
+]
+WORDS = """
+    null true nan -inf 1e400 foo '' '7' ../x ~/x $HOME /etc/passwd a=b é ??? ${seed} ${nothing}
+    ${oc.env:HOME} 0..3 0.1..0.9 1,2 [1, {a int(3) int( 1_000 builtins.dict os.getcwd
+    digitpairs.networks.CNNBody torch.optim.SGD framework.MSE
+""".split()
+SCALARS = st.one_of(
+    st.sampled_from([*WORDS, "a b", "\t", "3\r", "x" * 300]),
+    st.integers().map(str),
+    st.sampled_from([10**30, -(10**400)]).map(str),
+    st.floats().map(str),
+    st.text(max_size=6),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda items: f"[{','.join(items)}]"),
+        st.dictionaries(st.sampled_from(["a", "1", "schedule", "_target_"]), inner, max_size=3).map(
+            lambda items: "{" + ",".join(f"{key}:{value}" for key, value in items.items()) + "}"
+        ),
+    ),
+    max_leaves=4,
+)
+FORMS = """
+    {key}={value} {key}={value} {key}={value} {key}={value} +{key}={value} ++{key}={value}
+    +{key}.foo={value} {key}.foo={value} ~{key} ~{key}={value}
+""".split()
+
+
+@functools.cache
+def keys_of(base: tuple[str, ...]) -> list[str]:
+    """All keys of the config, sections and leaves."""
+    return list(_paths(OmegaConf.to_container(base_config(base), resolve=False)))
+
+
+def _paths(section: dict, inside: str = ""):
+    for key, value in section.items():
+        yield f"{inside}{key}"
+        yield from _paths(value, f"{inside}{key}.") if isinstance(value, dict) else ()
+
+
+@st.composite
+def lines(draw) -> tuple[tuple[str, ...], str, str]:
+    """Arguments that are good, a key, and one more argument that does something to it."""
+    base = draw(st.sampled_from(BASES))
+    key = draw(st.one_of(*[st.sampled_from(keys_of(base))] * 4, st.sampled_from(GROUPS)))
+    return base, key, draw(st.sampled_from(FORMS)).format(key=key, value=draw(VALUES))
+
+
+def is_accepted_or_refused_by_name(base: tuple[str, ...], key: str, argument: str) -> None:
+    message = refusal(base, argument)
+    assert message is None or key in message or f"{key.partition('.')[0]}" in message, message
+
+
+@pytest.mark.usefixtures("mnist_on_disk")
+@settings(
+    max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+@given(lines())
+def test_any_argument_is_accepted_or_refused_by_name(line):
+    is_accepted_or_refused_by_name(*line)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("mnist_on_disk")
+@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(lines())
+def test_any_of_a_thousand_arguments_is_accepted_or_refused_by_name(line):
+    is_accepted_or_refused_by_name(*line)
+
+
+@pytest.fixture
+def mnist_on_disk(monkeypatch, mnist_like):
+    """So that nothing looks for MNIST on the network."""
+    monkeypatch.setenv("DIGITPAIRS_DATA", str(mnist_like))
