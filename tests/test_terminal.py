@@ -79,5 +79,6 @@ def test_a_sweep_whose_reader_leaves_early_goes_on_to_its_end(tmp_path):
     command = f"{sys.executable} train.py {small} -m seed=0..2 output={tmp_path} | head -1; echo ${{PIPESTATUS[0]}}"
     environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"} | {"PYTHONIOENCODING": "ascii"}
     answer = subprocess.run(["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert answer.stdout.splitlines() == ["3 runs: 3 alone, in this process of 1 thread", "0"] and answer.stderr == ""
+    line, status = answer.stdout.splitlines()
+    assert "3 runs" in line and status == "0" and answer.stderr == ""
     assert len(list(tmp_path.glob("*/*/*/result.json"))) == 3
