@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from digitpairs import files
 from digitpairs.checks import InvalidValue
 from digitpairs.files import Damaged
 from digitpairs.inventory import refuse_harm
