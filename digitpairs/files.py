@@ -26,6 +26,7 @@ CONFUSION = "confusion.json"  # rows digits, columns answers, counts of test ima
 BOUNDARY = "boundary.npz"  # of the disk, see `digitpairs.engines.boundary`
 FILES = "files"  # the result's entry with the sizes and digests of the run's other files, see `digitpairs.inventory`
 
+MOST_NAMED = 10  # of damaged files
 NAME_LENGTH = 120  # of a folder, without its digest; file systems take 255 bytes
 SMALL = 2**20  # bytes: the limit for JSON and configs, which have some thousands
 LARGE = 2**26  # bytes: the limit for all else, such as the metrics of 100,000 epochs
@@ -49,6 +50,13 @@ class Missing(Damaged):
 
     def __init__(self, path: Path) -> None:
         DataError.__init__(self, f"{path} is missing")
+
+
+def tell(damages: Sequence[Damaged], outcome: str) -> list[str]:
+    """A line for each of the first damaged files with what becomes of it, and one for the rest."""
+    lines = [f"{damage}; {outcome}" for damage in damages[:MOST_NAMED]]
+    rest = len(damages) - MOST_NAMED
+    return lines + [f"damaged files that are not named here, and treated alike: {rest}"] * (rest > 0)
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

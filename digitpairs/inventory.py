@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ from digitpairs.files import Damaged
 
 # Files of results from before there was an inventory; such results are whole if these are there and not empty.
 ALWAYS = (files.CONFIG, files.METRICS, files.CHECKPOINT)
-WHOLE = 2**21  # bytes: of larger files both ends are digested, so that a thousand runs are checked in seconds
+WHOLE = 2**20  # bytes: of larger files both ends are digested, so that a thousand runs are checked in seconds
 
 
-def inventory(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size in bytes and digest of each of the run's files but its result."""
-    there = (path for path in sorted(folder.iterdir()) if path.is_file() and path.name != files.RESULT)
-    return {path.name: {"bytes": path.stat().st_size, "digest": digest(path)} for path in there}
+def inventory(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Size in bytes and digest of the files of these names, and of TensorBoard's events. Others, such as a launcher's log, may
+    change."""
+    paths = [*(folder / name for name in names), *sorted(folder.glob("events.*"))]
+    return {path.name: {"bytes": path.stat().st_size, "digest": digest(path)} for path in paths}
 
 
 def digest(path: Path) -> str:

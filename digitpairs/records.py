@@ -112,7 +112,8 @@ def damage_of(path: Path, where: str = "") -> Iterator[None]:
     try:
         yield
     except InvalidValue as fault:
-        raise Damaged(path, f"{where}{fault.key} is {reprlib.repr(fault.value)}, not {fault.accepted}") from None
+        key, value = reprlib.repr(fault.key)[1:-1], reprlib.repr(fault.value)  # both are cut: they are of the file
+        raise Damaged(path, f"{where}{key} is {value}, not {fault.accepted}") from None
 
 
 def check_result(result: Any) -> None:
@@ -144,10 +145,8 @@ def check_history(history: Any) -> None:
 
 def check_confusion(confusion: Any) -> None:
     """InvalidValue for what is neither None nor counts by digit and answer for each image."""
-    for image, rows in _mapping("the confusion", {} if confusion is None else confusion).items():
-        counts = [integers(image, row, at_least=0) for row in _list(image, rows)]
-        if [len(row) for row in counts] != [DIGITS] * DIGITS:
-            raise InvalidValue(image, rows, f"{DIGITS} rows of {DIGITS} counts")
+    if confusion is not None:
+        _check_entries("the confusion", confusion, dict.fromkeys(("digit1", "digit2"), _counts))
 
 
 def check_boundary(arrays: Mapping[str, np.ndarray]) -> None:
@@ -209,6 +208,12 @@ def _list(key: str, value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise InvalidValue(key, value, "a list")
     return value
+
+
+def _counts(key: str, value: Any) -> None:
+    counts = [integers(key, row, at_least=0) for row in _list(key, value)]
+    if [len(row) for row in counts] != [DIGITS] * DIGITS:
+        raise InvalidValue(key, value, f"{DIGITS} rows of {DIGITS} counts")
 
 
 def _versions(key: str, value: Any) -> None:

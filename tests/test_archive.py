@@ -105,7 +105,7 @@ def without(key: str) -> dict:
         (lines({"result": RUN["result"], "confusion": None}), "the history is None, not a mapping from names"),
         (lines(RUN | {"history": {"a": [1.0], "b": [1.0, 2.0]}}), "b is [1.0, 2.0], not a list of one number an epoch"),
         (lines(RUN | {"history": {"a": ["x"]}}), "a is 'x', not a number"),
-        (lines(RUN | {"confusion": {"digit1": [[1] * 10] * 9}}), "not 10 rows of 10 counts"),
+        (lines(RUN | {"confusion": {"digit1": [[1] * 10] * 9, "digit2": 3}}), "not 10 rows of 10 counts"),
         (lines(RUN | {"confusion": [1]}), "the confusion is [1], not a mapping from names"),
         (lines({"reason": "diverged"}), "the failure is {'reason': 'diverged'}, not one with the entry fingerprint"),
         (lines({"reason": None, "fingerprint": "f"}), "reason is None, not text"),

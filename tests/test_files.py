@@ -68,6 +68,7 @@ def test_a_file_of_another_shape(tmp_path, name, content):
         (json.dumps(GOOD | {"versions": []}), "versions is [], not a mapping from names"),
         (json.dumps(GOOD | {"files": {"../x": {"bytes": 1, "digest": ""}}}), "files.../x is {'bytes': 1, 'digest': ''}, not a file's size and digest"),
         (json.dumps(GOOD | {"files": {"x": {"bytes": "1", "digest": ""}}}), "files.x.bytes is '1', not a whole number"),
+        (json.dumps(GOOD | {"a\n" * 1000 + "/error": "x"}), "/error is 'x', not a number from 0 to 100"),
         (json.dumps(GOOD | {"files": ["x"]}), "files is ['x'], not a mapping from files"),
     ],
 )
@@ -80,10 +81,12 @@ def test_a_damaged_result(tmp_path, content, said):
     [
         ("failure.json", '{"fingerprint": "f"}', "not one with the entry reason"),
         ("failure.json", '{"fingerprint": "f", "reason": 3}', "reason is 3, not text"),
-        ("confusion.json", '{"digit1": 3}', "digit1 is 3, not a list"),
-        ("confusion.json", '{"digit1": [1]}', "digit1"),
-        ("confusion.json", json.dumps({"digit1": [[1.5] * 10] * 10}), "digit1 is [1.5, 1.5, 1.5, 1.5, 1.5, 1.5, ...], not a list of whole numbers"),
-        ("confusion.json", json.dumps({"digit1": [[1] * 10] * 9}), "not 10 rows of 10 counts"),
+        ("confusion.json", "{}", "the confusion is {}, not one with the entry digit1"),
+        ("confusion.json", json.dumps({"digit1": [[1] * 10] * 10}), "not one with the entry digit2"),
+        ("confusion.json", json.dumps({"digit1": 3, "digit2": 3}), "digit1 is 3, not a list"),
+        ("confusion.json", json.dumps({"digit1": [1], "digit2": 3}), "digit1 is 1, not a list of whole numbers"),
+        ("confusion.json", json.dumps({"digit1": [[1.5] * 10] * 10, "digit2": 3}), "digit1 is [1.5, 1.5, 1.5, 1.5, 1.5, 1.5, ...], not a list of whole numbers"),
+        ("confusion.json", json.dumps({"digit1": [[1] * 10] * 9, "digit2": 3}), "not 10 rows of 10 counts"),
         ("metrics.csv", "epoch,error\n0,x\n", "could not convert string to float: 'x'"),
         ("metrics.csv", "epoch,error\n0,1,2\n", "float() argument"),
         ("metrics.csv", "epoch\n" + "1" * 200_000, "field larger than field limit"),
@@ -106,7 +109,7 @@ def test_what_is_written_is_read(tmp_path):
     config, rows = {"data": {"root": "a b"}, "model": shared, "optimizer": shared}, [{"epoch": 0.0, "a": 1.5}, {"epoch": 1.0, "b": 2.0}]
     files.write_config(tmp_path, config)
     files.write_metrics(tmp_path, rows)
-    files.write_json(tmp_path / "result.json", GOOD | {"files": inventory(tmp_path), "test/loss": -1.0, "commit": None})
+    files.write_json(tmp_path / "result.json", GOOD | {"files": inventory(tmp_path, ["config.yaml", "metrics.csv"]), "test/loss": -1.0, "commit": None})
     assert records.read_config(tmp_path) == config == yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert records.read_metrics(tmp_path) == rows and records.read_confusion(tmp_path) is records.read_failure(tmp_path) is None
     assert records.read_result(tmp_path)["files"].keys() == {"config.yaml", "metrics.csv"}
@@ -169,9 +172,10 @@ def test_what_is_no_file_of_a_run(tmp_path, name, make, said):
 @pytest.fixture
 def run(tmp_path):
     """A run's folder and its result; one of its files is larger than what is digested whole."""
-    for name, size in {"config.yaml": 100, "metrics.csv": 100, "checkpoint.ckpt": WHOLE + 1000}.items():
+    sizes = {"config.yaml": 100, "metrics.csv": 100, "checkpoint.ckpt": WHOLE + 1000}
+    for name, size in sizes.items():
         (tmp_path / name).write_bytes(os.urandom(size))
-    return tmp_path, GOOD | {"files": inventory(tmp_path)}
+    return tmp_path, GOOD | {"files": inventory(tmp_path, sizes)}
 
 
 def overwrite(path: Path, at: int) -> None:
@@ -220,6 +224,13 @@ def test_results_from_before_the_inventory_need_files_that_are_not_empty(run):
         with pytest.raises(Damaged, match=f"{name} is missing"):
             refuse_harm(folder, GOOD)
         (folder / name).write_bytes(content)
+
+
+def test_an_inventory_is_of_what_a_run_wrote(run):
+    folder, _ = run
+    for name in ("events.out.tfevents.1", "launcher.log", "result.json"):
+        (folder / name).write_text("x")
+    assert inventory(folder, ["config.yaml"]).keys() == {"config.yaml", "events.out.tfevents.1"}
 
 
 def test_digests_of_large_files_read_their_ends_alone(tmp_path):

@@ -239,7 +239,7 @@ def test_failures_and_metrics_that_some_rows_lack_are_told(tmp_path, capsys, onl
         ("result.json", json.dumps(result_of_a_run(5.0, seed=4)), "result.json is damaged: it is of seed=4"),
         ("failure.json", '{"reason": "x"}', "failure.json is damaged: the failure is {'reason': 'x'}, not one with the entry fingerprint"),
         ("metrics.csv", "epoch,error\n0,x\n", "metrics.csv is damaged: could not convert string to float"),
-        ("confusion.json", '{"digit1": [[1]]}', "confusion.json is damaged: digit1 is [[1]], not 10 rows of 10 counts"),
+        ("confusion.json", '{"digit1": [[1]], "digit2": 3}', "confusion.json is damaged: digit1 is [[1]], not 10 rows of 10 counts"),
     ],
 )
 def test_a_damaged_run_is_named_and_left_out(tmp_path, capsys, only, name, content, said):

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
+from digitpairs import files
 from digitpairs.analysis.drawing import draw_epochs, literal, plt, save
 from digitpairs.analysis.names import names_of
-from digitpairs.analysis.runs import Run, configs_of, finished_runs, leave_out
+from digitpairs.analysis.runs import Run, configs_of, finished_runs, undamaged
 from digitpairs.analysis.table import mean_std_half_width
 from digitpairs.cli import explained_errors, show_own_warnings_plainly
-from digitpairs.files import Damaged, Missing
 from digitpairs.records import read_boundary
 from digitpairs.terminal import make_output_lasting
 
@@ -70,15 +70,9 @@ def figures(runs: Runs) -> dict[str, plt.Figure]:
 
 def first_boundary(runs: Runs) -> tuple[str, Boundary] | None:
     """The name of the first run that left a boundary which can be read, and this boundary."""
-    for name, each in runs.items():
-        for run in each:
-            try:
-                return f"{name} {run.folder.name}", read_boundary(run.folder)
-            except Missing:
-                continue
-            except Damaged as damage:
-                leave_out(damage)
-    return None
+    names = {run.folder: f"{name} {run.folder.name}" for name, each in runs.items() for run in each}
+    there = [folder for folder in names if (folder / files.BOUNDARY).exists()]
+    return next(iter(undamaged(there, lambda folder: (names[folder], read_boundary(folder)))), None)
 
 
 def points(name: str, read: Boundary) -> plt.Figure:

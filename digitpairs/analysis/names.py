@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from digitpairs import files
-from digitpairs.cli import CONF
+from digitpairs.configs import CONF, choices
 
 Config = Mapping[str, Any]
 Settings = dict[str, str]  # by key the text "key=value"
@@ -60,8 +60,7 @@ def _typed(folder: str, config: Config | None) -> Settings:
 def _value(key: str, in_folder: str, config: Config) -> str:
     """A setting's value as it is typed: out of the config, or for a choice of a group the choice's name."""
     if (CONF / key).is_dir():
-        choices = (str(path.relative_to(CONF / key).with_suffix("")) for path in (CONF / key).rglob("*.yaml"))
-        return next((choice for choice in choices if choice.replace("/", "_") == in_folder), in_folder)
+        return next((each for each in choices(key, [CONF]) if each.replace("/", "_") == in_folder), in_folder)
     found: Any = config
     for part in key.split("."):
         found = found.get(part, _ABSENT) if isinstance(found, Mapping) else _ABSENT

@@ -16,7 +16,7 @@ import yaml
 
 from digitpairs import files
 from digitpairs.analysis.archive import Archive
-from digitpairs.analysis.runs import Run, finished_runs, leave_out
+from digitpairs.analysis.runs import Run, finished_runs, undamaged
 from digitpairs.checks import DataError, InvalidValue
 from digitpairs.cli import CONF
 from digitpairs.records import read_failure
@@ -112,18 +112,11 @@ class Results:
 
     def __init__(self, output: Path, overrides: Sequence[str] = ()) -> None:
         self.output, self.overrides = output, list(overrides)
-        self.failures: dict[str, str] = {}
         if not output.is_dir():
             raise InvalidValue("output", str(output), "a folder that holds sweeps")
         self.runs = {run.result["fingerprint"]: run for run in finished_runs(output, "*/*/seed=[0-9]*")}
-        for path in sorted(output.glob(f"*/*/seed=[0-9]*/{files.FAILURE}")):
-            try:
-                failure = read_failure(path.parent)
-            except files.Damaged as damage:
-                leave_out(damage)
-                continue
-            if failure is not None:
-                self.failures[failure["fingerprint"]] = failure["reason"]
+        failed = sorted(path.parent for path in output.glob(f"*/*/seed=[0-9]*/{files.FAILURE}"))
+        self.failures = {failure["fingerprint"]: failure["reason"] for failure in undamaged(failed, read_failure)}
         self._studies: dict[str, Study] = {}
 
     def study(self, name: str) -> Study:

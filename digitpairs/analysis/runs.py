@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from digitpairs.checks import DigitPairsWarning
 
 RELABELLED = "test/relabelled_digit_error"
 SHOWN = (files.CONFIG, files.METRICS, files.CONFUSION, files.BOUNDARY)  # of which tables and plots are made, beside the result
+
+T = TypeVar("T")
 
 
 class Run:
@@ -79,23 +81,32 @@ def finished_runs(folder: Path, pattern: str) -> list[Run]:
     """
     there = (path.parent for path in folder.glob(f"{pattern}/{files.RESULT}") if re.fullmatch("seed=[0-9]+", path.parent.name))
     ordered = sorted(there, key=lambda path: (path.parts[:-1], int(path.name.removeprefix("seed="))))
-    return [run for run in map(_finished_run, ordered) if run is not None]
+    return undamaged(ordered, _finished_run)
+
+
+def undamaged(folders: Iterable[Path], read: Callable[[Path], T | None]) -> list[T]:
+    """What is read from each folder. Damaged files are left out with a warning that names them, and so is what is None."""
+    found, damages = [], []
+    for folder in folders:
+        try:
+            found.append(read(folder))
+        except files.Damaged as damage:
+            damages.append(damage)
+    for line in files.tell(damages, "it is left out"):
+        warnings.warn(line, DigitPairsWarning, stacklevel=2)
+    return [each for each in found if each is not None]
 
 
 def _finished_run(folder: Path) -> Run | None:
-    try:
-        result = records.read_result(folder)
-        if result is None:  # removed in the meantime
-            return None
-        inventory.refuse_harm(folder, result, only=SHOWN)
-        if files.FILES not in result:  # without digests only reading shows damage
-            records.read_metrics(folder)
-            records.read_confusion(folder)
-        if folder.name != f"seed={result['seed']}":
-            raise files.Damaged(folder / files.RESULT, f"it is of seed={result['seed']}")
-    except files.Damaged as damage:
-        leave_out(damage)
+    result = records.read_result(folder)
+    if result is None:  # removed in the meantime
         return None
+    inventory.refuse_harm(folder, result, only=SHOWN)
+    if files.FILES not in result:  # without digests only reading shows damage
+        records.read_metrics(folder)
+        records.read_confusion(folder)
+    if folder.name != f"seed={result['seed']}":
+        raise files.Damaged(folder / files.RESULT, f"it is of seed={result['seed']}")
     return Run(folder, result)
 
 
@@ -110,7 +121,3 @@ def configs_of(runs: Iterable[Path]) -> dict[str, dict[str, Any] | None]:
                 continue
     return configs
 
-
-def leave_out(damage: files.Damaged) -> None:
-    """Says which file is damaged, and that it is left out."""
-    warnings.warn(f"{damage}; it is left out", DigitPairsWarning, stacklevel=3)

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from digitpairs import files, records
 from digitpairs.analysis.names import Names
-from digitpairs.analysis.runs import leave_out
+from digitpairs.analysis.runs import undamaged
 from digitpairs.terminal import plus_minus
 
 METRICS = dict(zip(records.TEST_ERRORS, ("Test error of the comparison", "Test error")))
@@ -46,21 +46,22 @@ def read_rows(runs: Iterable[Path]) -> list[Row]:
     """A row for each configuration and source, the best mean first, from the runs' folders. Results of different sources are
     never averaged. Damaged results are left out with a warning."""
     results, failures = defaultdict(list), defaultdict(int)
-    for folder in runs:
-        configuration = folder.parent.name
-        try:
-            result = records.read_result(folder)
-        except files.Damaged as damage:
-            leave_out(damage)
-            continue
-        if result is not None:
-            metric = next(each for each in METRICS if each in result)
-            results[configuration, result["source"], metric].append(result)
-        elif (folder / files.FAILURE).exists():
+    for configuration, result in undamaged(runs, _outcome):
+        if result is None:
             failures[configuration] += 1
+            continue
+        metric = next(each for each in METRICS if each in result)
+        results[configuration, result["source"], metric].append(result)
     rows = [_row(*key, values, failures.pop(key[0], 0)) for key, values in results.items()]
     rows += [_row(configuration, "", "", [], count) for configuration, count in failures.items()]
     return sorted(rows, key=lambda row: (math.isnan(row.mean), row.mean, row.configuration))
+
+
+def _outcome(folder: Path) -> tuple[str, dict[str, Any] | None] | None:
+    """The run's configuration with its result, or with None if it failed; None if it has not ended."""
+    result = records.read_result(folder)
+    ended = result is not None or (folder / files.FAILURE).exists()
+    return (folder.parent.name, result) if ended else None
 
 
 def mean_std_half_width(values: Sequence[float]) -> tuple[float, float, float]:

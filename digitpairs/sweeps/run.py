@@ -88,10 +88,11 @@ def _write(job: Job, run: Run, seconds: float, array_size: int) -> str | None:
         if run.failure is not None:
             epoch, reason = run.failure
             return fail(job, reason, epoch=epoch)
-        for name, content in {files.CHECKPOINT: run.checkpoint(), **run.files}.items():
+        contents = {files.CHECKPOINT: run.checkpoint(), **run.files}
+        for name, content in contents.items():
             files.write_whole(job.folder / name, content)
-        result = result_of(job, run, seconds, array_size)
-        files.write_json(job.folder / files.RESULT, {**result, files.FILES: inventory(job.folder)})
+        whole = inventory(job.folder, [files.CONFIG, files.METRICS, *contents])
+        files.write_json(job.folder / files.RESULT, result_of(job, run, seconds, array_size) | {files.FILES: whole})
     except Exception as fault:  # as in `run_jobs`; a full disk, most likely
         return fail(job, f"{type(fault).__name__}: {fault}")
     return None

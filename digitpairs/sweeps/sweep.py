@@ -34,7 +34,6 @@ from digitpairs.sweeps.workers import in_processes
 TELL_SECONDS = 0.1  # between a worker's words on its epochs
 # Carries out the jobs in these places of a sweep; returns how many failed.
 Elsewhere = Callable[[Sequence[int], Sequence[Job]], int]
-MOST_DAMAGED = 10  # runs that are named
 
 
 def run_sweep(asked_for: Sequence[Asked], elsewhere: Elsewhere | None = None) -> int:
@@ -179,11 +178,8 @@ def _settings(asked_for: Sequence[Asked]) -> Settings:
 
 
 def _say_what_is_damaged(todo: Mapping[int, files.Damaged | None]) -> None:
-    damaged = [damage for damage in todo.values() if damage is not None]
-    for damage in damaged[:MOST_DAMAGED]:
-        print(f"{damage}; its run is done again", file=sys.stderr)
-    if len(damaged) > MOST_DAMAGED:
-        print(f"so are files of {len(damaged) - MOST_DAMAGED} more runs, which are done again too", file=sys.stderr)
+    for line in files.tell([damage for damage in todo.values() if damage is not None], "its run is done again"):
+        print(line, file=sys.stderr)
 
 
 def _say_what_is_done(runs: int, todo: int, plan: Plan, console: Console) -> None:
