@@ -219,7 +219,7 @@ def test_an_exception_in_one_run_is_one_failed_row(command, tmp_path, monkeypatc
         ("sweep.plan=fast", "sweep.plan=fast is not accepted: one of auto, array, processes, serial"),
         ("sweep.array_size=0", "sweep.array_size=0 is not accepted: a whole number of at least 1"),
         ("sweep.processes=two", "sweep.processes=two is not accepted"),
-        ("+sweep.threads=2", "sweep.threads=2 is not accepted: one of plan, array_size, processes"),
+        ("+sweep.cores=2", "sweep.cores=2 is not accepted: one of plan, array_size, processes"),
         ("-m seed=0,1 sweep.plan=array,serial", "sweep=... is not accepted: one way to run the whole sweep"),
         ("model.batch_norm=true data.pairs=101", "data.batch_size=100 is not accepted: one that leaves no mini-batch of a single pair"),
         ("data.validation=0.0004", "data.validation=0.0004 is not accepted: 0, or a share"),
