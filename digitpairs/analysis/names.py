@@ -7,8 +7,10 @@ others in which their configs differ are added.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -42,7 +44,8 @@ def names_of(configs: Mapping[str, Config | None]) -> Names:
         settings = [each | (more | each) for each, more in zip(settings, _differences(known))]
         chosen = _telling_apart(settings)
     names = [" ".join(each[key] for key in chosen if key in each) or each["model"] for each in settings]
-    names = [folder if names.count(name) > 1 else name for folder, name in zip(folders, names)]
+    counts = Counter(names)
+    names = [folder if counts[name] > 1 else name for folder, name in zip(folders, names)]
     return Names(models[0] if len(set(models)) == 1 else "", dict(zip(folders, names)))
 
 
@@ -59,12 +62,23 @@ def _typed(folder: str, config: Config | None) -> Settings:
 
 def _value(key: str, in_folder: str, config: Config) -> str:
     """A setting's value as it is typed: out of the config, or for a choice of a group the choice's name."""
-    if (CONF / key).is_dir():
-        return next((each for each in choices(key, [CONF]) if each.replace("/", "_") == in_folder), in_folder)
+    if _is_group(key):
+        return _choices(key).get(in_folder, in_folder)
     found: Any = config
     for part in key.split("."):
         found = found.get(part, _ABSENT) if isinstance(found, Mapping) else _ABSENT
     return in_folder if found is _ABSENT else text_of(found)
+
+
+@functools.cache
+def _is_group(key: str) -> bool:
+    return (CONF / key).is_dir()
+
+
+@functools.cache
+def _choices(group: str) -> dict[str, str]:
+    """The names of a group's choices by what folders' names have of them."""
+    return {choice.replace("/", "_"): choice for choice in choices(group, [CONF])}
 
 
 def text_of(value: Any) -> str:
