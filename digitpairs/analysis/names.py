@@ -32,21 +32,23 @@ class Names(NamedTuple):
 
 def names_of(configs: Mapping[str, Config | None]) -> Names:
     """Names for the configurations in these folders, given a config of one run of each; None where it cannot be read."""
-    folders = list(configs)
     settings = [_typed(folder, config) for folder, config in configs.items()]
     models = [each["model"].partition("=")[2] for each in settings]
-    if len(folders) == 1:
+    if len(configs) == 1:
         rest = [text for key, text in settings[0].items() if key != "model"]
-        return Names("", {folders[0]: " ".join([models[0], *rest])})
-    chosen = _telling_apart(settings)
-    if not _unique(settings, chosen):
+        return Names("", dict.fromkeys(configs, " ".join([models[0], *rest])))
+    if not _unique(settings, _telling_apart(settings)):
         known = [_ABSENT if config is None else _anonymous(config, config.get("seed")) for config in configs.values()]
         settings = [each | (more | each) for each, more in zip(settings, _differences(known))]
-        chosen = _telling_apart(settings)
+    return Names(models[0] if len(set(models)) == 1 else "", _named(list(configs), settings))
+
+
+def _named(folders: Sequence[str], settings: Sequence[Settings]) -> dict[str, str]:
+    """By folder the settings that tell it apart, or else, where these are no different from another's, the folder."""
+    chosen = _telling_apart(settings)
     names = [" ".join(each[key] for key in chosen if key in each) or each["model"] for each in settings]
     counts = Counter(names)
-    names = [folder if counts[name] > 1 else name for folder, name in zip(folders, names)]
-    return Names(models[0] if len(set(models)) == 1 else "", dict(zip(folders, names)))
+    return {folder: folder if counts[name] > 1 else name for folder, name in zip(folders, names)}
 
 
 def _typed(folder: str, config: Config | None) -> Settings:
