@@ -8,6 +8,7 @@ import os
 
 # MKL chooses its kernels by the alignment of the operands unless this is set, so that a matrix
 # product would depend on where in memory its operands lie. MKL reads it at its first product.
+# (`framework` sets it too, since it works without this package.)
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
 __version__ = "0.1.0"

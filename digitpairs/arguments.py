@@ -22,7 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString, RangeSweep
 
 from digitpairs import configs
-from digitpairs.checks import InvalidValue
+from digitpairs.checks import InvalidFlag, InvalidValue
 
 PLACES = ("output", "data.root")  # settings that are paths
 MOST_IN_LIST = 10_000  # values of a range that is written out as a list
@@ -44,7 +44,7 @@ def mend_arguments(arguments: Sequence[str]) -> list[str]:
     range or a list, both ends included. A path that Hydra would read as a number is quoted.
 
     Raises InvalidValue for a key that is given twice, since Hydra would silently take the last; for
-    a range that does not meet its end; and for flags that exclude each other.
+    a range that does not meet its end. Raises InvalidFlag for flags that exclude each other.
     """
     options, flags = _split(arguments)
     _refuse_two_actions(options)
@@ -112,8 +112,15 @@ def refuse_duplicates(arguments: Sequence[str]) -> None:
     for key, count in Counter(key for key, _ in pairs).items():
         if count > 1:
             values = ",".join(value for other, value in pairs if other == key)
-            needs = f"one value a key, and it was given {count} times; for a sweep write"
-            raise InvalidValue(key, values, f"{needs} {key}=a,b,c or {key}=0..9, and -m")
+            needs = f"one value a key, and it was given {count} times"
+            if can_be_swept(key):
+                needs += f"; for a sweep write {key}={values} -m"
+            raise InvalidValue(key, values, needs)
+
+
+def can_be_swept(key: str) -> bool:
+    """Whether runs of one sweep may differ in the key."""
+    return key not in ("output", "experiment") and not key.startswith(("sweep.", "hydra"))
 
 
 def expand_range(argument: str) -> str:
@@ -186,9 +193,9 @@ def _refuse_two_actions(options: argparse.Namespace) -> None:
     actions = _actions(options)
     names = [*actions, *["-m"] * options.multirun]
     if len(names) > 1:
-        raise InvalidValue(names[0], actions[names[0]], f"only without {' and '.join(names[1:])}")
+        raise InvalidFlag(f"{names[0]} goes only without {' and '.join(names[1:])}")
     if options.resolve and not (options.cfg or options.help):
-        raise InvalidValue("--resolve", True, "only with --cfg")
+        raise InvalidFlag("--resolve goes only with --cfg")
 
 
 def _chooses_study(options: argparse.Namespace, places: Sequence[Path]) -> bool:
@@ -218,6 +225,8 @@ def _mended(argument: str) -> str:
 def _check_values(override: Override, typed: str, sweeps: bool, places: Sequence[Path]) -> None:
     """Raises InvalidValue for several values of a key that can have but one."""
     key, _, value = typed.partition("=")
+    if not sweeps and not can_be_swept(key):
+        raise InvalidValue(key, value, "one value")
     if not sweeps:
         needs = f"one value, unless -m asks for a run of each: write {typed} -m"
         raise InvalidValue(key, value, f"{needs}, or {key}=[a,b] for a list")

@@ -22,6 +22,10 @@ class DataError(Exception):
     """Data that are missing, unreadable or damaged; the message names the path and what to do."""
 
 
+class InvalidFlag(ValueError):
+    """Flags of the command line that do not go together; the message names them."""
+
+
 class InvalidValue(ValueError):
     """A setting that cannot be used. The message names the key, the value that arrived and what is accepted."""
 

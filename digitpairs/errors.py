@@ -15,7 +15,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
 from digitpairs import configs
-from digitpairs.checks import DataError, InvalidValue, did_you_mean
+from digitpairs.checks import DataError, InvalidFlag, InvalidValue, did_you_mean
 
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's own switch: exceptions are raised, not printed
 _WANTS_TRACEBACKS = os.environ.get(FULL_ERROR) == "1"
@@ -52,7 +52,7 @@ def can_be_mended(error: Exception) -> bool:
     if isinstance(error, OSError):
         named = error.filename is not None or error.errno in _OF_THE_DISK
         return named or isinstance(error, HydraException)
-    if isinstance(error, (InvalidValue, DataError, HydraException, OmegaConfBaseException)):
+    if isinstance(error, (InvalidValue, InvalidFlag, DataError, HydraException, OmegaConfBaseException)):
         return True
     modules = [frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__)]
     places = [place for place, name in enumerate(modules) if name in _COMPOSING]
@@ -62,7 +62,7 @@ def can_be_mended(error: Exception) -> bool:
 
 def explain(error: BaseException) -> str:
     """One message for an error that can be mended."""
-    if isinstance(error, (InvalidValue, DataError)):
+    if isinstance(error, (InvalidValue, InvalidFlag, DataError)):
         return str(error)
     if isinstance(error, MissingConfigException) and "/" in str(error.missing_cfg_file):
         return str(_no_such_choice(str(error.missing_cfg_file), error.options or []))
@@ -80,7 +80,7 @@ def explain(error: BaseException) -> str:
         needs = f"nothing, since this task has no {group} to choose (see --cfg job)"
         return str(InvalidValue(group, _given(group), needs))
     text = ": ".join(filter(None, dict.fromkeys([str(error), str(cause)])))
-    return _with_arguments(re.sub(r"\s+((object|reference)_type=\S+)?", " ", text).strip())
+    return _with_arguments(re.sub(r"\s+((object|reference)_type=\S+|full_key:)?", " ", text).strip())
 
 
 def _with_arguments(text: str) -> str:
@@ -88,7 +88,7 @@ def _with_arguments(text: str) -> str:
     arguments = [each for each in sys.argv[1:] if "=" in each or each.startswith("~")]
     interpolated = [each for each in arguments if "${" in each and "nterpolation" in text]
     keys = [re.split("[=@]", each.lstrip("+~"))[0] for each in arguments]
-    if not interpolated and any(key in text for key in keys):
+    if not interpolated and any(re.search(rf"(?<![\w.]){re.escape(key)}(?![\w.])", text) for key in keys):
         return text
     return f"{' '.join(interpolated or arguments)} cannot be composed: {text}"
 

@@ -30,7 +30,7 @@ def test_another_launcher_runs_every_job_where_ours_would(command, tmp_path):
     status, out, err = command("hydra/launcher=basic", *sweep, output=tmp_path / "other")
     assert (
         (status, err) == (0, "")
-        and out.startswith("2 runs, 2 to do by another launcher\n")
+        and out.startswith("2 runs: by Hydra's launcher, a run a job\n")
         and out.count("Results: ") == 1
     )
     ours, other = (runs(tmp_path / name, "result.json") for name in ("ours", "other"))

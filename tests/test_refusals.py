@@ -316,7 +316,7 @@ def test_a_root_that_is_no_path_is_refused(value):
             ["-m", "experiment=wang/sharing,wang/aux"],
             "experiment=wang/sharing,wang/aux is not accepted: one study a command",
         ),
-        (["--info", "all", "-m", "seed=0,1"], "--info=all is not accepted: only without -m"),
+        (["--info", "all", "-m", "seed=0,1"], "--info goes only without -m"),
     ],
 )
 def test_a_slip_of_the_keyboard_is_told_with_what_to_write(arguments, message):

@@ -119,6 +119,21 @@ def test_more_epochs_are_refused_where_the_schedule_has_a_length(settings, tmp_p
         fit(resumed, data, tmp_path / "epoch=1.ckpt", epochs=4)
 
 
+@pytest.mark.parametrize("name", ["early stopping", "disk"])
+def test_a_checkpoint_from_within_an_epoch_is_refused(name, tmp_path):
+    module, data = FITS[name]()
+    save = pl.callbacks.ModelCheckpoint(tmp_path, every_n_train_steps=1, filename="{epoch}")
+    with quiet_lightning():
+        pl.Trainer(
+            max_epochs=2, accelerator="cpu", logger=False, callbacks=[save],
+            enable_progress_bar=False, enable_model_summary=False,
+        ).fit(module, data)  # fmt: skip
+    (checkpoint,) = tmp_path.glob("*.ckpt")
+    resumed, data = FITS[name]()
+    with pytest.raises(InvalidValue, match="ckpt_path=.* a checkpoint saved after an epoch"):
+        fit(resumed, data, checkpoint)
+
+
 def test_other_data_are_refused(tmp_path):
     short, data = alone()
     fit(short, data, folder=tmp_path)

@@ -54,7 +54,7 @@ def read_folder(root: Path, polarity: str) -> FolderImages:
         is_test = torch.tensor([file.is_test for file in files])
     else:
         is_test = _every_fifth(classes)[first]
-    notes = [*skipped, *read, *inverted, *_copies(first, paths), *_one_sided(classes, is_test)]
+    notes = [*skipped, *read, *inverted, *_copies(first, paths, classes), *_one_sided(classes, is_test)]
     return FolderImages(paths, images, classes, is_test, notes)
 
 
@@ -150,12 +150,16 @@ def _every_fifth(classes: Tensor) -> Tensor:
     return place % 5 == 4
 
 
-def _copies(first: Tensor, paths: Sequence[Path]) -> list[str]:
+def _copies(first: Tensor, paths: Sequence[Path], classes: Tensor) -> list[str]:
     """A note on images that equal an earlier one, see `first_equal`."""
     copies = (first != torch.arange(len(first))).nonzero().flatten().tolist()
     if not copies:
         return []
-    example = f"{paths[copies[0]]} of {paths[int(first[copies[0]])]}"
+    other = [copy for copy in copies if classes[copy] != classes[first[copy]]]
+    shown = (other or copies)[0]
+    example = f"{paths[shown]} of {paths[int(first[shown])]}"
+    if other:
+        example += f"; {len(other)} of them in another class"
     if len(copies) == 1:
         return [f"an image is a copy of another: {example}"]
     return [f"{len(copies)} images are copies of others, such as {example}"]

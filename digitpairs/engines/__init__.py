@@ -19,8 +19,8 @@ TASKS, ENGINES = ("pairs", "disk"), ("lightning", "framework")
 
 def engine_of(config: Mapping[str, Any]) -> Engine:
     """The engine for a config's keys `task` and `engine`, or InvalidValue."""
-    task = choice("task", config.get("task"), TASKS)
-    engine = choice("engine", config.get("engine"), ENGINES)
+    task = choice("task", config.get("task", "nothing"), TASKS)
+    engine = choice("engine", config.get("engine", "nothing"), ENGINES)
     if (task, engine) == ("pairs", "lightning"):
         from digitpairs.engines.pairs_lightning import PairsLightning as Chosen
     elif task == "pairs":

@@ -55,8 +55,7 @@ def run_sweep(asked_for: Sequence[Asked], elsewhere: Elsewhere | None = None) ->
             _say_what_is_damaged(todo)
             left = [jobs[place] for place in todo]
             if todo and elsewhere is not None:
-                runs = f"{len(jobs)} run{'s' * (len(jobs) > 1)}"
-                console.print(f"{runs}, {len(todo)} to do by another launcher", highlight=False)
+                _say_what_is_done(len(jobs), len(todo), "by Hydra's launcher, a run a job", console)
                 failures = elsewhere(list(todo), left)
             elif todo:
                 plan = make_plan(left, [keys[place] for place in todo], settings)
@@ -179,9 +178,9 @@ def _settings(asked_for: Sequence[Asked]) -> Settings:
 
 def _say_what_is_damaged(todo: Mapping[int, files.Damaged | None]) -> None:
     for line in files.tell([damage for damage in todo.values() if damage is not None], "its run is done again"):
-        print(line, file=sys.stderr)
+        print(f"warning: {line}", file=sys.stderr)
 
 
-def _say_what_is_done(runs: int, todo: int, plan: Plan, console: Console) -> None:
+def _say_what_is_done(runs: int, todo: int, plan: Plan | str, console: Console) -> None:
     before = f", {runs - todo} finished before, {todo} to do" if todo < runs else ""
     console.print(f"{runs} run{'s' * (runs > 1)}{before}: {plan}", soft_wrap=True, highlight=False)

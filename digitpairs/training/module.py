@@ -68,8 +68,8 @@ class ComparisonModule(Resumable):
         batches = self.trainer.estimated_stepping_batches // self.trainer.max_epochs  # this sets the loaders up, too
         return Timing(self.trainer.max_epochs, getattr(self.trainer.train_dataloader, "steps_per_epoch", batches))
 
-    def has_length(self) -> bool:
-        return any(member.schedule.has_length or member.two_stage for member in self.members)
+    def depends_on_epochs(self) -> bool:
+        return any(member.schedule.depends_on_epochs or member.two_stage for member in self.members)
 
     def fit_state(self) -> list[dict[str, Any]]:
         return [member.run_state() for member in self.members]
@@ -79,6 +79,7 @@ class ComparisonModule(Resumable):
             member.load_run_state(each)
 
     def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
         self._tally = Tally()
         share = self.members[0].two_stage
         if share is not None:
@@ -120,6 +121,7 @@ class ComparisonModule(Resumable):
             member.end_epoch()
         if all(member.ended for member in self.members):
             self.trainer.should_stop = True
+        super().on_train_epoch_end()
 
     def on_train_end(self) -> None:  # not on_fit_end, which comes after the weights have left the device
         self._last_set = (None, None)

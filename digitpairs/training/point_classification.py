@@ -80,8 +80,8 @@ class PointClassification(Resumable):
         _ = self.trainer.estimated_stepping_batches  # asking for it sets the loader up
         return Timing(self.trainer.max_epochs, self.trainer.train_dataloader.steps_per_epoch)
 
-    def has_length(self) -> bool:
-        return self.schedule.has_length
+    def depends_on_epochs(self) -> bool:
+        return self.schedule.depends_on_epochs
 
     def fit_state(self) -> dict[str, Any]:
         stopping = None if self.stopping is None else self.stopping.state_dict()
@@ -143,6 +143,7 @@ class PointClassification(Resumable):
         elif self.stopping is not None:  # framework's has a replica's axis before the values
             state = {name: value[None] for name, value in self.network.state_dict().items()}
             self.trainer.should_stop |= self.stopping.ends(0, self._row, state)
+        super().on_train_epoch_end()
 
     def on_train_end(self) -> None:
         if self.stopping is not None:

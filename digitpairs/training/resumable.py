@@ -21,13 +21,14 @@ class Resumable(LightningModule):
     """
 
     _kept: Mapping[str, Any] | None = None
+    _in_epoch = False
 
     def timing(self) -> Timing:
         """The length of the fit."""
         raise NotImplementedError
 
-    def has_length(self) -> bool:
-        """Whether anything (a schedule, stages) is laid out over the epochs of the fit."""
+    def depends_on_epochs(self) -> bool:
+        """Whether anything (a schedule, stages) is laid out over all epochs of the fit."""
         raise NotImplementedError
 
     def fit_state(self) -> Any:
@@ -42,9 +43,16 @@ class Resumable(LightningModule):
         loader = self.trainer.train_dataloader
         checkpoint[_KEY] = {
             "timing": tuple(self.timing()),
+            "in_epoch": self._in_epoch,
             "loader": loader.state_dict() if hasattr(loader, "state_dict") else None,
             "fit": self.fit_state(),
         }
+
+    def on_train_epoch_start(self) -> None:
+        self._in_epoch = True
+
+    def on_train_epoch_end(self) -> None:
+        self._in_epoch = False
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._kept = checkpoint.get(_KEY)
@@ -52,12 +60,16 @@ class Resumable(LightningModule):
     def resume(self) -> None:
         """To be called last in `on_fit_start`: goes on where the checkpoint of the fit was saved, if it has one.
 
-        Raises InvalidValue for a fit of another length where that changes what follows.
+        Raises InvalidValue for a checkpoint from within an epoch, and for a fit of another length
+        where that changes what follows.
         """
         if self.trainer.ckpt_path is None or self._kept is None:
             return
+        if self._kept["in_epoch"]:
+            accepted = "a checkpoint saved after an epoch: ModelCheckpoint(save_on_train_epoch_end=True)"
+            raise InvalidValue("ckpt_path", self.trainer.ckpt_path, accepted)
         now, then = self.timing(), Timing(*self._kept["timing"])
-        if self.has_length() and now.epochs != then.epochs:
+        if self.depends_on_epochs() and now.epochs != then.epochs:
             accepted = f"the checkpoint's {then.epochs}: its schedule, or its stages, are laid out over so many epochs"
             raise InvalidValue("max_epochs", now.epochs, accepted)
         if now.steps_per_epoch != then.steps_per_epoch:

@@ -23,7 +23,7 @@ class Timing(NamedTuple):
 class Schedule:
     """Base of the recipes: called with the optimiser and the `Timing`, it gives torch's scheduler."""
 
-    has_length = False  # whether the curve is laid out over the epochs of the fit
+    depends_on_epochs = False  # whether the curve is laid out over all epochs of the fit
 
     def __init__(self, interval: str = "epoch") -> None:
         self.interval = choice("interval", interval, ["epoch", "step"])
@@ -70,7 +70,7 @@ class Exponential(Schedule):
 class Cosine(Schedule):
     """Half a cosine wave from the rate down to `eta_min` over all epochs (Loshchilov and Hutter 2017, no restarts)."""
 
-    has_length = True
+    depends_on_epochs = True
 
     def __init__(self, eta_min: float = 0.0, interval: str = "epoch") -> None:
         super().__init__(interval)
@@ -106,7 +106,7 @@ class OneCycle(Schedule):
     final_div_factor: the first rate over the last.
     """
 
-    has_length = True
+    depends_on_epochs = True
 
     def __init__(
         self, warmup: float = 0.3, div_factor: float = 25.0, final_div_factor: float = 1e4, interval: str = "step"
