@@ -245,7 +245,7 @@ def test_runs_whose_files_came_to_harm_are_named_and_done_again(command, tmp_pat
     assert status == 0 and out.startswith(f"{len(HARM) + 1} runs, 1 finished before, {len(HARM)} to do: ")
     *named, rest = err.splitlines()
     for seed, line in enumerate(named):
-        assert line.startswith(f"{run_of(output, seed) / HARM[seed][0]} is ") and line.endswith("; its run is done again")
+        assert line.startswith(f"warning: {run_of(output, seed) / HARM[seed][0]} is ") and line.endswith("; its run is done again")
     assert len(named) == 10 and rest == "damaged files that are not named here, and treated alike: 1"
     assert whole == {path: path.stat().st_mtime_ns for path in run_of(output, len(HARM)).iterdir()}
     after = results(output)
@@ -262,7 +262,7 @@ def test_results_from_before_the_inventory_are_finished(command, tmp_path):
     assert status == 0 and out.startswith("2 runs, all finished before") and err == ""
     (gone := run_of(tmp_path / "outputs", 1) / "checkpoint.ckpt").unlink()
     status, out, err = command(*SMALL, "-m", "seed=0,1")
-    assert status == 0 and out.startswith("2 runs, 1 finished before, 1 to do") and err == f"{gone} is missing; its run is done again\n"
+    assert status == 0 and out.startswith("2 runs, 1 finished before, 1 to do") and err == f"warning: {gone} is missing; its run is done again\n"
 
 
 def test_a_run_whose_folder_is_a_link_is_refused_until_it_is_finished(command, tmp_path):
