@@ -246,7 +246,7 @@ def test_runs_whose_files_came_to_harm_are_named_and_done_again(command, tmp_pat
     *named, rest = err.splitlines()
     for seed, line in enumerate(named):
         assert line.startswith(f"warning: {run_of(output, seed) / HARM[seed][0]} is ") and line.endswith("; its run is done again")
-    assert len(named) == 10 and rest == "damaged files that are not named here, and treated alike: 1"
+    assert len(named) == 10 and rest == "warning: damaged files that are not named here, and treated alike: 1"
     assert whole == {path: path.stat().st_mtime_ns for path in run_of(output, len(HARM)).iterdir()}
     after = results(output)
     assert after.keys() == before.keys() and all(after[key]["test/loss"] == before[key]["test/loss"] for key in before)
