@@ -107,7 +107,7 @@ class Conv2d(nn.Conv2d):
             return super().forward(inputs)
         if inputs.device.type in LOOPING_DEVICES:
             each = zip(inputs, self.weight, self.bias)
-            return torch.stack([F.conv2d(rows, weight, bias, padding=self.padding) for rows, weight, bias in each])
+            return _stacked([F.conv2d(rows, weight, bias, padding=self.padding) for rows, weight, bias in each])
         members, weight, bias = len(self.weight), self.weight.flatten(0, 1), self.bias.flatten()
         outputs = F.conv2d(side_by_side(inputs), weight, bias, padding=self.padding, groups=members)
         return one_after_another(outputs, members)
@@ -145,7 +145,7 @@ class _MembersBatchNorm:
         settings = (self.training, self.momentum, self.eps)
         if inputs.device.type in LOOPING_DEVICES:
             members = zip(inputs, *values)
-            return torch.stack([F.batch_norm(*member, *settings) for member in members])
+            return _stacked([F.batch_norm(*member, *settings) for member in members])
         flat = [value.view(-1) for value in values]
         return one_after_another(F.batch_norm(side_by_side(inputs), *flat, *settings), len(inputs))
 
@@ -156,6 +156,11 @@ class BatchNorm1d(_MembersBatchNorm, nn.BatchNorm1d):
 
 class BatchNorm2d(_MembersBatchNorm, nn.BatchNorm2d):
     """torch's; of an array, (members, rows, channels, height, width)."""
+
+
+def _stacked(members: Sequence[Tensor]) -> Tensor:
+    """The members' tensors on a new first axis; a single one without a copy."""
+    return torch.stack(members) if len(members) > 1 else members[0].unsqueeze(0)
 
 
 def side_by_side(inputs: Tensor) -> Tensor:
