@@ -36,7 +36,7 @@ def explained_errors() -> Iterator[None]:
         yield
     except KeyboardInterrupt:  # the sweep has printed how many runs are finished
         raise SystemExit(130) from None
-    except Exception as error:
+    except Exception as error:  # Hydra and OmegaConf raise errors of many types for a wrong config
         if _WANTS_TRACEBACKS or not can_be_mended(error):
             raise
         print(f"error: {explain(error)}", file=sys.stderr)

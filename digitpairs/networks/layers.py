@@ -27,8 +27,8 @@ class _InWholeVectors:
     """An activation that rounds an element the same wherever it stands in the tensor.
 
     torch computes the last elements, those that do not fill a vector, and tensors that are not
-    contiguous by other functions, which differ in the last bit. What a member of an array computes
-    would follow from the number of members. So the elements are passed on in their order in memory,
+    contiguous by other functions, which differ in the last bit. Without this, the bits of a member
+    would depend on the number of members. The elements are passed on in their order in memory,
     filled up to whole vectors; outputs and gradients keep the inputs' layout.
     """
 

@@ -42,7 +42,7 @@ def naming_target(name: str) -> Iterator[None]:
         yield
     except InvalidValue:
         raise
-    except Exception as fault:
+    except Exception as fault:  # a class of the user's own may raise anything
         raise InvalidValue(
             "_target_", name, f"what takes these arguments, for it says: {fault}"
         ) from fault
