@@ -122,6 +122,17 @@ def test_a_stacked_network_computes_as_each_by_itself(body, structure, batch_nor
             torch.testing.assert_close(buffers[name][i], buffer, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_a_members_rows_lie_in_memory_as_its_own_values(structure, members):
+    """The layout of its weights decides in which layout, and how fast, a convolution computes."""
+    networks = [network_of(structure, "cnn", seed, batch_norm=True) for seed in range(members)]
+    values = stack(networks).state_dict()
+    for name, value in networks[-1].state_dict().items():
+        assert values[name][-1].stride() == value.stride(), name
+        assert torch.equal(values[name][-1], value)
+
+
 def test_a_grouped_convolution_is_the_members_own(monkeypatch):
     """Devices other than the CPU convolve all members at once."""
     layers = [Conv2d(2, 3, 3, padding=1) for _ in range(4)]

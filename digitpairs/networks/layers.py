@@ -106,7 +106,7 @@ class Conv2d(nn.Conv2d):
         if self.weight.dim() == 4:
             return super().forward(inputs)
         if inputs.device.type in LOOPING_DEVICES:
-            each = zip(inputs, self.weight, self.bias)
+            each = zip(*(_unstacked(tensor) for tensor in (inputs, self.weight, self.bias)))
             return _stacked([F.conv2d(rows, weight, bias, padding=self.padding) for rows, weight, bias in each])
         members, weight, bias = len(self.weight), self.weight.flatten(0, 1), self.bias.flatten()
         outputs = F.conv2d(side_by_side(inputs), weight, bias, padding=self.padding, groups=members)
@@ -144,7 +144,7 @@ class _MembersBatchNorm:
         values = (self.running_mean, self.running_var, self.weight, self.bias)
         settings = (self.training, self.momentum, self.eps)
         if inputs.device.type in LOOPING_DEVICES:
-            members = zip(inputs, *values)
+            members = zip(*(_unstacked(tensor) for tensor in (inputs, *values)))
             return _stacked([F.batch_norm(*member, *settings) for member in members])
         flat = [value.view(-1) for value in values]
         return one_after_another(F.batch_norm(side_by_side(inputs), *flat, *settings), len(inputs))
@@ -161,6 +161,11 @@ class BatchNorm2d(_MembersBatchNorm, nn.BatchNorm2d):
 def _stacked(members: Sequence[Tensor]) -> Tensor:
     """The members' tensors on a new first axis; a single one without a copy."""
     return torch.stack(members) if len(members) > 1 else members[0].unsqueeze(0)
+
+
+def _unstacked(tensor: Tensor) -> Sequence[Tensor]:
+    """The way back; a single one whose gradient is not copied either."""
+    return tensor.unbind() if len(tensor) > 1 else (tensor.squeeze(0),)
 
 
 def side_by_side(inputs: Tensor) -> Tensor:

@@ -52,11 +52,23 @@ def _settings(module: nn.Module) -> tuple[tuple[str, Any], ...]:
 def stack(modules: Sequence[nn.Module]) -> nn.Module:
     """A module like each of these, whose parameters and buffers hold the values of all: (members, ...)."""
     stacked = copy.deepcopy(modules[0])
-    parameters, buffers = torch.func.stack_module_state(list(modules))
-    for name, value in itertools.chain(parameters.items(), buffers.items()):
+    for (name, first), *others in zip(*(_tensors(module) for module in modules)):
+        value = _in_rows([first, *(tensor for _, tensor in others)])
         owner, _, leaf = name.rpartition(".")
-        setattr(stacked.get_submodule(owner), leaf, nn.Parameter(value.detach()) if name in parameters else value)
+        setattr(stacked.get_submodule(owner), leaf, nn.Parameter(value) if isinstance(first, nn.Parameter) else value)
     return stacked
+
+
+def _in_rows(tensors: Sequence[Tensor]) -> Tensor:
+    """The tensors on a new first axis, each row with the strides of the tensor that it holds.
+
+    `torch.stack` forgets which of the axes of one element is the fastest. A convolution of images
+    with one channel then computes in the slower of its layouts.
+    """
+    first = tensors[0].detach()
+    strides = (first.numel(), *first.stride())
+    rows = torch.empty_strided((len(tensors), *first.shape), strides, dtype=first.dtype, device=first.device)
+    return torch.stack([tensor.detach() for tensor in tensors], out=rows)
 
 
 def share(stacked: nn.Module, modules: Sequence[nn.Module]) -> None:
