@@ -59,7 +59,7 @@ class ReLU(Module):
         return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        return dy * self._take().sign()  # 0 or 1; a mask of truth values takes torch three times as long
+        return self._take().sign().mul_(dy)  # 0 or 1; a mask of truth values takes torch three times as long
 
 
 class LeakyReLU(Module):

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from framework.errors import refuse, shape_of
 from framework.module import Module
-from framework.operations import sigmoid
 
 
 class Loss(Module):
@@ -57,12 +56,14 @@ class BinaryCrossEntropy(Loss):
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         _check_equal(self, prediction, target)
-        self._keep((prediction, target))
-        return self._reduced(prediction.clamp(min=0) - prediction * target + prediction.abs().neg().exp().log1p())
+        above, tail = prediction.clamp(min=0), prediction.abs().neg_().exp_().log1p_()
+        self._keep((prediction, target, tail))
+        return self._reduced(above.addcmul_(prediction, target, value=-1).add_(tail))
 
     def backward(self) -> Tensor:
-        prediction, target = self._take()
-        return (sigmoid(prediction) - target) * self._share(target)
+        prediction, target, tail = self._take()
+        probability = prediction.clamp(max=0).sub_(tail).exp_()  # log sigmoid(x) = min(x, 0) - log(1 + exp(-|x|))
+        return probability.sub_(target).mul_(self._share(target))
 
 
 class CrossEntropy(Loss):

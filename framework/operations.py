@@ -18,30 +18,26 @@ from framework.errors import shape_of
 
 os.environ.setdefault("MKL_CBWR", "AUTO")  # MKL reads it at its first call, which importing torch is not
 
+SMALL = 256  # multiplications of a replica; below 400 torch has a loop of its own for any number of replicas
+
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W + b: (R, B, inputs), (R, inputs, outputs) and (R, 1, outputs) -> (R, B, outputs). RuntimeError for other shapes or
     types."""
-    _, inputs, outputs = weight.shape
-    if inputs > 1 and outputs > 1:
+    if weight.shape[2] > 1 or x.numel() < SMALL * len(weight):
         return torch.bmm(x, weight) if bias is None else torch.baddbmm(bias, x, weight)
     if x.dim() != 3 or x.shape[::2] != weight.shape[:2] or x.dtype != weight.dtype:
         raise RuntimeError(f"{shape_of(x)} cannot be multiplied by {shape_of(weight)}")
-    y = x * weight if inputs == 1 else (x * weight.mT).sum(2, keepdim=True)
+    y = (x * weight.mT).sum(2, keepdim=True)
     return y if bias is None else y.add_(bias)
 
 
 def add_product(total: Tensor, x: Tensor, dy: Tensor) -> None:
     """total += x^T dy: (R, B, inputs) and (R, B, outputs) -> (R, inputs, outputs)."""
-    replicas, inputs, outputs = total.shape
-    if x.shape[1] == 1:  # every pair of numbers
-        total.addcmul_(x.mT, dy)
-    elif inputs > 1 and outputs > 1:
+    if total.shape[2] > 1:
         total.baddbmm_(x.mT, dy)
-    elif x.shape[:2] != dy.shape[:2]:
-        raise RuntimeError(f"{shape_of(x)} and {shape_of(dy)} have other rows")
-    else:
-        total.view(replicas, 1, -1).add_((x * dy).sum(1, keepdim=True))
+    else:  # a row takes less time than a column
+        total.mT.baddbmm_(dy.mT, x)
 
 
 def sigmoid(x: Tensor) -> Tensor:
