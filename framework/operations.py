@@ -3,7 +3,7 @@
 Torch's operations do so too, with three exceptions, whose results differ in the last bits:
 
 - the products of MKL, torch's library for them on x86, depend on where in memory a matrix begins, unless MKL_CBWR is set;
-- a product with a single row or column is computed by another kernel for one replica than for several;
+- a product with a single column, unless it is small, is computed by another kernel for one replica than for several;
 - the sigmoid of a tensor's last elements is computed by another kernel than that of the others.
 """
 
