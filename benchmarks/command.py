@@ -41,7 +41,14 @@ def nothing(config):
     pass
 nothing()
 """.replace("CONF", repr(str(ROOT / "conf")))
-TINY = ["data=digits", "model=siamese_mlp", "model.body.hidden=[4]", "data.pairs=10", "data.test_pairs=10", "trainer.max_epochs=1"]
+TINY = [
+    "data=digits",
+    "model=siamese_mlp",
+    "model.body.hidden=[4]",
+    "data.pairs=10",
+    "data.test_pairs=10",
+    "trainer.max_epochs=1",
+]
 
 
 def seconds_until_written(code: str, *arguments: str) -> float:
@@ -55,12 +62,21 @@ def seconds_until_written(code: str, *arguments: str) -> float:
 def run(command: list[str]) -> float:
     """Seconds of the whole process."""
     started = time.perf_counter()
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     return time.perf_counter() - started
 
 
 def sweep(folder: str, seeds: int, arguments: list[str]) -> list[str]:
-    return [sys.executable, "train.py", *arguments, "-m", f"seed=0..{seeds - 1}", f"output={folder}"]
+    return [
+        sys.executable,
+        "train.py",
+        *arguments,
+        "-m",
+        f"seed=0..{seeds - 1}",
+        f"output={folder}",
+    ]
 
 
 def start(rounds: int) -> None:
@@ -68,7 +84,9 @@ def start(rounds: int) -> None:
     for _ in range(rounds):
         imports.append(seconds_until_written(IMPORT))
         with tempfile.TemporaryDirectory() as folder:
-            steps.append(seconds_until_written(FIRST_STEP, *sweep(folder, 10, ["model=siamese_mlp"])[2:]))
+            steps.append(
+                seconds_until_written(FIRST_STEP, *sweep(folder, 10, ["model=siamese_mlp"])[2:])
+            )
     ratios = sorted(step / alone for step, alone in zip(steps, imports))
     print(
         f"first training step after {statistics.median(steps):.2f} s, `import pytorch_lightning` {statistics.median(imports):.2f} s; "
@@ -83,7 +101,15 @@ def overhead(rounds: int, jobs: int, hydra_jobs: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             small, large = (run(sweep(f"{folder}/{count}", count, TINY)) for count in (10, jobs))
             ours.append((large - small) / (jobs - 10))
-            alone = [sys.executable, "-c", HYDRA_ALONE, "-m", "hydra/launcher=basic", "hydra/sweeper=basic", f"hydra.sweep.dir={folder}/hydra"]
+            alone = [
+                sys.executable,
+                "-c",
+                HYDRA_ALONE,
+                "-m",
+                "hydra/launcher=basic",
+                "hydra/sweeper=basic",
+                f"hydra.sweep.dir={folder}/hydra",
+            ]
             small, large = (run([*alone, f"seed=range({count})"]) for count in (1, hydra_jobs))
             theirs.append((large - small) / (hydra_jobs - 1))
     ratios = sorted(their / our for our, their in zip(ours, theirs))
@@ -108,7 +134,10 @@ def memory(seeds: int) -> None:
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-    print(f"{seeds} seeds, 5 epochs: {time.perf_counter() - started:.1f} s in all, peak memory {peak / 2**20:.0f} MB", flush=True)
+    print(
+        f"{seeds} seeds, 5 epochs: {time.perf_counter() - started:.1f} s in all, peak memory {peak / 2**20:.0f} MB",
+        flush=True,
+    )
 
 
 def group_memory(group: int) -> float:
@@ -118,7 +147,9 @@ def group_memory(group: int) -> float:
         try:
             if os.getpgid(int(folder.name)) == group:
                 lines = (folder / "smaps_rollup").read_text().splitlines()
-                total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+                total += (
+                    sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+                )
         except (ProcessLookupError, FileNotFoundError, PermissionError):
             continue  # it has ended meanwhile
     return total
@@ -129,7 +160,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--hydra-jobs", type=int, default=30)
-    parser.add_argument("--seeds", type=int, nargs="*", default=[10, 100], help="of the sweeps whose memory is measured")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        nargs="*",
+        default=[10, 100],
+        help="of the sweeps whose memory is measured",
+    )
     options = parser.parse_args()
     start(options.rounds)
     overhead(max(1, options.rounds // 2), options.jobs, options.hydra_jobs)

@@ -34,7 +34,12 @@ class Network(nn.Module):
             )  # fmt: skip
         else:
             self.body = nn.Sequential(
-                nn.Flatten(), nn.Linear(196, 200), nn.ReLU(), nn.Linear(200, 80), nn.ReLU(), nn.Linear(80, 10)
+                nn.Flatten(),
+                nn.Linear(196, 200),
+                nn.ReLU(),
+                nn.Linear(200, 80),
+                nn.ReLU(),
+                nn.Linear(80, 10),
             )
         self.compare = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 1))
 
@@ -44,7 +49,9 @@ class Network(nn.Module):
 
 
 def loss_of(comparison: Tensor, logits: Tensor, digits: Tensor, target: Tensor) -> Tensor:
-    digit_loss = F.cross_entropy(logits[:, 0], digits[:, 0]) + F.cross_entropy(logits[:, 1], digits[:, 1])
+    digit_loss = F.cross_entropy(logits[:, 0], digits[:, 0]) + F.cross_entropy(
+        logits[:, 1], digits[:, 1]
+    )
     return digit_loss + LAMBDA * F.binary_cross_entropy_with_logits(comparison, target)
 
 
@@ -68,7 +75,9 @@ def plain_loop(source, name: str, batch_size: int, epochs: int, seeds: range, fo
         network = Network(name)
         optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
         steps = epochs * -(-len(images) // batch_size)
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps, cycle_momentum=False)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, LEARNING_RATE, steps, cycle_momentum=False
+        )
         network.train()
         for _ in range(epochs):
             for rows in torch.randperm(len(images)).split(batch_size):
@@ -81,7 +90,12 @@ def plain_loop(source, name: str, batch_size: int, epochs: int, seeds: range, fo
         network.eval()
         with torch.no_grad():
             comparison, _ = network(test_images)
-        results.append({"seed": seed, "test_error": 100 * ((comparison > 0) != test_target).float().mean().item()})
+        results.append(
+            {
+                "seed": seed,
+                "test_error": 100 * ((comparison > 0) != test_target).float().mean().item(),
+            }
+        )
     folder.mkdir(parents=True)
     (folder / "results.json").write_text(json.dumps(results))
 
@@ -95,7 +109,13 @@ class StockModule(pl.LightningModule):
         kinds = ("comparison", "digit1", "digit2")
         self.accuracies = nn.ModuleDict(
             {
-                f"{split}_{kind}": torchmetrics.Accuracy(**({"task": "binary"} if kind == kinds[0] else {"task": "multiclass", "num_classes": 10}))
+                f"{split}_{kind}": torchmetrics.Accuracy(
+                    **(
+                        {"task": "binary"}
+                        if kind == kinds[0]
+                        else {"task": "multiclass", "num_classes": 10}
+                    )
+                )
                 for split in ("fit", "test")
                 for kind in kinds
             }
@@ -125,11 +145,18 @@ class StockModule(pl.LightningModule):
     def configure_optimizers(self) -> dict:
         optimizer = torch.optim.Adam(self.parameters(), lr=LEARNING_RATE)
         steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps, cycle_momentum=False)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, LEARNING_RATE, steps, cycle_momentum=False
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
 
 
-def stock_lightning(source, name: str, batch_size: int, epochs: int, seeds: range, folder: Path) -> None:
+def stock_lightning(
+    source, name: str, batch_size: int, epochs: int, seeds: range, folder: Path
+) -> None:
     """Hydra's own composition of each job (twice, as its launcher does) and a Trainer with its default checkpoint."""
     for seed in seeds:
         with initialize_config_dir(CONF, version_base="1.3"):
@@ -139,11 +166,18 @@ def stock_lightning(source, name: str, batch_size: int, epochs: int, seeds: rang
         images, digits, target = draw(source.train.images, source.train.classes, 1000)
         test_images, test_digits, test_target = draw(source.test.images, source.test.classes, 1000)
         mean, std = images.mean(), images.std()
-        train = DataLoader(TensorDataset((images - mean) / std, digits, target), batch_size, shuffle=True)
+        train = DataLoader(
+            TensorDataset((images - mean) / std, digits, target), batch_size, shuffle=True
+        )
         test = DataLoader(TensorDataset((test_images - mean) / std, test_digits, test_target), 1000)
         logger = TensorBoardLogger(folder, name=f"seed={seed}", version="")
         trainer = pl.Trainer(
-            max_epochs=epochs, accelerator="cpu", logger=logger, enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=10
+            max_epochs=epochs,
+            accelerator="cpu",
+            logger=logger,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            log_every_n_steps=10,
         )
         module = StockModule(name)
         trainer.fit(module, train)

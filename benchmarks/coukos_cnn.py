@@ -20,10 +20,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from digitpairs.losses import loss_parts  # noqa: E402
-from digitpairs.networks import CNNBody, SiameseNetwork, create  # noqa: E402
-from digitpairs.streams import stream  # noqa: E402
-from digitpairs.training import SGD  # noqa: E402
+from digitpairs.losses import loss_parts
+from digitpairs.networks import CNNBody, SiameseNetwork, create
+from digitpairs.streams import stream
+from digitpairs.training import SGD
 
 PAIRS = 100
 SIDE = 1024  # of the matrices
@@ -31,14 +31,20 @@ SIDE = 1024  # of the matrices
 
 def operations(images: int) -> int:
     """Multiplications and additions of a step on so many images."""
-    first, second = 12 * 12 * 32 * 9, 8 * 8 * 64 * 32 * 25  # products of each convolution, for an image
+    first, second = (
+        12 * 12 * 32 * 9,
+        8 * 8 * 64 * 32 * 25,
+    )  # products of each convolution, for an image
     linear = 256 * 200 + 200 * 10
     return 2 * images * (2 * first + 3 * second + 3 * linear)
 
 
 def network() -> SiameseNetwork:
     body = CNNBody([32, 64], kernels=[3, 5], pools=[1, 4], hidden=[200])
-    return create(lambda: SiameseNetwork(body, comparison_input="logits", comparison_outputs=2), stream(0, "weights"))
+    return create(
+        lambda: SiameseNetwork(body, comparison_input="logits", comparison_outputs=2),
+        stream(0, "weights"),
+    )
 
 
 def training_step(dtype: torch.dtype | None) -> Callable[[], None]:
@@ -83,9 +89,17 @@ def main() -> None:
         rates.append(operations(2 * PAIRS) / times["float32"])
         shares.append(rates[-1] / product)
         gains.append(times["float32"] / times["bf16"])
-    print(f"torch {torch.__version__}, {options.threads} thread(s), batch {PAIRS}, {options.rounds} rounds")
-    for name, values in (("rate of float32 training, GFLOPS", [rate / 1e9 for rate in rates]), ("its share of the product's rate", shares), ("bf16 over float32, speed", gains)):
-        print(f"  {name}: median {statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})")
+    print(
+        f"torch {torch.__version__}, {options.threads} thread(s), batch {PAIRS}, {options.rounds} rounds"
+    )
+    for name, values in (
+        ("rate of float32 training, GFLOPS", [rate / 1e9 for rate in rates]),
+        ("its share of the product's rate", shares),
+        ("bf16 over float32, speed", gains),
+    ):
+        print(
+            f"  {name}: median {statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+        )
 
 
 if __name__ == "__main__":

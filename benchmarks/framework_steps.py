@@ -23,16 +23,21 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import framework  # noqa: E402
+import framework
 
 Step = Callable[[Tensor, Tensor], object]
 WIDTH, ROUNDS_AT_ONCE = 128, 10
-OPTIMIZERS = {"sgd": (torch.optim.SGD, framework.SGD, 0.003), "adam": (torch.optim.Adam, framework.Adam, 0.001)}
+OPTIMIZERS = {
+    "sgd": (torch.optim.SGD, framework.SGD, 0.003),
+    "adam": (torch.optim.Adam, framework.Adam, 0.001),
+}
 
 
 def in_torch(optimizer: str) -> Step:
     nn = torch.nn
-    network = nn.Sequential(nn.Linear(2, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1))
+    network = nn.Sequential(
+        nn.Linear(2, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1)
+    )
     make, _, lr = OPTIMIZERS[optimizer]
     descent, loss_of = make(network.parameters(), lr=lr), nn.MSELoss()
 
@@ -48,7 +53,9 @@ def in_framework(optimizer: str, replicas: int) -> Step:
     generators = [torch.Generator().manual_seed(seed) for seed in range(replicas)]
     network = framework.mlp(2, [WIDTH, WIDTH], 1, generators)
     _, make, lr = OPTIMIZERS[optimizer]
-    trainer = framework.Trainer(network, framework.MSE(), make(network.parameters(), lr=lr), generators)
+    trainer = framework.Trainer(
+        network, framework.MSE(), make(network.parameters(), lr=lr), generators
+    )
 
     def step(inputs: Tensor, targets: Tensor) -> None:
         with torch.inference_mode():  # as `fit` does, once for all its steps
@@ -76,10 +83,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {options.threads} thread(s), torch {torch.__version__}")
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {options.threads} thread(s), torch {torch.__version__}"
+    )
     for optimizer in OPTIMIZERS:
         for batch in (1, 100):
-            theirs, one, ten = in_torch(optimizer), in_framework(optimizer, 1), in_framework(optimizer, ROUNDS_AT_ONCE)
+            theirs, one, ten = (
+                in_torch(optimizer),
+                in_framework(optimizer, 1),
+                in_framework(optimizer, ROUNDS_AT_ONCE),
+            )
             rounds = [
                 (
                     microseconds(theirs, (batch,), options.steps),
@@ -90,14 +103,28 @@ def main() -> None:
             ][1:]  # the first warms up
             print(f"{optimizer}, batch {batch}, n = {options.rounds}")
             report("torch.nn", [each[0] for each in rounds], [])
-            report("framework", [each[1] for each in rounds], [each[0] / each[1] for each in rounds])
-            report(f"{ROUNDS_AT_ONCE} replicas", [each[2] for each in rounds], [ROUNDS_AT_ONCE * each[0] / each[2] for each in rounds])
+            report(
+                "framework", [each[1] for each in rounds], [each[0] / each[1] for each in rounds]
+            )
+            report(
+                f"{ROUNDS_AT_ONCE} replicas",
+                [each[2] for each in rounds],
+                [ROUNDS_AT_ONCE * each[0] / each[2] for each in rounds],
+            )
 
 
 def report(name: str, times: list[float], ratios: list[float]) -> None:
     """A line: the median time, and the median ratio with its range."""
     line = f"  {name:12} {statistics.median(times):8.1f} us a step"
-    print(line + (f", {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) times as fast" if ratios else ""), flush=True)
+    print(
+        line
+        + (
+            f", {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) times as fast"
+            if ratios
+            else ""
+        ),
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

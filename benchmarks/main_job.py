@@ -28,11 +28,11 @@ from typing import NamedTuple
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from contenders import CONF, plain_loop, stock_lightning  # noqa: E402
-from hydra import compose, initialize_config_dir  # noqa: E402
+from contenders import CONF, plain_loop, stock_lightning
+from hydra import compose, initialize_config_dir
 
-from digitpairs.data import sources  # noqa: E402
-from digitpairs.sweeps import compose_one, run_sweep  # noqa: E402
+from digitpairs.data import sources
+from digitpairs.sweeps import compose_one, run_sweep
 
 
 class Case(NamedTuple):
@@ -54,7 +54,9 @@ def this_project(source, case: Case, epochs: int, seeds: range, folder: Path) ->
                 f"model={case.model}", f"data.batch_size={case.batch_size}", f"trainer.max_epochs={epochs}", "trainer.accelerator=cpu",
                 f"data.source={source.name}", f"output={folder}", f"seed={seed}",
             ]  # fmt: skip
-            composed.append(compose_one(compose("config", overrides=overrides), overrides, case.model))
+            composed.append(
+                compose_one(compose("config", overrides=overrides), overrides, case.model)
+            )
 
     def execute() -> None:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -90,12 +92,16 @@ def one_round(source, case: Case, options: argparse.Namespace) -> dict[str, floa
         loop = (source, case.model, case.batch_size, options.epochs)
         with without_lightnings_cuda_check():
             few = range(min(options.loop_seeds, options.seeds))
-            seconds["plain loop"] = measure(lambda: plain_loop(*loop, few, folder / "plain"), len(few))
+            seconds["plain loop"] = measure(
+                lambda: plain_loop(*loop, few, folder / "plain"), len(few)
+            )
         for count in [options.seeds, *([options.many] if options.many else [])]:
             ours = this_project(source, case, options.epochs, range(count), folder / f"ours{count}")
             seconds[f"this project, {count} seeds"] = measure(ours, count)
         if not options.no_stock:
-            seconds["stock Lightning"] = measure(lambda: stock_lightning(*loop, range(1), folder / "stock"), 1)
+            seconds["stock Lightning"] = measure(
+                lambda: stock_lightning(*loop, range(1), folder / "stock"), 1
+            )
     return seconds
 
 
@@ -103,25 +109,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=10, help="of this project's sweep")
-    parser.add_argument("--loop-seeds", type=int, default=2, help="of the plain loop; stock Lightning has one")
+    parser.add_argument(
+        "--loop-seeds", type=int, default=2, help="of the plain loop; stock Lightning has one"
+    )
     parser.add_argument("--many", type=int, help="a second sweep of so many seeds")
     parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--case", help="one case alone, such as siamese_mlp:50")
-    parser.add_argument("--no-stock", action="store_true", help="leave stock Lightning out, which takes the longest")
+    parser.add_argument(
+        "--no-stock", action="store_true", help="leave stock Lightning out, which takes the longest"
+    )
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # the contenders' are not the matter here
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     source = sources.load(sources.resolve("auto"))
     threads = torch.get_num_threads()
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {threads} threads, torch {torch.__version__}, {source.name}")
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {threads} threads, torch {torch.__version__}, {source.name}"
+    )
     for case in CASES:
         if options.case in (None, f"{case.model}:{case.batch_size}"):
-            one_round(source, case, argparse.Namespace(**{**vars(options), "epochs": 1, "seeds": max(2, options.seeds), "many": None}))  # warm-up
+            one_round(
+                source,
+                case,
+                argparse.Namespace(
+                    **{**vars(options), "epochs": 1, "seeds": max(2, options.seeds), "many": None}
+                ),
+            )  # warm-up
             report(case, options, [one_round(source, case, options) for _ in range(options.rounds)])
 
 
 def report(case: Case, options: argparse.Namespace, rounds: list[dict[str, float]]) -> None:
-    print(f"\n{case.model}, batch {case.batch_size}, {options.epochs} epochs, {options.rounds} rounds; times as fast as ...")
+    print(
+        f"\n{case.model}, batch {case.batch_size}, {options.epochs} epochs, {options.rounds} rounds; times as fast as ..."
+    )
     for contender in rounds[0]:
         line = f"  {contender:26} {statistics.median(each[contender] for each in rounds):7.3f} s a seed"
         for other in rounds[0]:

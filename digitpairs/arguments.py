@@ -58,7 +58,8 @@ def mend_arguments(arguments: Sequence[str]) -> list[str]:
 
 def check_arguments(arguments: Sequence[str]) -> None:
     """Raises InvalidValue, with the argument as it was typed, for one that Hydra cannot read, for a
-    choice that does not exist, and for several values where there can be but one."""
+    choice that does not exist, and for several values where there can be but one.
+    """
     options, _ = _split(arguments)
     typed, places = options.overrides, configs.folders(arguments)
     searched = any(each.startswith("hydra.searchpath=") for each in typed)
@@ -96,7 +97,8 @@ def parsed(
     argument: str, typed: str = "", following: str = "", loader: ConfigLoader | None = None
 ) -> Override:
     """The argument as Hydra reads it. Raises InvalidValue, with what was typed, where Hydra cannot;
-    the argument that follows tells a slip such as a space from others."""
+    the argument that follows tells a slip such as a space from others.
+    """
     try:
         (override,) = OverridesParser.create(loader).parse_overrides([argument])
     except Exception as fault:  # from Hydra's grammar, from its functions, from Python's numbers
@@ -200,7 +202,8 @@ def _refuse_two_actions(options: argparse.Namespace) -> None:
 
 def _chooses_study(options: argparse.Namespace, places: Sequence[Path]) -> bool:
     """Whether the command trains a study. Without -m Hydra's message would be about the study's
-    grid, whatever the fault was."""
+    grid, whatever the fault was.
+    """
     key = "experiment="
     names = [each.removeprefix(key) for each in options.overrides if each.startswith(key)]
     return any(_is_study(name, places) for name in names)

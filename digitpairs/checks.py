@@ -1,5 +1,6 @@
 """What a setting may be, said once: every constructor checks its own settings with these, so that a notebook
-and the command line refuse the same values with the same words. Free of torch, for a quick command line."""
+and the command line refuse the same values with the same words. Free of torch, for a quick command line.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +10,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
-
 
 MOST = 2**63 - 1  # the largest whole number that torch counts with
 
@@ -45,7 +45,11 @@ class InvalidValue(ValueError):
 
 def integer(key: str, value: Any, at_least: int = 0, at_most: int | None = None) -> int:
     """`value` as an int, or InvalidValue when it is none (True is none) or out of bounds."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or not _within(value, at_least, at_most):
+    if (
+        not isinstance(value, Integral)
+        or isinstance(value, bool)
+        or not _within(value, at_least, at_most)
+    ):
         raise InvalidValue(key, value, "a whole number " + _bounds(at_least, at_most))
     if value > MOST:
         raise InvalidValue(key, value, f"a whole number of at most {MOST}")
@@ -81,7 +85,9 @@ def choice(key: str, value: Any, accepted: Iterable[str]) -> str:
     """`value` if it is one of the accepted words, or InvalidValue that lists them."""
     accepted = list(accepted)
     if value not in accepted:
-        raise InvalidValue(key, value, f"one of {', '.join(accepted)}{did_you_mean(str(value), accepted)}")
+        raise InvalidValue(
+            key, value, f"one of {', '.join(accepted)}{did_you_mean(str(value), accepted)}"
+        )
     return value
 
 
@@ -99,7 +105,8 @@ def folder(key: str, value: Any) -> str:
 
 def mapping(section: str, given: Any, accepted: Sequence[str], needed: Sequence[str] = ()) -> None:
     """Raises InvalidValue unless the section is a mapping that has all needed keys, and no keys but
-    the accepted."""
+    the accepted.
+    """
     if not isinstance(given, Mapping):
         raise InvalidValue(section, given, f"settings, which are {', '.join(accepted)}")
     for key, value in given.items():
@@ -123,7 +130,11 @@ def integers(key: str, value: Any, at_least: int = 1, length: int | None = None)
         accepted = f"one whole number of at least {at_least}, or a list of {length} of them"
         if isinstance(value, Integral):
             value = [value] * length
-    if not isinstance(value, Sequence) or isinstance(value, str) or length not in (None, len(value)):
+    if (
+        not isinstance(value, Sequence)
+        or isinstance(value, str)
+        or length not in (None, len(value))
+    ):
         raise InvalidValue(key, value, accepted)
     try:
         return tuple(integer(key, each, at_least) for each in value)

@@ -24,7 +24,8 @@ _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # all values as text
 
 class FileConfigSource(file_config_source.FileConfigSource):
     """Hydra's reader of yaml files; its errors name the file and the line, and it does not list
-    hidden files."""
+    hidden files.
+    """
 
     def load_config(self, config_path: str) -> ConfigResult:
         path = Path(self.path, self._normalize_file_name(config_path))
@@ -69,7 +70,8 @@ def no_such_choice(
     group: str, name: Any, places: Sequence[Path], others: Iterable[str] = ()
 ) -> InvalidValue:
     """The error that names the group's choices, or `others` where the folders have none. For a name
-    in a subfolder it names that subfolder's choices alone."""
+    in a subfolder it names that subfolder's choices alone.
+    """
     known, subfolder = choices(group, places) or list(others), f"{str(name).partition('/')[0]}/"
     beside = [each for each in known if "/" in str(name) and each.startswith(subfolder)]
     accepted = f"one of {', '.join(beside or known)}{did_you_mean(str(name), known)}"
@@ -78,7 +80,8 @@ def no_such_choice(
 
 def content(group: str, choice: str, places: Sequence[Path]) -> dict[str, Any]:
     """The content of the choice's file, all values as text. It is empty for a file that is missing
-    or damaged, which Hydra reports when it composes the config."""
+    or damaged, which Hydra reports when it composes the config.
+    """
     if choice in choices(group, places):
         paths = [place / group / f"{choice}.yaml" for place in places]
         with contextlib.suppress(DataError):
@@ -88,7 +91,8 @@ def content(group: str, choice: str, places: Sequence[Path]) -> dict[str, Any]:
 
 def check_choice(group: str, path: Path) -> None:
     """Raises DataError, with the file and the line, for a file that cannot be a choice of the group
-    ("" for the main config)."""
+    ("" for the main config).
+    """
     settings = read(path)
     first = next(line for line in path.read_text("utf-8").splitlines() if line.strip())
     names_class = settings.get("_target_") or "defaults" in settings or "@package" in first
@@ -99,7 +103,8 @@ def check_choice(group: str, path: Path) -> None:
 
 def read(path: Path) -> dict[str, Any]:
     """The mapping in a yaml file, all values as text. Raises DataError, with the file and the line,
-    for a file that is no UTF-8, no yaml or no mapping."""
+    for a file that is no UTF-8, no yaml or no mapping.
+    """
     text = _text(path)
     try:
         root = yaml.compose(text, Loader=_LOADER)

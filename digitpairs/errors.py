@@ -52,7 +52,9 @@ def can_be_mended(error: Exception) -> bool:
     if isinstance(error, OSError):
         named = error.filename is not None or error.errno in _OF_THE_DISK
         return named or isinstance(error, HydraException)
-    if isinstance(error, (InvalidValue, InvalidFlag, DataError, HydraException, OmegaConfBaseException)):
+    if isinstance(
+        error, (InvalidValue, InvalidFlag, DataError, HydraException, OmegaConfBaseException)
+    ):
         return True
     modules = [frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__)]
     places = [place for place, name in enumerate(modules) if name in _COMPOSING]
@@ -80,7 +82,9 @@ def explain(error: BaseException) -> str:
         needs = f"nothing, since this task has no {group} to choose (see --cfg job)"
         return str(InvalidValue(group, _given(group), needs))
     text = ": ".join(filter(None, dict.fromkeys([str(error), str(cause)])))
-    return _with_arguments(re.sub(r"\s+((object|reference)_type=\S+|full_key:)?", " ", text).strip())
+    return _with_arguments(
+        re.sub(r"\s+((object|reference)_type=\S+|full_key:)?", " ", text).strip()
+    )
 
 
 def _with_arguments(text: str) -> str:
@@ -88,7 +92,9 @@ def _with_arguments(text: str) -> str:
     arguments = [each for each in sys.argv[1:] if "=" in each or each.startswith("~")]
     interpolated = [each for each in arguments if "${" in each and "nterpolation" in text]
     keys = [re.split("[=@]", each.lstrip("+~"))[0] for each in arguments]
-    if not interpolated and any(re.search(rf"(?<![\w.]){re.escape(key)}(?![\w.])", text) for key in keys):
+    if not interpolated and any(
+        re.search(rf"(?<![\w.]){re.escape(key)}(?![\w.])", text) for key in keys
+    ):
         return text
     return f"{' '.join(interpolated or arguments)} cannot be composed: {text}"
 
@@ -102,7 +108,8 @@ def _no_such_choice(missing: str, options: Iterable[str]) -> InvalidValue:
 
 def _no_such_key(full_key: str, siblings: Iterable) -> InvalidValue:
     """The error that names the keys of the section and, since each choice of a group has keys of
-    its own, the choices that have this one."""
+    its own, the choices that have this one.
+    """
     section, _, key = full_key.rpartition(".")
     accepted = [str(name) for name in siblings if name not in ("hydra", "_target_")]
     keys = f"; the keys here are {', '.join(accepted)}" if accepted else ", nor any other here"

@@ -21,7 +21,13 @@ import yaml
 
 from digitpairs.checks import DataError
 
-CONFIG, METRICS, CHECKPOINT, RESULT, FAILURE = "config.yaml", "metrics.csv", "checkpoint.ckpt", "result.json", "failure.json"
+CONFIG, METRICS, CHECKPOINT, RESULT, FAILURE = (
+    "config.yaml",
+    "metrics.csv",
+    "checkpoint.ckpt",
+    "result.json",
+    "failure.json",
+)
 CONFUSION = "confusion.json"  # rows digits, columns answers, counts of test images
 BOUNDARY = "boundary.npz"  # of the disk, see `digitpairs.engines.boundary`
 FILES = "files"  # the result's entry with the sizes and digests of the run's other files, see `digitpairs.inventory`
@@ -32,7 +38,9 @@ SMALL = 2**20  # bytes: the limit for JSON and configs, which have some thousand
 LARGE = 2**26  # bytes: the limit for all else, such as the metrics of 100,000 epochs
 
 
-class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # in C, where PyYAML was built with it
+class _Dumper(
+    getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+):  # in C, where PyYAML was built with it
     def ignore_aliases(self, data: Any) -> bool:
         """Equal values are written out each time: a config is read without aliases."""
         return True
@@ -56,7 +64,9 @@ def tell(damages: Sequence[Damaged], outcome: str) -> list[str]:
     """A line for each of the first damaged files with what becomes of it, and one for the rest."""
     lines = [f"{damage}; {outcome}" for damage in damages[:MOST_NAMED]]
     rest = len(damages) - MOST_NAMED
-    return lines + [f"damaged files that are not named here, and treated alike: {rest}"] * (rest > 0)
+    return lines + [f"damaged files that are not named here, and treated alike: {rest}"] * (
+        rest > 0
+    )
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -76,7 +86,9 @@ def write_whole(path: Path, content: str | bytes) -> None:
 def write_config(folder: Path, config: dict[str, Any]) -> None:
     """The resolved config as yaml, for a reader: nothing depends on its being on disk before the result is."""
     with named(folder / CONFIG):
-        (folder / CONFIG).write_text(yaml.dump(config, Dumper=_Dumper, sort_keys=False), encoding="utf-8")
+        (folder / CONFIG).write_text(
+            yaml.dump(config, Dumper=_Dumper, sort_keys=False), encoding="utf-8"
+        )
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

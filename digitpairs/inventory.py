@@ -13,12 +13,15 @@ from digitpairs.files import Damaged
 
 # Files of results from before there was an inventory; such results are whole if these are there and not empty.
 ALWAYS = (files.CONFIG, files.METRICS, files.CHECKPOINT)
-WHOLE = 2**20  # bytes: of larger files both ends are digested, so that a thousand runs are checked in seconds
+WHOLE = (
+    2**20
+)  # bytes: of larger files both ends are digested, so that a thousand runs are checked in seconds
 
 
 def inventory(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Size in bytes and digest of the files of these names, and of TensorBoard's events. Others, such as a launcher's log, may
-    change."""
+    change.
+    """
     paths = [*(folder / name for name in names), *sorted(folder.glob("events.*"))]
     return {path.name: {"bytes": path.stat().st_size, "digest": digest(path)} for path in paths}
 
@@ -36,7 +39,9 @@ def digest(path: Path) -> str:
     return sha.hexdigest()
 
 
-def refuse_harm(folder: Path, result: Mapping[str, Any], only: Container[str] | None = None) -> None:
+def refuse_harm(
+    folder: Path, result: Mapping[str, Any], only: Container[str] | None = None
+) -> None:
     """Damaged if a file of the run is not as the result says it was; with `only`, among the files of these names."""
     for name, kept in result.get(files.FILES, dict.fromkeys(ALWAYS)).items():
         if only is None or name in only:
@@ -48,7 +53,11 @@ def check_inventory(key: str, value: Any) -> None:
     if not isinstance(value, Mapping):
         raise InvalidValue(key, value, "a mapping from files")
     for name, kept in value.items():
-        if Path(name).name != name or not isinstance(kept, Mapping) or not isinstance(kept.get("digest"), str):
+        if (
+            Path(name).name != name
+            or not isinstance(kept, Mapping)
+            or not isinstance(kept.get("digest"), str)
+        ):
             raise InvalidValue(f"{key}.{name}", kept, "a file's size and digest")
         integer(f"{key}.{name}.bytes", kept.get("bytes"))
 

@@ -25,7 +25,10 @@ from digitpairs.checks import InvalidValue, integer, integers, number
 from digitpairs.files import Damaged
 from digitpairs.inventory import check_inventory
 
-TEST_ERRORS = ("test/comparison_error", "test/error")  # of pairs, and of the disk: each result has one
+TEST_ERRORS = (
+    "test/comparison_error",
+    "test/error",
+)  # of pairs, and of the disk: each result has one
 PACKAGES = ("torch", "pytorch_lightning", "python")  # whose versions are shown
 DIGITS = 10
 DEEPEST = 50  # nesting of a config
@@ -61,7 +64,11 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
     rows = csv.DictReader(io.StringIO(files.read_text(path), newline=""))
     try:
         return [{name: float(value) for name, value in row.items() if value} for row in rows]
-    except (ValueError, TypeError, csv.Error) as fault:  # no number, more values than columns, no CSV
+    except (
+        ValueError,
+        TypeError,
+        csv.Error,
+    ) as fault:  # no number, more values than columns, no CSV
         raise Damaged(path, fault) from None
 
 
@@ -76,7 +83,8 @@ def read_confusion(folder: Path) -> dict[str, Any] | None:
 
 def read_boundary(folder: Path) -> dict[str, np.ndarray]:
     """What a network held for the inside of the disk: `epochs` (n,), `inside` (n, side, side), and the training `points` (m, 2)
-    with their `labels` (m,)."""
+    with their `labels` (m,).
+    """
     path = folder / files.BOUNDARY
     content = io.BytesIO(files.read_bytes(path))
     try:
@@ -84,7 +92,15 @@ def read_boundary(folder: Path) -> dict[str, np.ndarray]:
             raise Damaged(path, f"it unpacks to more than {files.LARGE >> 20} MiB")
         with np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("epochs", "inside", "points", "labels")}
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, RuntimeError, MemoryError) as fault:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        ValueError,
+        KeyError,
+        RuntimeError,
+        MemoryError,
+    ) as fault:
         raise Damaged(path, fault) from None
     with damage_of(path):
         check_boundary(arrays)
@@ -97,8 +113,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     content = files.read_text(path, files.SMALL)
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content, _LOADER)):
-            raise Damaged(path, "it has aliases")  # with them a few lines can stand for billions of settings
-        config = yaml.load(content, _LOADER)  # noqa: S506 (a safe loader)
+            raise Damaged(
+                path, "it has aliases"
+            )  # with them a few lines can stand for billions of settings
+        config = yaml.load(content, _LOADER)
     except (yaml.YAMLError, ValueError, RecursionError) as fault:
         raise Damaged(path, " ".join(str(fault).split())) from None
     with damage_of(path):
@@ -112,7 +130,10 @@ def damage_of(path: Path, where: str = "") -> Iterator[None]:
     try:
         yield
     except InvalidValue as fault:
-        key, value = reprlib.repr(fault.key)[1:-1], reprlib.repr(fault.value)  # both are cut: they are of the file
+        key, value = (
+            reprlib.repr(fault.key)[1:-1],
+            reprlib.repr(fault.value),
+        )  # both are cut: they are of the file
         raise Damaged(path, f"{where}{key} is {value}, not {fault.accepted}") from None
 
 
@@ -151,9 +172,16 @@ def check_confusion(confusion: Any) -> None:
 
 def check_boundary(arrays: Mapping[str, np.ndarray]) -> None:
     """InvalidValue for arrays of numbers whose shapes are not those of a boundary."""
-    epochs, points = (len(arrays[name]) if arrays[name].ndim else 0 for name in ("epochs", "points"))
+    epochs, points = (
+        len(arrays[name]) if arrays[name].ndim else 0 for name in ("epochs", "points")
+    )
     side = arrays["inside"].shape[-1:]
-    shapes = {"epochs": (max(1, epochs),), "inside": (epochs, *side, *side), "points": (points, 2), "labels": (points,)}
+    shapes = {
+        "epochs": (max(1, epochs),),
+        "inside": (epochs, *side, *side),
+        "points": (points, 2),
+        "labels": (points,),
+    }
     for name, shape in shapes.items():
         if arrays[name].shape != shape or arrays[name].dtype.kind not in "biuf":
             raise InvalidValue(name, arrays[name], f"numbers of shape {shape}")
@@ -179,7 +207,12 @@ def one_line(key: str, value: Any) -> str:
     return value
 
 
-def _check_entries(key: str, record: Any, required: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> None:
+def _check_entries(
+    key: str,
+    record: Any,
+    required: Mapping[str, Check],
+    optional: Mapping[str, Check] | None = None,
+) -> None:
     """That it is a mapping with these entries; others are not looked at."""
     _mapping(key, record)
     for name in required:
@@ -199,7 +232,13 @@ def _mapping(key: str, value: Any) -> Record:
 def _check_tree(value: Any, depth: int = 0) -> None:
     if depth > DEEPEST:
         raise InvalidValue("the config", value, f"nested at most {DEEPEST} deep")
-    inside = _mapping("the config", value).values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    inside = (
+        _mapping("the config", value).values()
+        if isinstance(value, Mapping)
+        else value
+        if isinstance(value, list)
+        else ()
+    )
     for each in inside:
         _check_tree(each, depth + 1)
 
@@ -226,7 +265,13 @@ def _optional(check: Check) -> Check:
 
 _any_number = functools.partial(number, at_least=None)
 
-_RESULT: dict[str, Check] = {"seed": integer, "fingerprint": one_line, "source": one_line, "seconds": number, "versions": _versions}
+_RESULT: dict[str, Check] = {
+    "seed": integer,
+    "fingerprint": one_line,
+    "source": one_line,
+    "seconds": number,
+    "versions": _versions,
+}
 _OPTIONAL: dict[str, Check] = {
     **dict.fromkeys(("epochs", "best_epoch", "parameters", "array_size", "threads"), integer),
     **dict.fromkeys(("commit", "processor"), _optional(one_line)),

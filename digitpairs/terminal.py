@@ -46,18 +46,30 @@ class _Lasting(io.FileIO):
             except OSError as fault:
                 self.failed = True
                 if not isinstance(fault, BrokenPipeError):
-                    with suppress(OSError):  # standard error may be gone as well, and there is no other place
-                        os.write(2, f"warning: standard output cannot be written ({fault}): the command goes on without it\n".encode())
+                    with suppress(
+                        OSError
+                    ):  # standard error may be gone as well, and there is no other place
+                        os.write(
+                            2,
+                            f"warning: standard output cannot be written ({fault}): the command goes on without it\n".encode(),
+                        )
         return len(data)
 
 
 def _lasting(stream: IO[str] | None) -> IO[str] | None:
-    raw = getattr(getattr(stream, "buffer", None), "raw", getattr(stream, "buffer", None))  # the same with `python -u`
+    raw = getattr(
+        getattr(stream, "buffer", None), "raw", getattr(stream, "buffer", None)
+    )  # the same with `python -u`
     if type(stream) is not io.TextIOWrapper or type(raw) is not io.FileIO:
         return stream
     lasting = _Lasting(stream.fileno(), "w", closefd=False)
-    through = dict(line_buffering=stream.line_buffering, write_through=stream.write_through)
-    return io.TextIOWrapper(lasting if stream.write_through else io.BufferedWriter(lasting), stream.encoding, _ERRORS, **through)
+    through = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
+    return io.TextIOWrapper(
+        lasting if stream.write_through else io.BufferedWriter(lasting),
+        stream.encoding,
+        _ERRORS,
+        **through,
+    )
 
 
 def _replacement(fault: UnicodeError) -> tuple[str | bytes, int]:

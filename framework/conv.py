@@ -43,8 +43,14 @@ class Conv2d(Module):
         weight = self.weight.data
         check_input(self, x, (len(weight), "rows", self.inputs, "height", "width"), weight)
         if min(x.shape[3:]) + 2 * self.padding < self.kernel:
-            raise refuse("the input of Conv2d", x, f"images of at least {self.kernel - 2 * self.padding} pixels' height and width")
-        windows = _windows(_padded(x, self.padding), self.kernel, self.stride)  # (R, B, inputs, H', W', kernel, kernel)
+            raise refuse(
+                "the input of Conv2d",
+                x,
+                f"images of at least {self.kernel - 2 * self.padding} pixels' height and width",
+            )
+        windows = _windows(
+            _padded(x, self.padding), self.kernel, self.stride
+        )  # (R, B, inputs, H', W', kernel, kernel)
         replicas, rows, _, height, width = windows.shape[:5]
         patches = windows.permute(0, 1, 3, 4, 2, 5, 6).reshape(replicas, rows * height * width, -1)
         self._keep((patches, x.shape))
@@ -59,17 +65,23 @@ class Conv2d(Module):
         self.bias.grad.add_(flat.sum(1, keepdim=True))
         if not input_gradient:
             return None
-        dpatches = product(flat, self.weight.data.mT).view(replicas, rows, height, width, self.inputs, self.kernel, self.kernel)
+        dpatches = product(flat, self.weight.data.mT).view(
+            replicas, rows, height, width, self.inputs, self.kernel, self.kernel
+        )
         return self._added(dpatches.permute(0, 1, 4, 2, 3, 5, 6), shape)
 
     def _added(self, dwindows: Tensor, shape: torch.Size) -> Tensor:
         """(R, B, inputs, H', W', kernel, kernel) -> (R, B, inputs, H, W): what each pixel gets from all windows that show it."""
         replicas, rows, inputs, height, width = shape
-        dx = dwindows.new_zeros(replicas, rows, inputs, height + 2 * self.padding, width + 2 * self.padding)
+        dx = dwindows.new_zeros(
+            replicas, rows, inputs, height + 2 * self.padding, width + 2 * self.padding
+        )
         down, across = (self.stride * (size - 1) + 1 for size in dwindows.shape[3:5])
         for i in range(self.kernel):
             for j in range(self.kernel):
-                dx[..., i : i + down : self.stride, j : j + across : self.stride].add_(dwindows[..., i, j])
+                dx[..., i : i + down : self.stride, j : j + across : self.stride].add_(
+                    dwindows[..., i, j]
+                )
         return dx[..., self.padding : self.padding + height, self.padding : self.padding + width]
 
 
@@ -85,7 +97,11 @@ class MaxPool2d(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 5 or min(x.shape[3:]) < self.kernel:
-            raise refuse("the input of MaxPool2d", x, f"(replicas, rows, channels, height, width) of at least {self.kernel} pixels' height and width")
+            raise refuse(
+                "the input of MaxPool2d",
+                x,
+                f"(replicas, rows, channels, height, width) of at least {self.kernel} pixels' height and width",
+            )
         windows = _windows(x, self.kernel, self.stride).flatten(-2)  # (R, B, C, H', W', kernel^2)
         y, place = windows.max(-1)
         self._keep((place, x.shape))

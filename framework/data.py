@@ -29,19 +29,35 @@ class Data(NamedTuple):
         try:
             inputs, targets = data
         except (TypeError, ValueError):
-            raise ValueError(f"the data are {type(data).__name__}, accepted is a pair (inputs, targets) of tensors") from None
+            raise ValueError(
+                f"the data are {type(data).__name__}, accepted is a pair (inputs, targets) of tensors"
+            ) from None
         first = targets[0] if isinstance(targets, tuple) else targets
         if not isinstance(inputs, Tensor) or not isinstance(first, Tensor):
-            raise ValueError(f"the data are {type(inputs).__name__} and {type(first).__name__}, accepted are tensors")
+            raise ValueError(
+                f"the data are {type(inputs).__name__} and {type(first).__name__}, accepted are tensors"
+            )
         if 0 in inputs.shape[:2]:
             raise ValueError(f"the inputs are {shape_of(inputs)}, accepted is at least one row")
         if inputs.dim() >= 2 and inputs.shape[:2] == first.shape[:2] and len(inputs) == replicas:
             return cls(inputs, targets)
-        meant_for_each = len(inputs) == replicas > 1 and inputs.dim() > 2 and first.dim() > 1 and first.shape[1] > 1  # of unequal rows
+        meant_for_each = (
+            len(inputs) == replicas > 1
+            and inputs.dim() > 2
+            and first.dim() > 1
+            and first.shape[1] > 1
+        )  # of unequal rows
         if len(inputs) == len(first) and not meant_for_each:
-            return cls(*(_map(lambda each: each.expand(replicas, *each.shape), part) for part in (inputs, targets)))
+            return cls(
+                *(
+                    _map(lambda each: each.expand(replicas, *each.shape), part)
+                    for part in (inputs, targets)
+                )
+            )
         accepted = f"({replicas}, n, ...) or (n, ...) for both, as the network has {replicas} replica{'s' * (replicas > 1)}"
-        raise ValueError(f"the inputs are {shape_of(inputs)} and the targets {shape_of(first)}, accepted is {accepted}")
+        raise ValueError(
+            f"the inputs are {shape_of(inputs)} and the targets {shape_of(first)}, accepted is {accepted}"
+        )
 
     @property
     def rows(self) -> int:
@@ -52,8 +68,14 @@ class Data(NamedTuple):
         inputs, targets = self.inputs, self.targets
         if order is not None:
             members = torch.arange(len(order))[:, None]
-            inputs, targets = inputs[members, order], _map(lambda each: each[members, order], targets)
-        parts = [each.split(size, 1) for each in (inputs, *(targets if isinstance(targets, tuple) else (targets,)))]
+            inputs, targets = (
+                inputs[members, order],
+                _map(lambda each: each[members, order], targets),
+            )
+        parts = [
+            each.split(size, 1)
+            for each in (inputs, *(targets if isinstance(targets, tuple) else (targets,)))
+        ]
         for batch, *labels in zip(*parts):
             yield Data(batch, tuple(labels) if isinstance(targets, tuple) else labels[0])
 

@@ -22,7 +22,9 @@ class EarlyStopping:
         min_delta: what counts as an improvement is a change by more than that.
     """
 
-    def __init__(self, patience: int, monitor: str = "validation/loss", min_delta: float = 0.0) -> None:
+    def __init__(
+        self, patience: int, monitor: str = "validation/loss", min_delta: float = 0.0
+    ) -> None:
         self.patience = at_least_one("patience", patience)
         self.monitor, self.min_delta = monitor, not_negative("min_delta", min_delta)
         self.start()
@@ -36,7 +38,9 @@ class EarlyStopping:
     def ends(self, replica: int, row: Mapping[str, float], state: Mapping[str, Tensor]) -> bool:
         """Whether the replica ends with this epoch; remembers its part of the state if it is the best so far."""
         if self.monitor not in row:
-            raise ValueError(f"early stopping monitors {self.monitor}, accepted is one of {', '.join(row)}")
+            raise ValueError(
+                f"early stopping monitors {self.monitor}, accepted is one of {', '.join(row)}"
+            )
         if row[self.monitor] < self.best.get(replica, math.inf) - self.min_delta:
             self.best[replica], self.best_epoch[replica] = row[self.monitor], int(row["epoch"])
             self.weights[replica] = {name: value[replica].clone() for name, value in state.items()}

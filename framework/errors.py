@@ -13,7 +13,10 @@ class NotFinite(ArithmeticError):
 
     def __init__(self, failures: Mapping[int, tuple[int, float]]) -> None:
         self.failures = dict(failures)
-        told = ", ".join(f"of replica {replica} is {loss} in epoch {epoch}" for replica, (epoch, loss) in self.failures.items())
+        told = ", ".join(
+            f"of replica {replica} is {loss} in epoch {epoch}"
+            for replica, (epoch, loss) in self.failures.items()
+        )
         super().__init__(f"the loss {told}: a lower learning rate may help")
 
 
@@ -57,10 +60,17 @@ def _is_finite(value: float) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def check_input(owner: object, tensor: Tensor, axes: Sequence[str | int], like: Tensor | None = None) -> None:
+def check_input(
+    owner: object, tensor: Tensor, axes: Sequence[str | int], like: Tensor | None = None
+) -> None:
     """ValueError unless the tensor has these axes, each of the given size or, where a name stands, of any; and, with `like`,
-    its type."""
-    fits = tensor.dim() == len(axes) and all(isinstance(axis, str) or axis == size for axis, size in zip(axes, tensor.shape))
+    its type.
+    """
+    fits = tensor.dim() == len(axes) and all(
+        isinstance(axis, str) or axis == size for axis, size in zip(axes, tensor.shape)
+    )
     if not fits or (like is not None and tensor.dtype != like.dtype):
         kind = "" if like is None else " " + str(like.dtype).removeprefix("torch.")
-        raise refuse(f"the input of {type(owner).__name__}", tensor, f"({', '.join(map(str, axes))}){kind}")
+        raise refuse(
+            f"the input of {type(owner).__name__}", tensor, f"({', '.join(map(str, axes))}){kind}"
+        )

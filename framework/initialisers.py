@@ -36,12 +36,16 @@ def torch_uniform(shape: Sequence[int], fan_in: int, fan_out: int, generator: Ge
     return _uniform(shape, 1 / math.sqrt(fan_in), generator)
 
 
-def draw(initialise: Initialiser, shape: Sequence[int], fans: tuple[int, int], generators: Generators) -> Tensor:
+def draw(
+    initialise: Initialiser, shape: Sequence[int], fans: tuple[int, int], generators: Generators
+) -> Tensor:
     """The values of all replicas, (replicas, *shape), each replica's from its own generator."""
     return torch.stack([initialise(shape, *fans, generator) for generator in as_list(generators)])
 
 
-def draw_bias(outputs: int, fans: tuple[int, int], generators: Generators, initialise: Initialiser) -> Tensor:
+def draw_bias(
+    outputs: int, fans: tuple[int, int], generators: Generators, initialise: Initialiser
+) -> Tensor:
     """Of all replicas, (replicas, 1, outputs): as torch draws them where the weights are drawn so, else 0."""
     if initialise is torch_uniform:
         return draw(torch_uniform, (1, outputs), fans, generators)
@@ -51,8 +55,14 @@ def draw_bias(outputs: int, fans: tuple[int, int], generators: Generators, initi
 def as_list(generators: Generators) -> list[Generator]:
     """One generator stands for one replica."""
     listed = [generators] if isinstance(generators, Generator) else generators
-    if not isinstance(listed, (list, tuple)) or not listed or not all(isinstance(each, Generator) for each in listed):
-        raise ValueError(f"the generators are {generators!r}, accepted is a torch.Generator, or a list of them, one a replica")
+    if (
+        not isinstance(listed, (list, tuple))
+        or not listed
+        or not all(isinstance(each, Generator) for each in listed)
+    ):
+        raise ValueError(
+            f"the generators are {generators!r}, accepted is a torch.Generator, or a list of them, one a replica"
+        )
     return list(listed)
 
 

@@ -27,10 +27,20 @@ class Linear(Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, generators: Generators, *, bias: bool = True, initialise: Initialiser = torch_uniform
+        self,
+        inputs: int,
+        outputs: int,
+        generators: Generators,
+        *,
+        bias: bool = True,
+        initialise: Initialiser = torch_uniform,
     ) -> None:
         self.weight = Parameter(draw(initialise, (inputs, outputs), (inputs, outputs), generators))
-        self.bias = Parameter(draw_bias(outputs, (inputs, outputs), generators, initialise)) if bias else None
+        self.bias = (
+            Parameter(draw_bias(outputs, (inputs, outputs), generators, initialise))
+            if bias
+            else None
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight.data
@@ -59,7 +69,9 @@ class ReLU(Module):
         return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        return self._take().sign().mul_(dy)  # 0 or 1; a mask of truth values takes torch three times as long
+        return (
+            self._take().sign().mul_(dy)
+        )  # 0 or 1; a mask of truth values takes torch three times as long
 
 
 class LeakyReLU(Module):
@@ -139,7 +151,9 @@ class Dropout(Module):
 
     def __init__(self, probability: float, generators: Generators) -> None:
         if not 0 <= probability < 1:
-            raise ValueError(f"the probability of dropout is {probability}, accepted is 0 to below 1")
+            raise ValueError(
+                f"the probability of dropout is {probability}, accepted is 0 to below 1"
+            )
         self.probability, self.generators = probability, as_list(generators)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -147,7 +161,10 @@ class Dropout(Module):
             return x
         if len(x) != len(self.generators):
             check_input(self, x, (len(self.generators), "rows", "units"))
-        keep, uniform = 1 - self.probability, torch.empty(x.shape, dtype=torch.float32)  # the same masks whatever x is
+        keep, uniform = (
+            1 - self.probability,
+            torch.empty(x.shape, dtype=torch.float32),
+        )  # the same masks whatever x is
         for row, generator in zip(uniform, self.generators):
             torch.rand(row.shape, generator=generator, out=row)
         mask = (uniform < keep).to(x.dtype).div_(keep)
@@ -170,7 +187,9 @@ class BatchNorm(Module):
 
     buffer_names = ("running_mean", "running_variance")
 
-    def __init__(self, channels: int, replicas: int = 1, *, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(
+        self, channels: int, replicas: int = 1, *, eps: float = 1e-5, momentum: float = 0.1
+    ) -> None:
         shape = (replicas, 1, channels)
         self.scale, self.shift = Parameter(torch.ones(shape)), Parameter(torch.zeros(shape))
         self.running_mean, self.running_variance = torch.zeros(shape), torch.ones(shape)
@@ -180,8 +199,12 @@ class BatchNorm(Module):
         scale = self.scale.data
         axes = (len(scale), "rows", scale.shape[2], *(("height", "width") if x.dim() > 3 else ()))
         check_input(self, x, axes, scale)
-        mean, variance = self._statistics(x) if self.training else (self.running_mean, self.running_variance)
-        mean, variance, scale, shift = (self._like(each, x) for each in (mean, variance, scale, self.shift.data))
+        mean, variance = (
+            self._statistics(x) if self.training else (self.running_mean, self.running_variance)
+        )
+        mean, variance, scale, shift = (
+            self._like(each, x) for each in (mean, variance, scale, self.shift.data)
+        )
         root = (variance + self.eps).rsqrt()
         z = (x - mean) * root
         self._keep((z, root))
@@ -199,7 +222,9 @@ class BatchNorm(Module):
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         n = x[:, :, 0].numel() // len(x)
         if n < 2:
-            raise ValueError(f"batch norm cannot train on {n} number a channel, from an input of shape {tuple(x.shape)}: at least 2 are needed")
+            raise ValueError(
+                f"batch norm cannot train on {n} number a channel, from an input of shape {tuple(x.shape)}: at least 2 are needed"
+            )
         mean = x.mean(self._over(x), keepdim=True)
         variance = (x - mean).square().mean(self._over(x), keepdim=True)
         mean, variance = mean.view_as(self.running_mean), variance.view_as(self.running_variance)

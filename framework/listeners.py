@@ -23,7 +23,8 @@ class Listener:
 
 class Progress(Listener):
     """One line: the epoch and the metrics' means over the replicas. On a terminal it is written over, elsewhere a new one comes every
-    `seconds`, and at the end."""
+    `seconds`, and at the end.
+    """
 
     def __init__(self, stream: TextIO | None = None, seconds: float = 5.0) -> None:
         self.stream, self.seconds = stream or sys.stderr, seconds
@@ -44,8 +45,12 @@ class Progress(Listener):
 
     def _show(self, end: str) -> None:
         names = [name for name in self.rows[0] if "/" in name]
-        means = [f"{name} {sum(row[name] for row in self.rows) / len(self.rows):.4g}" for name in names]
-        line = f"epoch {self.rows[0]['epoch'] + 1:.0f}: {', '.join(means)} (mean of {len(self.rows)})"
+        means = [
+            f"{name} {sum(row[name] for row in self.rows) / len(self.rows):.4g}" for name in names
+        ]
+        line = (
+            f"epoch {self.rows[0]['epoch'] + 1:.0f}: {', '.join(means)} (mean of {len(self.rows)})"
+        )
         clear = "\x1b[K" if self.stream.isatty() else ""  # what a longer line has left
         self.stream.write(line + clear + end)
         self.stream.flush()

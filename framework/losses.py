@@ -52,7 +52,8 @@ class MSE(Loss):
 
 class BinaryCrossEntropy(Loss):
     """Of logits x and targets t from 0 to 1: max(x, 0) - x t + log(1 + exp(-|x|)), which overflows nowhere.
-    d = sigmoid(x) - t. Any shape (R, B, ...), equal for both."""
+    d = sigmoid(x) - t. Any shape (R, B, ...), equal for both.
+    """
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         _check_equal(self, prediction, target)
@@ -62,7 +63,9 @@ class BinaryCrossEntropy(Loss):
 
     def backward(self) -> Tensor:
         prediction, target, tail = self._take()
-        probability = prediction.clamp(max=0).sub_(tail).exp_()  # log sigmoid(x) = min(x, 0) - log(1 + exp(-|x|))
+        probability = (
+            prediction.clamp(max=0).sub_(tail).exp_()
+        )  # log sigmoid(x) = min(x, 0) - log(1 + exp(-|x|))
         return probability.sub_(target).mul_(self._share(target))
 
 
@@ -74,7 +77,11 @@ class CrossEntropy(Loss):
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         if prediction.shape[:-1] != target.shape or target.dtype != torch.int64:
-            raise refuse("the target of CrossEntropy", target, f"{tuple(prediction.shape[:-1])} int64 for logits {shape_of(prediction)}")
+            raise refuse(
+                "the target of CrossEntropy",
+                target,
+                f"{tuple(prediction.shape[:-1])} int64 for logits {shape_of(prediction)}",
+            )
         logarithms = prediction - prediction.logsumexp(-1, keepdim=True)  # of the probabilities
         self._keep((logarithms, target))
         return self._reduced(-logarithms.gather(-1, target[..., None]).squeeze(-1))
@@ -82,10 +89,16 @@ class CrossEntropy(Loss):
     def backward(self) -> Tensor:
         logarithms, target = self._take()
         probabilities = logarithms.exp()
-        probabilities.scatter_add_(-1, target[..., None], probabilities.new_full((1,), -1.0).expand(*target.shape, 1))
+        probabilities.scatter_add_(
+            -1, target[..., None], probabilities.new_full((1,), -1.0).expand(*target.shape, 1)
+        )
         return probabilities.mul_(self._share(target))
 
 
 def _check_equal(loss: Loss, prediction: Tensor, target: Tensor) -> None:
     if prediction.shape != target.shape or prediction.dtype != target.dtype:
-        raise refuse(f"the target of {type(loss).__name__}", target, f"{shape_of(prediction)}, as the prediction")
+        raise refuse(
+            f"the target of {type(loss).__name__}",
+            target,
+            f"{shape_of(prediction)}, as the prediction",
+        )

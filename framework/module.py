@@ -41,10 +41,15 @@ class Parameter:
 
     def move(self, data: Tensor, grad: Tensor, owner: Any = None) -> None:
         """Replaces both tensors by others of the same shape, which belong to `owner`. The optimiser that had them can make no step
-        any more."""
+        any more.
+        """
         if self.owner is not None:
             self.owner.retired = True
-        self._data, self._grad, self.owner = data.view(self._data.shape), grad.view(self._grad.shape), owner
+        self._data, self._grad, self.owner = (
+            data.view(self._data.shape),
+            grad.view(self._grad.shape),
+            owner,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies, since a view would be pickled with all of the optimiser's vector."""
@@ -68,13 +73,14 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         """An optimiser whose parameter is replaced by another, alone or with its layer, can make no step any more: it would move
-        the old one."""
+        the old one.
+        """
         for parameter in set(_parameters_in(vars(self).get(name))) - set(_parameters_in(value)):
             parameter.move(parameter.data, parameter.grad)
         super().__setattr__(name, value)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x -> y = f(x); a leading axis of replicas, then one of rows."""
+        """X -> y = f(x); a leading axis of replicas, then one of rows."""
         raise NotImplementedError
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor | None:
@@ -125,7 +131,10 @@ class Module:
         """All parameters and buffers by name: the tensors themselves, each (replicas, ...)."""
         state = {name: parameter.data for name, parameter in self.named_parameters()}
         for prefix, module in self.modules():
-            state |= {f"{prefix}.{name}".lstrip("."): getattr(module, name) for name in module.buffer_names}
+            state |= {
+                f"{prefix}.{name}".lstrip("."): getattr(module, name)
+                for name in module.buffer_names
+            }
         return state
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -142,10 +151,14 @@ class Module:
         """KeyError or ValueError unless names, shapes and types are those of this network's state."""
         own = self.state()
         if own.keys() != state.keys():
-            raise KeyError(f"the state has {', '.join(state) or 'nothing'}; accepted is {', '.join(own)}")
+            raise KeyError(
+                f"the state has {', '.join(state) or 'nothing'}; accepted is {', '.join(own)}"
+            )
         for name, value in own.items():
             if shape_of(value) != shape_of(state[name]):
-                raise ValueError(f"{name} is {shape_of(state[name])}, accepted is {shape_of(value)}")
+                raise ValueError(
+                    f"{name} is {shape_of(state[name])}, accepted is {shape_of(value)}"
+                )
 
     def _parts(self) -> Iterator[tuple[str, Any]]:
         """The attributes by name, those in a list or tuple with their places in it: "weight", "layers.0"."""
@@ -158,13 +171,19 @@ class Module:
     def _keep(self, kept: Any) -> None:
         if self.training:
             if self._kept is not None:
-                raise RuntimeError(f"{type(self).__name__}: a second forward before the backward of the first, whose values it would lose")
+                raise RuntimeError(
+                    f"{type(self).__name__}: a second forward before the backward of the first, whose values it would lose"
+                )
             self.__dict__["_kept"] = kept  # without the cost of __setattr__
 
     def _take(self) -> Any:
         kept, self.__dict__["_kept"] = self._kept, None
         if kept is None:
-            reason = "no forward came before it" if self.training else "while evaluating forward keeps nothing; call train() first"
+            reason = (
+                "no forward came before it"
+                if self.training
+                else "while evaluating forward keeps nothing; call train() first"
+            )
             raise RuntimeError(f"{type(self).__name__}: backward cannot be computed, {reason}")
         return kept
 
@@ -173,12 +192,20 @@ def _parameters_in(value: Any) -> list[Parameter]:
     """Those of an attribute of a module: a parameter, a layer, or a list or tuple of them."""
     if isinstance(value, (list, tuple)):
         return [parameter for each in value for parameter in _parameters_in(each)]
-    return [value] if isinstance(value, Parameter) else value.parameters() if isinstance(value, Module) else []
+    return (
+        [value]
+        if isinstance(value, Parameter)
+        else value.parameters()
+        if isinstance(value, Module)
+        else []
+    )
 
 
 def _copy(name: str, values: Tensor, into: Tensor) -> None:
     if not isinstance(values, Tensor):
-        raise ValueError(f"the {name} of a parameter is {values!r}, accepted is a tensor {shape_of(into)}")
+        raise ValueError(
+            f"the {name} of a parameter is {values!r}, accepted is a tensor {shape_of(into)}"
+        )
     if shape_of(values) != shape_of(into):
         raise refuse(f"the {name} of a parameter", values, shape_of(into))
     into.copy_(values.detach())

@@ -12,7 +12,12 @@ from framework.module import Module, Sequential
 ACTIVATIONS: dict[str, Callable[[], Module]] = {
     "relu": ReLU, "leaky_relu": LeakyReLU, "tanh": Tanh, "sigmoid": Sigmoid, "selu": SELU, "gelu": GELU,
 }  # fmt: skip
-INITIALISERS: dict[str, Initialiser] = {"torch": torch_uniform, "xavier": xavier, "he": he, "lecun": lecun}
+INITIALISERS: dict[str, Initialiser] = {
+    "torch": torch_uniform,
+    "xavier": xavier,
+    "he": he,
+    "lecun": lecun,
+}
 
 
 def mlp(
@@ -26,13 +31,19 @@ def mlp(
     initialise: str = "torch",
 ) -> Sequential:
     """Linear layers with an activation after each but the last, which may have one of its own: (R, B, inputs) -> (R, B, outputs)."""
-    for name, given, known in (("activation", activation, ACTIVATIONS), ("initialise", initialise, INITIALISERS)):
+    for name, given, known in (
+        ("activation", activation, ACTIVATIONS),
+        ("initialise", initialise, INITIALISERS),
+    ):
         if given not in known:
             raise ValueError(f"{name} is {given!r}, accepted is one of {', '.join(known)}")
     layers: list[Module] = []
     for width in hidden:
         at_least_one("a hidden width", width)
-        layers += [Linear(inputs, width, generators, initialise=INITIALISERS[initialise]), ACTIVATIONS[activation]()]
+        layers += [
+            Linear(inputs, width, generators, initialise=INITIALISERS[initialise]),
+            ACTIVATIONS[activation](),
+        ]
         inputs = width
     layers.append(Linear(inputs, outputs, generators, initialise=INITIALISERS[initialise]))
     if output_activation is not None:

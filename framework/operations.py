@@ -16,14 +16,17 @@ from torch import Tensor
 
 from framework.errors import shape_of
 
-os.environ.setdefault("MKL_CBWR", "AUTO")  # MKL reads it at its first call, which importing torch is not
+os.environ.setdefault(
+    "MKL_CBWR", "AUTO"
+)  # MKL reads it at its first call, which importing torch is not
 
 SMALL = 256  # multiplications of a replica; below 400 torch has a loop of its own for any number of replicas
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x W + b: (R, B, inputs), (R, inputs, outputs) and (R, 1, outputs) -> (R, B, outputs). RuntimeError for other shapes or
-    types."""
+    """X W + b: (R, B, inputs), (R, inputs, outputs) and (R, 1, outputs) -> (R, B, outputs). RuntimeError for other shapes or
+    types.
+    """
     if weight.shape[2] > 1 or x.numel() < SMALL * len(weight):
         return torch.bmm(x, weight) if bias is None else torch.baddbmm(bias, x, weight)
     if x.dim() != 3 or x.shape[::2] != weight.shape[:2] or x.dtype != weight.dtype:
@@ -33,7 +36,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def add_product(total: Tensor, x: Tensor, dy: Tensor) -> None:
-    """total += x^T dy: (R, B, inputs) and (R, B, outputs) -> (R, inputs, outputs)."""
+    """Total += x^T dy: (R, B, inputs) and (R, B, outputs) -> (R, inputs, outputs)."""
     if total.shape[2] > 1:
         total.baddbmm_(x.mT, dy)
     else:  # a row takes less time than a column

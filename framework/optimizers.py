@@ -22,8 +22,14 @@ class Optimizer:
 
     state_names: tuple[str, ...] = ()  # tensors and numbers that belong to the state
 
-    def __init__(self, parameters: Sequence[Parameter], lr: float, weight_decay: float = 0.0) -> None:
-        self.parameters, self.lr, self.weight_decay = list(parameters), not_negative("lr", lr), not_negative("weight_decay", weight_decay)
+    def __init__(
+        self, parameters: Sequence[Parameter], lr: float, weight_decay: float = 0.0
+    ) -> None:
+        self.parameters, self.lr, self.weight_decay = (
+            list(parameters),
+            not_negative("lr", lr),
+            not_negative("weight_decay", weight_decay),
+        )
         if not self.parameters:
             raise ValueError("an optimiser needs at least one parameter, none was given")
         if len(set(map(id, self.parameters))) < len(self.parameters):
@@ -42,7 +48,9 @@ class Optimizer:
         self.values = torch.cat([parameter.data.flatten() for parameter in self.parameters])
         self.gradients = torch.cat([parameter.grad.flatten() for parameter in self.parameters])
         sizes = [parameter.data.numel() for parameter in self.parameters]
-        for parameter, data, grad in zip(self.parameters, self.values.split(sizes), self.gradients.split(sizes)):
+        for parameter, data, grad in zip(
+            self.parameters, self.values.split(sizes), self.gradients.split(sizes)
+        ):
             parameter.move(data, grad, self)
 
     def zero_grad(self) -> None:
@@ -65,16 +73,23 @@ class Optimizer:
     def state_dict(self) -> dict[str, Any]:
         """The state, copied; the settings do not belong to it."""
         state = {name: getattr(self, name) for name in self.state_names}
-        return {name: value.clone() if isinstance(value, Tensor) else value for name, value in state.items()}
+        return {
+            name: value.clone() if isinstance(value, Tensor) else value
+            for name, value in state.items()
+        }
 
     def check_state(self, state: Mapping[str, Any]) -> None:
         """KeyError or ValueError unless it is a state of such an optimiser."""
         if set(state) != set(self.state_names):
-            raise KeyError(f"the state has {', '.join(state) or 'nothing'}; accepted is {', '.join(self.state_names) or 'nothing'}")
+            raise KeyError(
+                f"the state has {', '.join(state) or 'nothing'}; accepted is {', '.join(self.state_names) or 'nothing'}"
+            )
         for name, value in state.items():
             own = getattr(self, name)
             if _kind(value) != _kind(own):
-                raise ValueError(f"{name} of the state does not fit this optimiser: it is {_kind(value)}, accepted is {_kind(own)}")
+                raise ValueError(
+                    f"{name} of the state does not fit this optimiser: it is {_kind(value)}, accepted is {_kind(own)}"
+                )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` gave; see `check_state`."""
@@ -85,12 +100,19 @@ class Optimizer:
 
 class SGD(Optimizer):
     """Gradient descent: g += weight_decay * p; v = momentum * v + g; p -= lr * v (Polyak 1964, as Sutskever et al. 2013 write it),
-    or, with `nesterov`, p -= lr * (g + momentum * v)."""
+    or, with `nesterov`, p -= lr * (g + momentum * v).
+    """
 
     state_names = ("velocity",)
 
     def __init__(
-        self, parameters: Sequence[Parameter], lr: float, *, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
+        self,
+        parameters: Sequence[Parameter],
+        lr: float,
+        *,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
     ) -> None:
         self.momentum, self.nesterov = not_negative("momentum", momentum), nesterov
         if nesterov and not momentum:
@@ -103,7 +125,9 @@ class SGD(Optimizer):
             gradient = gradient.add(self.values, alpha=self.weight_decay)
         if self.velocity is not None:
             self.velocity.mul_(self.momentum).add_(gradient)
-            gradient = gradient.add(self.velocity, alpha=self.momentum) if self.nesterov else self.velocity
+            gradient = (
+                gradient.add(self.velocity, alpha=self.momentum) if self.nesterov else self.velocity
+            )
         self.values.add_(gradient, alpha=-self.lr)
 
 
@@ -136,9 +160,13 @@ class Adam(Optimizer):
         gradient = self.decayed(gradient)
         self.first.lerp_(gradient, 1 - beta1)
         self.second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        correction = math.sqrt(1 - beta2**self.steps)  # of the second moment's root; multiplied out, as at the end of their section 2
+        correction = math.sqrt(
+            1 - beta2**self.steps
+        )  # of the second moment's root; multiplied out, as at the end of their section 2
         root = self.second.sqrt().add_(self.eps * correction)
-        self.values.addcdiv_(self.first, root, value=-self.lr * correction / (1 - beta1**self.steps))
+        self.values.addcdiv_(
+            self.first, root, value=-self.lr * correction / (1 - beta1**self.steps)
+        )
 
     def decayed(self, gradient: Tensor) -> Tensor:
         """The gradient of an L2 penalty added."""
@@ -147,9 +175,17 @@ class Adam(Optimizer):
 
 class AdamW(Adam):
     """Adam whose weight decay shrinks the parameters themselves: p *= 1 - lr * weight_decay (Loshchilov and Hutter 2019). The other
-    settings are Adam's."""
+    settings are Adam's.
+    """
 
-    def __init__(self, parameters: Sequence[Parameter], lr: float = 0.001, *, weight_decay: float = 0.01, **settings: Any) -> None:
+    def __init__(
+        self,
+        parameters: Sequence[Parameter],
+        lr: float = 0.001,
+        *,
+        weight_decay: float = 0.01,
+        **settings: Any,
+    ) -> None:
         super().__init__(parameters, lr, weight_decay=weight_decay, **settings)
 
     def decayed(self, gradient: Tensor) -> Tensor:

@@ -15,7 +15,9 @@ class Schedule:
 
     def __init__(self, interval: str = "epoch") -> None:
         if interval not in ("epoch", "step"):
-            raise ValueError(f"the interval of {type(self).__name__} is {interval!r}, accepted is 'epoch' or 'step'")
+            raise ValueError(
+                f"the interval of {type(self).__name__} is {interval!r}, accepted is 'epoch' or 'step'"
+            )
         self.interval = interval
 
     def rate(self, start: float, time: int, total: int, epoch: int = 1) -> float:
@@ -73,11 +75,23 @@ class Cosine(Schedule):
 
 class WarmRestarts(Schedule):
     """Half a cosine over T_0 epochs, then again from the rate over T_mult times as many, and so on (the same, section 3); all of it
-    after `delay` epochs at the rate."""
+    after `delay` epochs at the rate.
+    """
 
-    def __init__(self, T_0: int, T_mult: int = 1, eta_min: float = 0.0, interval: str = "epoch", delay: int = 0) -> None:
+    def __init__(
+        self,
+        T_0: int,
+        T_mult: int = 1,
+        eta_min: float = 0.0,
+        interval: str = "epoch",
+        delay: int = 0,
+    ) -> None:
         super().__init__(interval)
-        self.T_0, self.T_mult, self.eta_min = at_least_one("T_0", T_0), at_least_one("T_mult", T_mult), eta_min
+        self.T_0, self.T_mult, self.eta_min = (
+            at_least_one("T_0", T_0),
+            at_least_one("T_mult", T_mult),
+            eta_min,
+        )
         self.delay = integer("delay", delay, at_least=0)
 
     def rate(self, start: float, time: int, total: int, epoch: int = 1) -> float:
@@ -89,16 +103,24 @@ class WarmRestarts(Schedule):
 
 class OneCycle(Schedule):
     """From the rate / div_factor up to the rate within the share `warmup` of the training, then down to the first / final_div_factor,
-    each way half a cosine (Smith and Topin 2018, as torch lays it out: both ends of the training are met exactly)."""
+    each way half a cosine (Smith and Topin 2018, as torch lays it out: both ends of the training are met exactly).
+    """
 
     def __init__(
-        self, warmup: float = 0.3, div_factor: float = 25.0, final_div_factor: float = 1e4, interval: str = "step"
+        self,
+        warmup: float = 0.3,
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+        interval: str = "step",
     ) -> None:
         super().__init__(interval)
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup is {warmup}, accepted is a share from 0 to below 1")
         self.warmup = warmup
-        self.div_factor, self.final_div_factor = positive("div_factor", div_factor), positive("final_div_factor", final_div_factor)
+        self.div_factor, self.final_div_factor = (
+            positive("div_factor", div_factor),
+            positive("final_div_factor", final_div_factor),
+        )
 
     def rate(self, start: float, time: int, total: int, epoch: int = 1) -> float:
         first, peak = start / self.div_factor, self.warmup * total - 1  # the peak's time
@@ -106,7 +128,11 @@ class OneCycle(Schedule):
             peak = 0.0
         if time <= peak:
             return _half_cosine(first, start, time / peak if peak else 0.0)
-        return _half_cosine(start, first / self.final_div_factor, (time - peak) / (total - 1 - peak) if total - 1 > peak else 1.0)
+        return _half_cosine(
+            start,
+            first / self.final_div_factor,
+            (time - peak) / (total - 1 - peak) if total - 1 > peak else 1.0,
+        )
 
 
 def _half_cosine(start: float, end: float, share: float) -> float:

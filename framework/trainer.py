@@ -56,8 +56,17 @@ class Trainer:
         measure: Measure | None = None,
         listeners: Sequence[Listener] = (),
     ) -> None:
-        self.network, self.loss, self.optimizer, self.generators = network, loss, optimizer, as_list(generators)
-        self.batch_size, self.schedule, self.listeners = at_least_one("batch_size", batch_size), schedule or Constant(), listeners
+        self.network, self.loss, self.optimizer, self.generators = (
+            network,
+            loss,
+            optimizer,
+            as_list(generators),
+        )
+        self.batch_size, self.schedule, self.listeners = (
+            at_least_one("batch_size", batch_size),
+            schedule or Constant(),
+            listeners,
+        )
         self.measure: Measure = measure or (lambda prediction, target: {})
         self.replicas = len(self.generators)
         self._check_parameters()
@@ -94,7 +103,10 @@ class Trainer:
                 while self.epochs < epochs and len(self.ended) < self.replicas:
                     rows = self._epoch(train, epochs)
                     if validation is not None:
-                        rows = [row | _prefixed("validation", each) for row, each in zip(rows, self.evaluate(validation))]
+                        rows = [
+                            row | _prefixed("validation", each)
+                            for row, each in zip(rows, self.evaluate(validation))
+                        ]
                     self._record(rows, early_stopping)
                     if checkpoint is not None:
                         self.save(checkpoint, early_stopping)
@@ -126,7 +138,10 @@ class Trainer:
             batches = list(Data.of(data, self.replicas).evaluation_batches())
             self._set_mode(False)
             predictions = [self.network.forward(batch.inputs) for batch in batches]
-            losses = [self.loss.forward(prediction, batch.targets) for prediction, batch in zip(predictions, batches)]
+            losses = [
+                self.loss.forward(prediction, batch.targets)
+                for prediction, batch in zip(predictions, batches)
+            ]
             return self._measured(predictions, batches, losses)
 
     def predict(self, inputs: Tensor) -> Any:
@@ -134,14 +149,22 @@ class Trainer:
 
         The first axis is the replicas' where it is as long as they are many, and two others follow.
         """
-        rows = torch.zeros(inputs.shape[:2] if len(inputs) == self.replicas and inputs.dim() > 2 else len(inputs))
+        rows = torch.zeros(
+            inputs.shape[:2] if len(inputs) == self.replicas and inputs.dim() > 2 else len(inputs)
+        )
         with torch.no_grad():
             self._set_mode(False)
-            return joined([self.network.forward(batch.inputs) for batch in Data.of((inputs, rows), self.replicas).evaluation_batches()])
+            return joined(
+                [
+                    self.network.forward(batch.inputs)
+                    for batch in Data.of((inputs, rows), self.replicas).evaluation_batches()
+                ]
+            )
 
     def save(self, path: str | Path, early_stopping: EarlyStopping | None = None) -> None:
         """Everything that the training depends on, to a file that is whole or not there: weights, the optimiser's state, generators,
-        history."""
+        history.
+        """
         state = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -166,16 +189,24 @@ class Trainer:
         if not isinstance(state, dict) or "generators" not in state:
             raise ValueError(f"{path} is no checkpoint of a trainer")
         if (state["early_stopping"] is None) != (early_stopping is None):
-            raise ValueError(f"{path} was saved {'without' if early_stopping else 'with'} early stopping, accepted is the same here")
+            raise ValueError(
+                f"{path} was saved {'without' if early_stopping else 'with'} early stopping, accepted is the same here"
+            )
         self.network.check_state(state["network"])
         self.optimizer.check_state(state["optimizer"])
         if len(state["generators"]) != len(self._all_generators()):
-            raise ValueError(f"{path} has {len(state['generators'])} generators, accepted are {len(self._all_generators())} as here")
+            raise ValueError(
+                f"{path} has {len(state['generators'])} generators, accepted are {len(self._all_generators())} as here"
+            )
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         for generator, each in zip(self._all_generators(), state["generators"]):
             generator.set_state(each)
-        self.epochs, self.start_rate, self.history = state["epochs"], state["start_rate"], state["history"]
+        self.epochs, self.start_rate, self.history = (
+            state["epochs"],
+            state["start_rate"],
+            state["history"],
+        )
         self.failures, self.ended = state["failures"], set(state["ended"])
         if early_stopping is not None:
             early_stopping.load_state_dict(state["early_stopping"])
@@ -183,15 +214,21 @@ class Trainer:
     def _check_parameters(self) -> None:
         for name, parameter in self.network.named_parameters():
             if len(parameter.data) != self.replicas:
-                raise ValueError(f"{name} is {shape_of(parameter.data)}, accepted are {self.replicas} replicas, as there are generators")
+                raise ValueError(
+                    f"{name} is {shape_of(parameter.data)}, accepted are {self.replicas} replicas, as there are generators"
+                )
             if parameter.owner is not self.optimizer:
-                raise ValueError(f"the optimiser does not have {name}, accepted is one that was made for the parameters of this network")
+                raise ValueError(
+                    f"the optimiser does not have {name}, accepted is one that was made for the parameters of this network"
+                )
 
     def _epoch(self, train: Data, epochs: int) -> list[Row]:
         """One epoch of training; each replica's row."""
         self._set_mode(True)
         steps = math.ceil(train.rows / self.batch_size)
-        order = torch.stack([torch.randperm(train.rows, generator=generator) for generator in self.generators])
+        order = torch.stack(
+            [torch.randperm(train.rows, generator=generator) for generator in self.generators]
+        )
         predictions, losses, batches = [], [], list(train.batches(self.batch_size, order))
         first_rate = self._rate(0, steps, epochs)
         for number, batch in enumerate(batches):
@@ -200,32 +237,52 @@ class Trainer:
             predictions.append(prediction)
             losses.append(loss)
         rows = self._measured(predictions, batches, losses)
-        return [{"epoch": self.epochs, "learning_rate": first_rate} | _prefixed("train", row) for row in rows]
+        return [
+            {"epoch": self.epochs, "learning_rate": first_rate} | _prefixed("train", row)
+            for row in rows
+        ]
 
     def _rate(self, number: int, steps: int, epochs: int) -> float:
         """Of a step of this epoch."""
         if self.schedule.interval == "epoch":
             return self.schedule.rate(self.start_rate, self.epochs, epochs)
-        return self.schedule.rate(self.start_rate, self.epochs * steps + number, epochs * steps, steps)
+        return self.schedule.rate(
+            self.start_rate, self.epochs * steps + number, epochs * steps, steps
+        )
 
-    def _measured(self, predictions: list[Any], batches: list[Data], losses: list[Tensor]) -> list[Row]:
+    def _measured(
+        self, predictions: list[Any], batches: list[Data], losses: list[Tensor]
+    ) -> list[Row]:
         """For each replica the loss a row, and what `measure` says."""
         weights = torch.tensor([batch.rows for batch in batches], dtype=torch.float64)
         values = torch.stack(losses, 1).double()  # (replicas, batches)
-        total = (values if getattr(self.loss, "reduction", "mean") == "sum" else values * weights).sum(1)
+        total = (
+            values if getattr(self.loss, "reduction", "mean") == "sum" else values * weights
+        ).sum(1)
         errors = self.measure(joined(predictions), joined([batch.targets for batch in batches]))
         columns = {"loss": total / weights.sum(), **errors}
-        return [dict(zip(columns, row)) for row in zip(*(column.tolist() for column in columns.values()))]
+        return [
+            dict(zip(columns, row))
+            for row in zip(*(column.tolist() for column in columns.values()))
+        ]
 
     def _record(self, rows: list[Row], early_stopping: EarlyStopping | None) -> None:
-        going, finite = [replica for replica in range(self.replicas) if replica not in self.ended], self._finite()
+        going, finite = (
+            [replica for replica in range(self.replicas) if replica not in self.ended],
+            self._finite(),
+        )
         for replica in going:
             row = rows[replica]
             self.history[replica].append(row)
             if not (math.isfinite(row["train/loss"]) and finite[replica]):
-                self.failures[replica] = (self.epochs, math.nan if math.isfinite(row["train/loss"]) else row["train/loss"])
+                self.failures[replica] = (
+                    self.epochs,
+                    math.nan if math.isfinite(row["train/loss"]) else row["train/loss"],
+                )
                 self.ended.add(replica)
-            elif early_stopping is not None and early_stopping.ends(replica, row, self.network.state()):
+            elif early_stopping is not None and early_stopping.ends(
+                replica, row, self.network.state()
+            ):
                 self.ended.add(replica)
         self.epochs += 1
         for replica in going:
@@ -234,14 +291,27 @@ class Trainer:
 
     def _finite(self) -> list[bool]:
         """Whether all weights of each replica are finite: the epoch's last step is not in its loss."""
-        return torch.stack([parameter.data.flatten(1).isfinite().all(1) for parameter in self.network.parameters()]).all(0).tolist()
+        return (
+            torch.stack(
+                [
+                    parameter.data.flatten(1).isfinite().all(1)
+                    for parameter in self.network.parameters()
+                ]
+            )
+            .all(0)
+            .tolist()
+        )
 
     def _set_mode(self, training: bool) -> None:
         self.network.train(training)
         self.loss.train(training)
 
     def _all_generators(self) -> list[torch.Generator]:
-        layers = [generator for _, module in self.network.modules() for generator in getattr(module, "generators", [])]
+        layers = [
+            generator
+            for _, module in self.network.modules()
+            for generator in getattr(module, "generators", [])
+        ]
         return [*self.generators, *layers]
 
 

@@ -40,13 +40,21 @@ def global_generator_untouched():
 def result_of_a_run(error: float, seed: int = 0, **more) -> dict:
     """The entries that every result has."""
     versions = {"torch": "1", "pytorch_lightning": "1", "python": "3"}
-    common = {"seed": seed, "fingerprint": "01234567", "source": "mnist", "test/comparison_error": error, "seconds": 2.0}
+    common = {
+        "seed": seed,
+        "fingerprint": "01234567",
+        "source": "mnist",
+        "test/comparison_error": error,
+        "seconds": 2.0,
+    }
     return common | {"versions": versions} | more
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
     """An idx file by the format's description, with struct alone."""
-    header = struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+    header = struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(
+        f">{array.ndim}I", *array.shape
+    )
     path.write_bytes(header + array.astype(np.uint8).tobytes())
 
 

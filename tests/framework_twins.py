@@ -8,13 +8,31 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import nn
 
-from framework import GELU, SELU, BatchNorm, Conv2d, Flatten, LeakyReLU, Linear, MaxPool2d, ReLU, Sequential, Sigmoid, Tanh
+from framework import (
+    GELU,
+    SELU,
+    BatchNorm,
+    Conv2d,
+    Flatten,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Tanh,
+)
 
 # How far values may be from torch's, relative and absolute. In float32 a number is rounded to 6e-8 of itself, and the longest sums
 # here have some 500 terms of size 1; batch norm of few rows divides by small deviations, which enlarges that.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5}
 
-MATRIX = {"1-f64": (1, torch.float64), "3-f64": (3, torch.float64), "1-f32": (1, torch.float32), "3-f32": (3, torch.float32)}
+MATRIX = {
+    "1-f64": (1, torch.float64),
+    "3-f64": (3, torch.float64),
+    "1-f32": (1, torch.float32),
+    "3-f32": (3, torch.float32),
+}
 matrix = pytest.mark.parametrize("replicas, dtype", MATRIX.values(), ids=MATRIX.keys())
 few = settings(deadline=None, max_examples=25, derandomize=True)
 seeds = st.integers(0, 10**6)
@@ -36,7 +54,9 @@ def normal(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> to
 
 TWINS = {
     Linear: lambda own: nn.Linear(*own.weight.data.shape[1:], bias=own.bias is not None),
-    Conv2d: lambda own: nn.Conv2d(own.inputs, own.weight.data.shape[2], own.kernel, own.stride, own.padding),
+    Conv2d: lambda own: nn.Conv2d(
+        own.inputs, own.weight.data.shape[2], own.kernel, own.stride, own.padding
+    ),
     MaxPool2d: lambda own: nn.MaxPool2d(own.kernel, own.stride),
     Flatten: lambda own: nn.Flatten(),
     ReLU: lambda own: nn.ReLU(),
@@ -78,13 +98,23 @@ def assert_gradients(own, twin: nn.Module, replica: int) -> None:
         assert_close(as_torch(ours.grad[replica], theirs), theirs.grad)
 
 
-def compare(own, replicas: int, shape: tuple, dtype: torch.dtype, *, seed: int = 0, x: torch.Tensor | None = None) -> list[nn.Module]:
+def compare(
+    own,
+    replicas: int,
+    shape: tuple,
+    dtype: torch.dtype,
+    *,
+    seed: int = 0,
+    x: torch.Tensor | None = None,
+) -> list[nn.Module]:
     """Two rounds of forward and backward, whose gradients add up, as of each replica's twin; returns the twins."""
     own.to(dtype)
     twins = [twin_of(own, replica, len(shape)) for replica in range(replicas)]
     own.zero_grad()
     for turn in range(2):
-        inputs = normal(replicas, *shape, dtype=dtype, seed=seed + turn) if x is None else x.to(dtype)
+        inputs = (
+            normal(replicas, *shape, dtype=dtype, seed=seed + turn) if x is None else x.to(dtype)
+        )
         y = own.forward(inputs)
         dy = normal(*y.shape, dtype=dtype, seed=seed + 2 + turn)
         dx = own.backward(dy)

@@ -16,9 +16,13 @@ from tests.conftest import ROOT
 def launch(*arguments: str) -> subprocess.Popen[str]:
     """train.py as the leader of a session, so that `os.killpg` reaches its workers too."""
     command = [sys.executable, str(ROOT / "train.py"), *arguments]
-    environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}  # set by tests in this process
-    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it, and so would its children
+    environment = {
+        key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"
+    }  # set by tests in this process
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a background job ignores it, and so would its children
     return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **pipes)
 
 
@@ -42,6 +46,9 @@ def session_has_ended(process: subprocess.Popen[str]) -> bool:
 def children_of(process: subprocess.Popen[str]) -> list[int]:
     """The ids of its workers."""
     try:
-        return [int(each) for each in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+        return [
+            int(each)
+            for each in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        ]
     except OSError:
         return []

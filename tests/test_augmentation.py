@@ -28,7 +28,10 @@ def a_batch(count: int = 50) -> Pairs:
 def test_affine_moves_as_torchvision_does(angle, shear, scale, shift):
     image = torch.rand(1, 14, 14, generator=stream(0, "data"))
     theta = affine(
-        torch.tensor([math.radians(angle)]), torch.tensor([math.radians(shear)]), torch.tensor([float(scale)]), torch.tensor([shift]) * 2 / 14
+        torch.tensor([math.radians(angle)]),
+        torch.tensor([math.radians(shear)]),
+        torch.tensor([float(scale)]),
+        torch.tensor([shift]) * 2 / 14,
     )
     ours = move(image, F.affine_grid(theta, (1, 1, 14, 14), align_corners=False))
     theirs = torchvision_affine(
@@ -49,13 +52,17 @@ def test_elastic_is_smooth_and_bounded():
     still = Augmentation().draw_grid(1, 14, stream(0, "augmentation"))
     field = (Augmentation(elastic=2).draw_grid(200, 14, stream(0, "augmentation")) - still) * 7
     assert 1.9 < field.abs().max() <= 2 + 1e-5
-    assert field.diff(dim=1).abs().max() <= 2 * 2 * 3 / 13 + 1e-5  # from one end to the other over a third of the image
+    assert (
+        field.diff(dim=1).abs().max() <= 2 * 2 * 3 / 13 + 1e-5
+    )  # from one end to the other over a third of the image
 
 
 def test_nothing_asked_changes_nothing():
     batch = a_batch()
     assert not Augmentation()
-    assert all(torch.equal(a, b) for a, b in zip(Augmentation()(batch, stream(0, "augmentation")), batch))
+    assert all(
+        torch.equal(a, b) for a, b in zip(Augmentation()(batch, stream(0, "augmentation")), batch)
+    )
 
 
 def test_swap_keeps_ties_and_recomputes_the_target():
@@ -76,7 +83,17 @@ def test_the_stream_alone_decides(global_generator_untouched):
     assert torch.equal(one.images, same.images) and not torch.equal(one.images, other.images)
 
 
-@pytest.mark.parametrize("key, value", [("shift", -1), ("rotation", 181), ("scale", 1), ("shear", 90), ("swap", 1.1), ("elastic", "x")])
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("shift", -1),
+        ("rotation", 181),
+        ("scale", 1),
+        ("shear", 90),
+        ("swap", 1.1),
+        ("elastic", "x"),
+    ],
+)
 def test_bad_settings_are_named(key, value):
     with pytest.raises(InvalidValue, match=f"^{key}="):
         Augmentation(**{key: value})

@@ -13,21 +13,51 @@ def run(tmp_path, name: str, *arguments: str) -> str:
     data = write_mnist_like(tmp_path / "data", train=2000, test=2000)
     environment = {**os.environ, "DIGITPAIRS_DATA": str(data)}
     environment.pop("HYDRA_FULL_ERROR", None)  # set by tests in this process
-    answer = subprocess.run([sys.executable, ROOT / "benchmarks" / name, *arguments], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    answer = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / name, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+    )
     assert answer.returncode == 0, answer.stderr
     return answer.stdout
 
 
 def test_all_contenders_run(tmp_path):
-    out = run(tmp_path, "main_job.py", "--rounds", "1", "--seeds", "2", "--loop-seeds", "1", "--many", "3", "--epochs", "1", "--case", "siamese_mlp:50")
+    out = run(
+        tmp_path,
+        "main_job.py",
+        "--rounds",
+        "1",
+        "--seeds",
+        "2",
+        "--loop-seeds",
+        "1",
+        "--many",
+        "3",
+        "--epochs",
+        "1",
+        "--case",
+        "siamese_mlp:50",
+    )
     lines = [line.split("  ")[1].strip() for line in out.splitlines() if line.startswith("  ")]
-    assert lines == ["plain loop", "this project, 2 seeds", "this project, 3 seeds", "stock Lightning"]
+    assert lines == [
+        "plain loop",
+        "this project, 2 seeds",
+        "this project, 3 seeds",
+        "stock Lightning",
+    ]
 
 
 @pytest.mark.long
 def test_the_commands_costs(tmp_path):
-    out = run(tmp_path, "command.py", "--rounds", "1", "--jobs", "12", "--hydra-jobs", "2", "--seeds", "2")
-    assert "first training step after" in out and "a further job of 12" in out and "peak memory" in out
+    out = run(
+        tmp_path, "command.py", "--rounds", "1", "--jobs", "12", "--hydra-jobs", "2", "--seeds", "2"
+    )
+    assert (
+        "first training step after" in out and "a further job of 12" in out and "peak memory" in out
+    )
 
 
 def test_the_coukos_cnn(tmp_path):

@@ -16,7 +16,14 @@ from digitpairs.cli import CONF, expand_range, mend_arguments
 from digitpairs.training import PairComparison
 from tests.conftest import ROOT
 
-SMALL = ["data=digits", "model=siamese_mlp", "model.body.hidden=[16]", "data.pairs=60", "data.test_pairs=40", "trainer.max_epochs=2"]
+SMALL = [
+    "data=digits",
+    "model=siamese_mlp",
+    "model.body.hidden=[16]",
+    "data.pairs=60",
+    "data.test_pairs=40",
+    "trainer.max_epochs=2",
+]
 
 
 @pytest.mark.parametrize(
@@ -29,7 +36,10 @@ SMALL = ["data=digits", "model=siamese_mlp", "model.body.hidden=[16]", "data.pai
         ("aux.lambda=0.5..0.8..0.1", "aux.lambda=0.5,0.6,0.7,0.8"),
         ("optimizer.lr=1e-3..3e-3..1e-3", "optimizer.lr=0.001,0.002,0.003"),
         ("data.root=../data", "data.root=../data"),
-        ("aux.lambda={schedule:linear,start:0,end:1,epochs:2}", "aux.lambda={schedule:linear,start:0,end:1,epochs:2}"),
+        (
+            "aux.lambda={schedule:linear,start:0,end:1,epochs:2}",
+            "aux.lambda={schedule:linear,start:0,end:1,epochs:2}",
+        ),
         ("--cfg job", "--cfg job"),
     ],
 )
@@ -60,14 +70,22 @@ def test_the_main_job_in_small(command, tmp_path):
     errors = []
     for seed, run in enumerate(runs):
         result = json.loads((run / "result.json").read_text())
-        assert result["seed"] == seed and result["source"] == "digits" and result["epochs"] == 2 and result["seconds"] > 0
+        assert (
+            result["seed"] == seed
+            and result["source"] == "digits"
+            and result["epochs"] == 2
+            and result["seconds"] > 0
+        )
         assert {"torch", "digitpairs", "pytorch_lightning", "python"} <= set(result["versions"])
         assert result["processor"] and result["cores"] >= 1 and "commit" in result
         errors.append(result["test/comparison_error"])
         config = yaml.safe_load((run / "config.yaml").read_text())
         assert config["seed"] == config["data"]["seed"] == seed and config["aux"]["lambda"] == 0.7
         model = PairComparison.load_from_checkpoint(run / "checkpoint.ckpt", weights_only=True)
-        assert sum(parameter.numel() for parameter in model.network.parameters()) == result["parameters"]
+        assert (
+            sum(parameter.numel() for parameter in model.network.parameters())
+            == result["parameters"]
+        )
         assert len((run / "metrics.csv").read_text().splitlines()) == 3
         assert len(list(run.glob("events*"))) == 1 and len(list(run.iterdir())) == 6
     mean = sum(errors) / 3
@@ -76,27 +94,45 @@ def test_the_main_job_in_small(command, tmp_path):
     assert row.split()[1:4] == ["3", f"{mean:.2f}", f"{std:.2f}"] and "digits" in out
 
 
-
 def test_a_warning_is_one_line_however_many_runs_give_it():
     code = (
         "import warnings; from digitpairs.cli import show_own_warnings_plainly as plainly; from digitpairs.checks import DigitPairsWarning as W\n"
         "plainly()\nfor _ in range(3):\n  with warnings.catch_warnings():\n    warnings.warn('small data', W)"
     )
-    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert answer.stderr == "warning: small data\n"
 
 
 def checkpoints(folder: Path) -> dict[str, dict]:
-    return {path.parent.name: torch.load(path, weights_only=True)["state_dict"] for path in folder.glob("*/*/*/checkpoint.ckpt")}
+    return {
+        path.parent.name: torch.load(path, weights_only=True)["state_dict"]
+        for path in folder.glob("*/*/*/checkpoint.ckpt")
+    }
 
 
 def test_a_run_alone_and_in_a_sweep_gives_the_same_bits(command, tmp_path):
     extra = ["model.body.dropout=0.3", "data.augmentation.shift=1", "aux=random"]
-    assert command(*SMALL, *extra, "sweep.plan=serial", "-m", "seed=2,0,1", output=tmp_path / "sweep")[0] == 0
+    assert (
+        command(*SMALL, *extra, "sweep.plan=serial", "-m", "seed=2,0,1", output=tmp_path / "sweep")[
+            0
+        ]
+        == 0
+    )
     assert command(*SMALL, *extra, "seed=1", output=tmp_path / "alone")[0] == 0
-    fresh = [sys.executable, ROOT / "train.py", *SMALL, *extra, "seed=1", f"output={tmp_path / 'fresh'}"]
+    fresh = [
+        sys.executable,
+        ROOT / "train.py",
+        *SMALL,
+        *extra,
+        "seed=1",
+        f"output={tmp_path / 'fresh'}",
+    ]
     subprocess.run(fresh, check=True, capture_output=True, cwd=tmp_path, env=None)
-    sweep, alone, fresh = (checkpoints(tmp_path / name)["seed=1"] for name in ("sweep", "alone", "fresh"))
+    sweep, alone, fresh = (
+        checkpoints(tmp_path / name)["seed=1"] for name in ("sweep", "alone", "fresh")
+    )
     assert all(torch.equal(sweep[name], alone[name]) for name in sweep)
     assert all(torch.equal(sweep[name], fresh[name]) for name in sweep)
     other = checkpoints(tmp_path / "sweep")["seed=0"]
@@ -115,14 +151,28 @@ def test_folders_follow_from_what_was_asked(command, tmp_path):
     assert command(*SMALL, "data.seed=0", output=two)[0] == 0
     assert command(*SMALL, "optimizer.lr=0.004", output=two)[0] == 0
     assert len(folders(two)) == 3
-    assert command(*SMALL, "-m", "optimizer.lr=0.001,0.002", "seed=0,1", output=tmp_path / "three")[0] == 0
+    assert (
+        command(*SMALL, "-m", "optimizer.lr=0.001,0.002", "seed=0,1", output=tmp_path / "three")[0]
+        == 0
+    )
     names = {path.parent.parent.name for path in (tmp_path / "three").glob("*/*/*/result.json")}
-    assert {re.sub("-[0-9a-f]{8}$", "", name) for name in names} == {"siamese_mlp,optimizer.lr=0.001", "siamese_mlp,optimizer.lr=0.002"}
+    assert {re.sub("-[0-9a-f]{8}$", "", name) for name in names} == {
+        "siamese_mlp,optimizer.lr=0.001",
+        "siamese_mlp,optimizer.lr=0.002",
+    }
 
 
 @pytest.mark.parametrize("plan", ["array", "processes", "serial"])
 def test_one_divergence_harms_no_other_run(command, tmp_path, plan):
-    arguments = ["optimizer=sgd", "scheduler=none", "-m", "optimizer.lr=0.01,1e30", "seed=0,1", f"sweep.plan={plan}", "sweep.array_size=2"]
+    arguments = [
+        "optimizer=sgd",
+        "scheduler=none",
+        "-m",
+        "optimizer.lr=0.01,1e30",
+        "seed=0,1",
+        f"sweep.plan={plan}",
+        "sweep.array_size=2",
+    ]
     status, out, err = command(*SMALL, *arguments)
     assert status == 1 and "FAILED, the loss became nan in epoch" in err
     results = list((tmp_path / "outputs").glob("*/*/*/result.json"))
@@ -131,15 +181,27 @@ def test_one_divergence_harms_no_other_run(command, tmp_path, plan):
     failure = json.loads(failures[0].read_text())
     assert failure["epoch"] in (0, 1) and "nan" in failure["reason"]
     rows = [line.split() for line in out.splitlines() if line.startswith("  optimizer.lr=")]
-    assert [row[:2] for row in rows] == [["optimizer.lr=0.01", "2"], ["optimizer.lr=1e+30", "0"]] and rows[1][-1] == "2" and out.count("failed") == 1
+    assert (
+        [row[:2] for row in rows] == [["optimizer.lr=0.01", "2"], ["optimizer.lr=1e+30", "0"]]
+        and rows[1][-1] == "2"
+        and out.count("failed") == 1
+    )
     assert err.count("optimizer.lr=1e+30 seed=") == 2
 
 
 def test_a_network_ruined_by_its_last_step_is_a_failure(command, tmp_path):
-    arguments = ["optimizer=sgd", "optimizer.lr=1e30", "scheduler=none", "data.batch_size=60", "trainer.max_epochs=1"]
+    arguments = [
+        "optimizer=sgd",
+        "optimizer.lr=1e30",
+        "scheduler=none",
+        "data.batch_size=60",
+        "trainer.max_epochs=1",
+    ]
     small = [item for item in SMALL if not item.startswith("trainer")]
     assert command(*small, *arguments)[0] == 1
-    assert not list((tmp_path / "outputs").rglob("result.json")) and list((tmp_path / "outputs").rglob("failure.json"))
+    assert not list((tmp_path / "outputs").rglob("result.json")) and list(
+        (tmp_path / "outputs").rglob("failure.json")
+    )
 
 
 def test_a_sweep_over_outputs_is_refused(command, tmp_path):
@@ -151,7 +213,12 @@ def test_a_sweep_over_outputs_is_refused(command, tmp_path):
 def test_an_output_that_cannot_be_a_folder_is_named(command, tmp_path, multirun):
     (tmp_path / "file").write_text("")
     status, _, err = command(*SMALL, *multirun, output=tmp_path / "file" / "below")
-    assert status == 2 and err.startswith(f"error: {tmp_path / 'file'}") and "output=FOLDER" in err and err.count("\n") == 1
+    assert (
+        status == 2
+        and err.startswith(f"error: {tmp_path / 'file'}")
+        and "output=FOLDER" in err
+        and err.count("\n") == 1
+    )
 
 
 @pytest.mark.parametrize("plan", ["array", "processes", "serial"])
@@ -165,13 +232,17 @@ def test_an_exception_in_one_run_is_one_failed_row(command, tmp_path, monkeypatc
 
     original = PairDataModule.setup
     monkeypatch.setattr(PairDataModule, "setup", setup)
-    status, out, err = command(*SMALL, "-m", "seed=0..2", f"sweep.plan={plan}", "sweep.array_size=3")
+    status, out, err = command(
+        *SMALL, "-m", "seed=0..2", f"sweep.plan={plan}", "sweep.array_size=3"
+    )
     assert status == 1 and "RuntimeError: this draw is cursed" in err and "Traceback" in err
     assert len(list((tmp_path / "outputs").glob("*/*/*/result.json"))) == 2
     (failure,) = (tmp_path / "outputs").glob("*/*/*/failure.json")
     content = json.loads(failure.read_text())
     assert content["seed"] == 1 and content["reason"] == "RuntimeError: this draw is cursed"
-    assert [line.split()[-1] for line in out.splitlines() if line.startswith("  siamese_mlp")] == ["1"]
+    assert [line.split()[-1] for line in out.splitlines() if line.startswith("  siamese_mlp")] == [
+        "1"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -232,7 +303,9 @@ def test_bad_input_is_one_message_and_no_result(command, tmp_path, arguments, me
     status, out, err = command(*base, *arguments.split())
     assert status == 2 and out == ""
     assert re.match(f"error: {message}", err) and err.count("\n") == 1, err
-    written = [path for path in tmp_path.rglob("*") if path.is_file() and ".hydra" not in path.parts]
+    written = [
+        path for path in tmp_path.rglob("*") if path.is_file() and ".hydra" not in path.parts
+    ]
     assert written == []
 
 
@@ -241,19 +314,28 @@ def test_help_names_every_choice_there_is(command):
     assert status == 0
     for group in ("task", "data", "model", "loss", "aux", "optimizer", "scheduler", "experiment"):
         (line,) = [line for line in out.splitlines() if line.split()[:1] == [group]]
-        assert set(line.split(maxsplit=1)[1].split(", ")) == {path.stem for path in (CONF / group).glob('*.yaml')}
+        assert set(line.split(maxsplit=1)[1].split(", ")) == {
+            path.stem for path in (CONF / group).glob("*.yaml")
+        }
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])
 def test_help_and_config_answer_without_torch(arguments):
     code = f"import sys, runpy; sys.argv = ['train.py', *{arguments}]\ntry: runpy.run_path('train.py', run_name='__main__')\nfinally: print('torch' in sys.modules)"
-    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert answer.stdout.splitlines()[-1] == "False" and len(answer.stdout.splitlines()) > 20
 
 
 @pytest.mark.parametrize(
     "choice",
-    [f"{group}={path.stem}" for group in ("model", "aux", "optimizer", "scheduler") for path in sorted((CONF / group).glob("*.yaml")) if path.stem != "disk_mlp"],
+    [
+        f"{group}={path.stem}"
+        for group in ("model", "aux", "optimizer", "scheduler")
+        for path in sorted((CONF / group).glob("*.yaml"))
+        if path.stem != "disk_mlp"
+    ],
 )
 def test_every_choice_trains(command, choice):
     group, _, name = choice.partition("=")
@@ -277,5 +359,11 @@ def test_the_main_job_reaches_four_per_cent_on_mnist(command, tmp_path):
         pytest.skip("MNIST is not on this machine's disk")
     started = time.perf_counter()
     status, out, _ = command("model=siamese_cnn", "aux.lambda=0.8", "-m", "seed=0..2")
-    errors = [json.loads(path.read_text())["test/comparison_error"] for path in (tmp_path / "outputs").glob("*/*/*/result.json")]
-    assert status == 0 and len(errors) == 3 and sum(errors) / 3 < 4, (out, time.perf_counter() - started)
+    errors = [
+        json.loads(path.read_text())["test/comparison_error"]
+        for path in (tmp_path / "outputs").glob("*/*/*/result.json")
+    ]
+    assert status == 0 and len(errors) == 3 and sum(errors) / 3 < 4, (
+        out,
+        time.perf_counter() - started,
+    )

@@ -37,10 +37,14 @@ def refusal(path: Path, content: str | bytes) -> str:
 
 
 @pytest.mark.parametrize("name", READERS)
-@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"\xff\xfe\x00", b'"text"', b"3", b"[1, 2]", b"null"], ids=repr)
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 100, b"\xff\xfe\x00", b'"text"', b"3", b"[1, 2]", b"null"], ids=repr
+)
 def test_a_file_of_another_shape(tmp_path, name, content):
     if name == "metrics.csv" and content != b"\xff\xfe\x00":
-        content = b"epoch,error\n0," + (content or b"x") + b"y"  # a line of text is a head, and any number of numbers is metrics
+        content = (
+            b"epoch,error\n0," + (content or b"x") + b"y"
+        )  # a line of text is a head, and any number of numbers is metrics
     refusal(tmp_path / name, content)
 
 
@@ -50,9 +54,18 @@ def test_a_file_of_another_shape(tmp_path, name, content):
         ("[" * 100_000, "maximum recursion depth"),
         ("{}", "the result is {}, not one with the entry seed"),
         ('{"seed": 3', "Expecting ',' delimiter"),
-        (json.dumps({name: value for name, value in GOOD.items() if "/" not in name}), "not one with the entry test/comparison_error or test/error"),
-        (json.dumps(GOOD | {"test/comparison_error": float("nan")}), "test/comparison_error is nan, not a number from 0 to 100"),
-        (json.dumps(GOOD | {"test/comparison_error": float("inf")}), "test/comparison_error is inf"),
+        (
+            json.dumps({name: value for name, value in GOOD.items() if "/" not in name}),
+            "not one with the entry test/comparison_error or test/error",
+        ),
+        (
+            json.dumps(GOOD | {"test/comparison_error": float("nan")}),
+            "test/comparison_error is nan, not a number from 0 to 100",
+        ),
+        (
+            json.dumps(GOOD | {"test/comparison_error": float("inf")}),
+            "test/comparison_error is inf",
+        ),
         (json.dumps(GOOD | {"test/comparison_error": "5.0"}), "test/comparison_error is '5.0'"),
         (json.dumps(GOOD | {"test/comparison_error": None}), "test/comparison_error is None"),
         (json.dumps(GOOD | {"test/comparison_error": True}), "test/comparison_error is True"),
@@ -63,12 +76,24 @@ def test_a_file_of_another_shape(tmp_path, name, content):
         (json.dumps(GOOD | {"seconds": "1 s"}), "seconds is '1 s', not a number of at least 0"),
         (json.dumps(GOOD | {"seed": 1.5}), "seed is 1.5, not a whole number of at least 0"),
         (json.dumps(GOOD | {"fingerprint": None}), "fingerprint is None, not text"),
-        (json.dumps(GOOD | {"source": "a\nb"}), "source is 'a\\nb', not printable text of one line"),
+        (
+            json.dumps(GOOD | {"source": "a\nb"}),
+            "source is 'a\\nb', not printable text of one line",
+        ),
         (json.dumps(GOOD | {"source": "x" * 100_000 + "\x1b"}), "not printable text of one line"),
         (json.dumps(GOOD | {"versions": []}), "versions is [], not a mapping from names"),
-        (json.dumps(GOOD | {"files": {"../x": {"bytes": 1, "digest": ""}}}), "files.../x is {'bytes': 1, 'digest': ''}, not a file's size and digest"),
-        (json.dumps(GOOD | {"files": {"x": {"bytes": "1", "digest": ""}}}), "files.x.bytes is '1', not a whole number"),
-        (json.dumps(GOOD | {"a\n" * 1000 + "/error": "x"}), "/error is 'x', not a number from 0 to 100"),
+        (
+            json.dumps(GOOD | {"files": {"../x": {"bytes": 1, "digest": ""}}}),
+            "files.../x is {'bytes': 1, 'digest': ''}, not a file's size and digest",
+        ),
+        (
+            json.dumps(GOOD | {"files": {"x": {"bytes": "1", "digest": ""}}}),
+            "files.x.bytes is '1', not a whole number",
+        ),
+        (
+            json.dumps(GOOD | {"a\n" * 1000 + "/error": "x"}),
+            "/error is 'x', not a number from 0 to 100",
+        ),
         (json.dumps(GOOD | {"files": ["x"]}), "files is ['x'], not a mapping from files"),
     ],
 )
@@ -82,22 +107,50 @@ def test_a_damaged_result(tmp_path, content, said):
         ("failure.json", '{"fingerprint": "f"}', "not one with the entry reason"),
         ("failure.json", '{"fingerprint": "f", "reason": 3}', "reason is 3, not text"),
         ("confusion.json", "{}", "the confusion is {}, not one with the entry digit1"),
-        ("confusion.json", json.dumps({"digit1": [[1] * 10] * 10}), "not one with the entry digit2"),
+        (
+            "confusion.json",
+            json.dumps({"digit1": [[1] * 10] * 10}),
+            "not one with the entry digit2",
+        ),
         ("confusion.json", json.dumps({"digit1": 3, "digit2": 3}), "digit1 is 3, not a list"),
-        ("confusion.json", json.dumps({"digit1": [1], "digit2": 3}), "digit1 is 1, not a list of whole numbers"),
-        ("confusion.json", json.dumps({"digit1": [[1.5] * 10] * 10, "digit2": 3}), "digit1 is [1.5, 1.5, 1.5, 1.5, 1.5, 1.5, ...], not a list of whole numbers"),
-        ("confusion.json", json.dumps({"digit1": [[1] * 10] * 9, "digit2": 3}), "not 10 rows of 10 counts"),
+        (
+            "confusion.json",
+            json.dumps({"digit1": [1], "digit2": 3}),
+            "digit1 is 1, not a list of whole numbers",
+        ),
+        (
+            "confusion.json",
+            json.dumps({"digit1": [[1.5] * 10] * 10, "digit2": 3}),
+            "digit1 is [1.5, 1.5, 1.5, 1.5, 1.5, 1.5, ...], not a list of whole numbers",
+        ),
+        (
+            "confusion.json",
+            json.dumps({"digit1": [[1] * 10] * 9, "digit2": 3}),
+            "not 10 rows of 10 counts",
+        ),
         ("metrics.csv", "epoch,error\n0,x\n", "could not convert string to float: 'x'"),
         ("metrics.csv", "epoch,error\n0,1,2\n", "float() argument"),
         ("metrics.csv", "epoch\n" + "1" * 200_000, "field larger than field limit"),
         ("config.yaml", "data: {}", "the config is {'data': {}}, not one with the entry model"),
         ("config.yaml", "data: {}\nmodel: {1: 2}", "model is {1: 2}, not a mapping from names"),
-        ("config.yaml", "data: {}\nmodel: {a: [{1: 2}]}", "the config is {1: 2}, not a mapping from names"),
+        (
+            "config.yaml",
+            "data: {}\nmodel: {a: [{1: 2}]}",
+            "the config is {1: 2}, not a mapping from names",
+        ),
         ("config.yaml", "a: [1, 2", "expected ',' or ']'"),
         ("config.yaml", "a: " + "[" * 100_000, "nesting"),
-        ("config.yaml", "data: {}\nmodel: {a: " + "[" * 60 + "]" * 60 + "}", "nested at most 50 deep"),
+        (
+            "config.yaml",
+            "data: {}\nmodel: {a: " + "[" * 60 + "]" * 60 + "}",
+            "nested at most 50 deep",
+        ),
         ("config.yaml", "data: &a {}\nmodel: *a", "it has aliases"),
-        ("config.yaml", "data: {}\nmodel: !!python/object:os.system {}", "could not determine a constructor"),
+        (
+            "config.yaml",
+            "data: {}\nmodel: !!python/object:os.system {}",
+            "could not determine a constructor",
+        ),
     ],
 )
 def test_other_damaged_files(tmp_path, name, content, said):
@@ -106,19 +159,39 @@ def test_other_damaged_files(tmp_path, name, content, said):
 
 def test_what_is_written_is_read(tmp_path):
     shared = {"lr": 0.1, "hidden": [1, 2]}
-    config, rows = {"data": {"root": "a b"}, "model": shared, "optimizer": shared}, [{"epoch": 0.0, "a": 1.5}, {"epoch": 1.0, "b": 2.0}]
+    config, rows = (
+        {"data": {"root": "a b"}, "model": shared, "optimizer": shared},
+        [{"epoch": 0.0, "a": 1.5}, {"epoch": 1.0, "b": 2.0}],
+    )
     files.write_config(tmp_path, config)
     files.write_metrics(tmp_path, rows)
-    files.write_json(tmp_path / "result.json", GOOD | {"files": inventory(tmp_path, ["config.yaml", "metrics.csv"]), "test/loss": -1.0, "commit": None})
-    assert records.read_config(tmp_path) == config == yaml.safe_load((tmp_path / "config.yaml").read_text())
-    assert records.read_metrics(tmp_path) == rows and records.read_confusion(tmp_path) is records.read_failure(tmp_path) is None
+    files.write_json(
+        tmp_path / "result.json",
+        GOOD
+        | {
+            "files": inventory(tmp_path, ["config.yaml", "metrics.csv"]),
+            "test/loss": -1.0,
+            "commit": None,
+        },
+    )
+    assert (
+        records.read_config(tmp_path)
+        == config
+        == yaml.safe_load((tmp_path / "config.yaml").read_text())
+    )
+    assert (
+        records.read_metrics(tmp_path) == rows
+        and records.read_confusion(tmp_path) is records.read_failure(tmp_path) is None
+    )
     assert records.read_result(tmp_path)["files"].keys() == {"config.yaml", "metrics.csv"}
 
 
 def boundary(**arrays) -> bytes:
     shapes = {"epochs": (2,), "inside": (2, 4, 4), "points": (3, 2), "labels": (3,)}
     content = io.BytesIO()
-    np.savez_compressed(content, **{name: np.zeros(shape) for name, shape in shapes.items()} | arrays)
+    np.savez_compressed(
+        content, **{name: np.zeros(shape) for name, shape in shapes.items()} | arrays
+    )
     return content.getvalue()
 
 
@@ -141,7 +214,11 @@ def test_a_damaged_boundary(tmp_path, content, said):
 
 
 def test_a_boundary_whose_head_promises_more_than_there_is(tmp_path):
-    head = b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }".ljust(117) + b"\n"
+    head = (
+        b"\x93NUMPY\x01\x00v\x00"
+        + b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }".ljust(117)
+        + b"\n"
+    )
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for name in ("epochs", "inside", "points", "labels"):
@@ -198,7 +275,17 @@ def overwrite(path: Path, at: int) -> None:
         (lambda path: (path.unlink(), path.mkdir()), "it is no regular file"),
         (lambda path: (path.unlink(), os.mkfifo(path)), "it is no regular file"),
     ],
-    ids=["missing", "emptied", "cut", "longer", "first byte", "last byte", "zeroed", "folder", "pipe"],
+    ids=[
+        "missing",
+        "emptied",
+        "cut",
+        "longer",
+        "first byte",
+        "last byte",
+        "zeroed",
+        "folder",
+        "pipe",
+    ],
 )
 def test_files_are_as_the_result_says(run, name, harm, said):
     folder, result = run

@@ -87,18 +87,44 @@ def test_every_loss_passes_alone_and_behind_a_network(case, shape):
     prediction = normal(R, *shape)
     assert set(gradcheck(loss, prediction, target=target_of(prediction), tolerance=1e-7)) == {"x"}
     if len(shape) == 2:
-        network = Sequential(Linear(4, 6, generators(R)), Tanh(), Dropout(0.3, generators(R)), Linear(6, 3, generators(R)))
-        deviations = gradcheck(network, normal(R, 5, 4), loss=loss, target=target_of(prediction), tolerance=1e-7)
+        network = Sequential(
+            Linear(4, 6, generators(R)),
+            Tanh(),
+            Dropout(0.3, generators(R)),
+            Linear(6, 3, generators(R)),
+        )
+        deviations = gradcheck(
+            network, normal(R, 5, 4), loss=loss, target=target_of(prediction), tolerance=1e-7
+        )
         assert set(deviations) == {"x", "0.weight", "0.bias", "3.weight", "3.bias"}
 
 
 def siamese(body: str, sees: str) -> Siamese:
     g = generators(R)
     bodies = {
-        "mlp": lambda: (Flatten(), Linear(20, 6, g), BatchNorm(6, R), ReLU(), Dropout(0.3, g), Linear(6, 10, g)),
-        "cnn": lambda: (Conv2d(1, 2, 2, g), BatchNorm(2, R), Tanh(), MaxPool2d(2, 1), Flatten(), Dropout(0.3, g), Linear(12, 10, g)),
+        "mlp": lambda: (
+            Flatten(),
+            Linear(20, 6, g),
+            BatchNorm(6, R),
+            ReLU(),
+            Dropout(0.3, g),
+            Linear(6, 10, g),
+        ),
+        "cnn": lambda: (
+            Conv2d(1, 2, 2, g),
+            BatchNorm(2, R),
+            Tanh(),
+            MaxPool2d(2, 1),
+            Flatten(),
+            Dropout(0.3, g),
+            Linear(12, 10, g),
+        ),
     }
-    return Siamese(Sequential(*bodies[body]()), Sequential(Linear(20, 5, g), GELU(), Linear(5, 1, g)), sees=sees)
+    return Siamese(
+        Sequential(*bodies[body]()),
+        Sequential(Linear(20, 5, g), GELU(), Linear(5, 1, g)),
+        sees=sees,
+    )
 
 
 def pair_targets(rows: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
@@ -106,13 +132,17 @@ def pair_targets(rows: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
     return (digits[..., :1] <= digits[..., 1:]).double(), digits
 
 
-@pytest.mark.parametrize("weights", [[1.0, 1.0, 1.0], [[0.2, 0.3, 1.5], [1.0, 0.0, 0.5]]], ids=["shared", "each"])
+@pytest.mark.parametrize(
+    "weights", [[1.0, 1.0, 1.0], [[0.2, 0.3, 1.5], [1.0, 0.0, 0.5]]], ids=["shared", "each"]
+)
 @pytest.mark.parametrize("sees", ["probabilities", "logits"])
 @pytest.mark.parametrize("body", ["mlp", "cnn"])
 def test_the_siamese_network_passes(body, sees, weights):
     network = siamese(body, sees)
     loss = PairLoss(torch.tensor(weights, dtype=torch.float64))
-    deviations = gradcheck(network, normal(R, 4, 2, 4, 5), loss=loss, target=pair_targets(), coordinates=10)
+    deviations = gradcheck(
+        network, normal(R, 4, 2, 4, 5), loss=loss, target=pair_targets(), coordinates=10
+    )
     assert set(deviations) == {"x"} | parameters(network)
     gradcheck(network, normal(R, 4, 2, 4, 5), coordinates=5)  # of both outputs, without a loss
 
@@ -123,19 +153,34 @@ def test_the_check_changes_neither_network_nor_input():
     before, x = network.state_dict(), normal(R, 5, 4)
     copy, states = x.clone(), [each.get_state() for each in network.sequence[2].generators]
     gradcheck(network, x)
-    assert all(torch.equal(value, before[name]) and value.dtype == torch.float32 for name, value in network.state().items())
-    assert all(torch.equal(each.get_state(), state) for each, state in zip(network.sequence[2].generators, states))
+    assert all(
+        torch.equal(value, before[name]) and value.dtype == torch.float32
+        for name, value in network.state().items()
+    )
+    assert all(
+        torch.equal(each.get_state(), state)
+        for each, state in zip(network.sequence[2].generators, states)
+    )
     assert torch.equal(x, copy) and not any(module.training for _, module in network.modules())
     assert all(not parameter.grad.any() for parameter in network.parameters())
 
 
 def test_float32_data_are_checked_in_float64():
-    network, x = Sequential(Linear(4, 3, generators(R)), Tanh()), normal(R, 5, 4, dtype=torch.float32)
+    network, x = (
+        Sequential(Linear(4, 3, generators(R)), Tanh()),
+        normal(R, 5, 4, dtype=torch.float32),
+    )
     gradcheck(network, x, tolerance=1e-7)
     for loss in (MSE(), BinaryCrossEntropy()):
         gradcheck(network, x, loss=loss, target=torch.full((R, 5, 3), 0.5), tolerance=1e-7)
     comparison, digits = pair_targets()
-    gradcheck(siamese("mlp", "logits"), normal(R, 4, 2, 4, 5), loss=PairLoss(torch.ones(3)), target=(comparison.float(), digits), coordinates=5)
+    gradcheck(
+        siamese("mlp", "logits"),
+        normal(R, 4, 2, 4, 5),
+        loss=PairLoss(torch.ones(3)),
+        target=(comparison.float(), digits),
+        coordinates=5,
+    )
 
 
 def test_an_input_that_is_not_contiguous_is_checked():

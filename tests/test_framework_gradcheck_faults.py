@@ -200,7 +200,9 @@ def test_a_wrong_loss_fails_alone_and_behind_a_network(loss, target_of):
     prediction = normal(R, 5, 3)
     target = target_of(prediction)
     assert wrong_names(lambda: gradcheck(loss, prediction, target=target)) == {"x"}
-    found = wrong_names(lambda: gradcheck(Linear(4, 3, generators(R)), normal(R, 5, 4), loss=loss, target=target))
+    found = wrong_names(
+        lambda: gradcheck(Linear(4, 3, generators(R)), normal(R, 5, 4), loss=loss, target=target)
+    )
     assert found == {"x", "weight", "bias"}
 
 
@@ -230,7 +232,9 @@ def test_a_wrong_siamese_network_fails_in_its_body(wrong):
     g = generators(R)
     network = wrong(Sequential(Flatten(), Linear(20, 10, g)), Linear(20, 1, g))
     loss = PairLoss(torch.tensor([1.0, 1.0, 5.0]))
-    found = wrong_names(lambda: gradcheck(network, normal(R, 4, 2, 4, 5), loss=loss, target=pair_targets()))
+    found = wrong_names(
+        lambda: gradcheck(network, normal(R, 4, 2, 4, 5), loss=loss, target=pair_targets())
+    )
     assert found == {"x", "body.1.weight", "body.1.bias"}
 
 
@@ -241,7 +245,11 @@ def test_a_wrong_pair_loss_fails():
 
     g = generators(R)
     network = Siamese(Sequential(Flatten(), Linear(20, 10, g)), Linear(20, 1, g))
-    found = wrong_names(lambda: gradcheck(network, normal(R, 4, 2, 4, 5), loss=Forgetful(torch.ones(3)), target=pair_targets()))
+    found = wrong_names(
+        lambda: gradcheck(
+            network, normal(R, 4, 2, 4, 5), loss=Forgetful(torch.ones(3)), target=pair_targets()
+        )
+    )
     assert found == {"x", "body.1.weight"}  # the biases get the sum of both digits' all the same
 
 
@@ -270,4 +278,10 @@ def test_layers_in_a_list_are_seen():
         def backward(self, dy, input_gradient=True):
             return self.parts[0].backward(self.parts[1].backward(dy), input_gradient)
 
-    assert set(gradcheck(Twice(), torch.randn(1, 5, 2))) == {"x", "parts.0.weight", "parts.0.bias", "parts.1.weight", "parts.1.bias"}
+    assert set(gradcheck(Twice(), torch.randn(1, 5, 2))) == {
+        "x",
+        "parts.0.weight",
+        "parts.0.bias",
+        "parts.1.weight",
+        "parts.1.bias",
+    }

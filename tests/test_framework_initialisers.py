@@ -28,7 +28,9 @@ def test_initial_weights_have_their_papers_variance_and_bounds(case, global_gene
         if bound is not None:
             assert replica.abs().max().item() == pytest.approx(bound, rel=1e-3)
         else:  # of a normal distribution 4.6 % are more than two standard deviations out
-            assert (replica.abs() > 2 * math.sqrt(variance)).float().mean().item() == pytest.approx(0.0455, abs=0.006)
+            assert (replica.abs() > 2 * math.sqrt(variance)).float().mean().item() == pytest.approx(
+                0.0455, abs=0.006
+            )
         assert (bias.abs().max() == 0) == (case != "torch")
 
 
@@ -44,7 +46,10 @@ def test_a_seed_gives_the_same_weights_in_any_array(inputs, outputs, case):
         for array in ([0, 1, 2, 3], [3, 1], [2], [0, 0]):
             together = of([generator(seed) for seed in array]).state()
             for name, values in together.items():
-                assert all(torch.equal(values[place], alone[seed][name][0]) for place, seed in enumerate(array))
+                assert all(
+                    torch.equal(values[place], alone[seed][name][0])
+                    for place, seed in enumerate(array)
+                )
         assert not torch.equal(alone[0]["weight"], alone[1]["weight"])
 
 

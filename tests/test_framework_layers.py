@@ -23,7 +23,18 @@ from framework import (
     he,
     xavier,
 )
-from tests.framework_twins import TOLERANCE, assert_close, compare, compare_without_input_gradient, few, generator, generators, matrix, normal, seeds
+from tests.framework_twins import (
+    TOLERANCE,
+    assert_close,
+    compare,
+    compare_without_input_gradient,
+    few,
+    generator,
+    generators,
+    matrix,
+    normal,
+    seeds,
+)
 
 # --- layers
 
@@ -50,15 +61,44 @@ LAYERS = {  # of generators; the input's shape without replicas
     "batch-norm-1-image": (lambda g: BatchNorm(3, len(g)), (1, 3, 2, 3)),
     "flatten": (lambda g: Flatten(), (4, 3, 2, 5)),
     "flatten-flat": (lambda g: Flatten(), (4, 3)),
-    "mlp": (lambda g: Sequential(Linear(5, 6, g), Tanh(), Linear(6, 4, g), SELU(), Linear(4, 2, g, bias=False)), (7, 5)),
-    "nested": (lambda g: Sequential(Sequential(Linear(5, 6, g), GELU()), Sequential(Sequential(Linear(6, 2, g)))), (7, 5)),
-    "normed": (lambda g: Sequential(Linear(5, 6, g), BatchNorm(6, len(g)), ReLU(), Linear(6, 2, g)), (9, 5)),
+    "mlp": (
+        lambda g: Sequential(
+            Linear(5, 6, g), Tanh(), Linear(6, 4, g), SELU(), Linear(4, 2, g, bias=False)
+        ),
+        (7, 5),
+    ),
+    "nested": (
+        lambda g: Sequential(
+            Sequential(Linear(5, 6, g), GELU()), Sequential(Sequential(Linear(6, 2, g)))
+        ),
+        (7, 5),
+    ),
+    "normed": (
+        lambda g: Sequential(Linear(5, 6, g), BatchNorm(6, len(g)), ReLU(), Linear(6, 2, g)),
+        (9, 5),
+    ),
     "cnn": (
-        lambda g: Sequential(Conv2d(1, 3, 3, g), ReLU(), MaxPool2d(2), Conv2d(3, 4, 2, g, padding=1), Tanh(), Flatten(), Linear(48, 2, g)),
+        lambda g: Sequential(
+            Conv2d(1, 3, 3, g),
+            ReLU(),
+            MaxPool2d(2),
+            Conv2d(3, 4, 2, g, padding=1),
+            Tanh(),
+            Flatten(),
+            Linear(48, 2, g),
+        ),
         (3, 1, 8, 6),
     ),
-    "cnn-normed": (lambda g: Sequential(Conv2d(2, 3, 3, g, stride=2), BatchNorm(3, len(g)), GELU(), MaxPool2d(2, 1)), (4, 2, 9, 7)),
-    "cnn-pool-first": (lambda g: Sequential(MaxPool2d(3, 2), Conv2d(2, 3, 2, g), Sigmoid(), Flatten()), (2, 2, 9, 8)),
+    "cnn-normed": (
+        lambda g: Sequential(
+            Conv2d(2, 3, 3, g, stride=2), BatchNorm(3, len(g)), GELU(), MaxPool2d(2, 1)
+        ),
+        (4, 2, 9, 7),
+    ),
+    "cnn-pool-first": (
+        lambda g: Sequential(MaxPool2d(3, 2), Conv2d(2, 3, 2, g), Sigmoid(), Flatten()),
+        (2, 2, 9, 8),
+    ),
 }
 
 
@@ -67,7 +107,9 @@ LAYERS = {  # of generators; the input's shape without replicas
 def test_a_layer_is_torchs(case, replicas, dtype):
     make, shape = LAYERS[case]
     layer = make(generators(replicas))
-    for number, parameter in enumerate(layer.parameters()):  # so that scales are not all 1, biases not all 0
+    for number, parameter in enumerate(
+        layer.parameters()
+    ):  # so that scales are not all 1, biases not all 0
         parameter.data += 0.5 * normal(*parameter.data.shape, dtype=torch.float32, seed=number)
     compare(layer, replicas, shape, dtype)
 
@@ -82,12 +124,24 @@ CONVOLUTIONS = [
 
 @matrix
 @pytest.mark.parametrize("kernel, stride, padding, inputs, outputs, height, width", CONVOLUTIONS)
-def test_a_convolution_is_torchs(kernel, stride, padding, inputs, outputs, height, width, replicas, dtype):
+def test_a_convolution_is_torchs(
+    kernel, stride, padding, inputs, outputs, height, width, replicas, dtype
+):
     layer = Conv2d(inputs, outputs, kernel, generators(replicas), stride=stride, padding=padding)
     compare(layer, replicas, (2, inputs, height, width), dtype)
 
 
-POOLS = [(1, None, 2, 3), (2, None, 4, 6), (2, None, 5, 7), (2, 1, 3, 4), (3, 1, 5, 3), (3, 2, 7, 8), (2, 3, 8, 6), (3, 3, 3, 3), (4, 2, 9, 4)]
+POOLS = [
+    (1, None, 2, 3),
+    (2, None, 4, 6),
+    (2, None, 5, 7),
+    (2, 1, 3, 4),
+    (3, 1, 5, 3),
+    (3, 2, 7, 8),
+    (2, 3, 8, 6),
+    (3, 3, 3, 3),
+    (4, 2, 9, 4),
+]
 
 
 @matrix
@@ -114,7 +168,9 @@ def test_activations_at_zero_and_far_out_are_torchs():
 def test_without_the_input_gradient_the_parameters_get_theirs(case):
     make, shape = LAYERS[case]
     result = compare_without_input_gradient(make(generators(2)), 2, shape)
-    if case.startswith(("linear", "mlp", "cnn-normed")) or case == "cnn":  # a Linear or Conv2d comes first
+    if (
+        case.startswith(("linear", "mlp", "cnn-normed")) or case == "cnn"
+    ):  # a Linear or Conv2d comes first
         assert result is None
 
 
@@ -145,7 +201,10 @@ def test_a_gradient_that_is_not_contiguous_counts_as_its_copy(case):
 def test_any_mlp_is_torchs(seed, replicas, rows, widths, bias, activation):
     layers = []
     for inputs, outputs in zip(widths, widths[1:]):
-        layers += [Linear(inputs, outputs, generators(replicas, seed), bias=bias, initialise=he), activation()]
+        layers += [
+            Linear(inputs, outputs, generators(replicas, seed), bias=bias, initialise=he),
+            activation(),
+        ]
     compare(Sequential(*layers), replicas, (rows, widths[0]), torch.float64, seed=seed)
 
 
@@ -159,7 +218,9 @@ def test_any_convolution_is_torchs(seed, replicas, kernel, stride, padding, chan
     height, width = (max(1, kernel - 2 * padding) + each for each in more)
     if pool and min((size + 2 * padding - kernel) // stride + 1 for size in (height, width)) >= 2:
         layers.append(MaxPool2d(2, 1 + seed % 3))
-    compare(Sequential(*layers), replicas, (2, channels[0], height, width), torch.float64, seed=seed)
+    compare(
+        Sequential(*layers), replicas, (2, channels[0], height, width), torch.float64, seed=seed
+    )
 
 
 @few
@@ -191,7 +252,10 @@ def test_batch_norms_statistics_and_evaluation_are_torchs(shape, replicas, dtype
     twins = compare(layer, replicas, shape, dtype)
     assert_same_statistics(layer, twins)
     assert layer.running_mean.abs().max() > 0.01
-    before, x = layer.state_dict(), 2 + normal(replicas, 1, *shape[1:], dtype=dtype, seed=9)  # one row is enough for evaluating
+    before, x = (
+        layer.state_dict(),
+        2 + normal(replicas, 1, *shape[1:], dtype=dtype, seed=9),
+    )  # one row is enough for evaluating
     layer.train(False)
     for replica, (y, twin) in enumerate(zip(layer.forward(x), twins)):
         assert_close(y, twin.eval()(x[replica]))
@@ -202,18 +266,28 @@ def test_batch_norms_statistics_and_evaluation_are_torchs(shape, replicas, dtype
 @matrix
 @pytest.mark.parametrize("shape", [(40, 6), (5, 3, 4, 6)], ids=["units", "images"])
 @pytest.mark.parametrize("probability", [0.0, 0.2, 0.5, 0.9])
-def test_dropout_multiplies_by_its_generators_mask(probability, shape, replicas, dtype, global_generator_untouched):
+def test_dropout_multiplies_by_its_generators_mask(
+    probability, shape, replicas, dtype, global_generator_untouched
+):
     layer, twins = Dropout(probability, generators(replicas, 5)), generators(replicas, 5)
     keep = 1 - probability
     for turn in range(2):  # the second masks are others
-        x, dy = normal(replicas, *shape, dtype=dtype, seed=turn), normal(replicas, *shape, dtype=dtype, seed=turn + 2)
-        mask = torch.stack([torch.rand(shape, generator=twin) < keep for twin in twins]).to(dtype) / keep
+        x, dy = (
+            normal(replicas, *shape, dtype=dtype, seed=turn),
+            normal(replicas, *shape, dtype=dtype, seed=turn + 2),
+        )
+        mask = (
+            torch.stack([torch.rand(shape, generator=twin) < keep for twin in twins]).to(dtype)
+            / keep
+        )
         assert_close(layer.forward(x), x * mask)
         assert_close(layer.backward(dy), dy * mask)
     layer.train(False)
     states = [each.get_state() for each in layer.generators]
     assert torch.equal(layer.forward(x), x)
-    assert all(torch.equal(each.get_state(), state) for each, state in zip(layer.generators, states))
+    assert all(
+        torch.equal(each.get_state(), state) for each, state in zip(layer.generators, states)
+    )
 
 
 def test_dropout_drops_the_share_and_keeps_the_mean():
@@ -232,7 +306,12 @@ ARRAYS = LAYERS | {
     "linear-1-row-1-output": (lambda g: Linear(600, 1, g), (1, 600)),
     "linear-odd": (lambda g: Linear(13, 9, g), (23, 13)),
     "linear-odd-1-row": (lambda g: Linear(33, 17, g), (1, 33)),
-    "cnn-1-channel": (lambda g: Sequential(Conv2d(3, 1, 3, g), Tanh(), Conv2d(1, 5, 1, g), ReLU(), Conv2d(5, 1, 1, g)), (3, 3, 9, 8)),
+    "cnn-1-channel": (
+        lambda g: Sequential(
+            Conv2d(3, 1, 3, g), Tanh(), Conv2d(1, 5, 1, g), ReLU(), Conv2d(5, 1, 1, g)
+        ),
+        (3, 3, 9, 8),
+    ),
     "sigmoid-odd": (lambda g: Sigmoid(), (3, 7)),
 }
 
@@ -244,7 +323,9 @@ def outcome(case: str, replicas: range, dtype: torch.dtype) -> list[torch.Tensor
     layer.to(dtype)
     x = torch.stack([normal(*shape, dtype=dtype, seed=replica) for replica in replicas])
     y = layer.forward(x)
-    dx = layer.backward(torch.stack([normal(*y.shape[1:], dtype=dtype, seed=100 + replica) for replica in replicas]))
+    dx = layer.backward(
+        torch.stack([normal(*y.shape[1:], dtype=dtype, seed=100 + replica) for replica in replicas])
+    )
     layer.train(False)
     return [y, dx, layer.forward(x), *(parameter.grad for parameter in layer.parameters())]
 
@@ -255,7 +336,9 @@ def test_a_replica_has_the_same_bits_in_any_array(case, dtype):
     torch.set_num_threads(1)
     together = outcome(case, range(5), dtype)
     for first, size in [(replica, 1) for replica in range(5)] + [(0, 2), (3, 2), (1, 3)]:
-        for part, whole in zip(outcome(case, range(first, first + size), dtype), together, strict=True):
+        for part, whole in zip(
+            outcome(case, range(first, first + size), dtype), together, strict=True
+        ):
             assert torch.equal(part, whole[first : first + size])
 
 

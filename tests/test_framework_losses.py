@@ -23,7 +23,18 @@ from framework import (
     Tanh,
 )
 from framework.siamese import Answer
-from tests.framework_twins import TOLERANCE, assert_close, assert_gradients, few, generator, generators, matrix, normal, seeds, twin_of
+from tests.framework_twins import (
+    TOLERANCE,
+    assert_close,
+    assert_gradients,
+    few,
+    generator,
+    generators,
+    matrix,
+    normal,
+    seeds,
+    twin_of,
+)
 
 # --- losses
 
@@ -79,7 +90,13 @@ def test_a_replicas_loss_has_the_same_bits_in_any_array(case, rows):
 
 
 @few
-@given(case=st.sampled_from(list(LOSSES)), replicas=st.integers(1, 4), rows=st.integers(1, 7), size=st.floats(1e-3, 30), seed=seeds)
+@given(
+    case=st.sampled_from(list(LOSSES)),
+    replicas=st.integers(1, 4),
+    rows=st.integers(1, 7),
+    size=st.floats(1e-3, 30),
+    seed=seeds,
+)
 def test_a_loss_of_any_size_is_torchs(case, replicas, rows, size, seed):
     compare_loss(case, size * normal(replicas, rows, *LOSSES[case][2][1:], seed=seed))
 
@@ -104,18 +121,26 @@ class SiameseTwin(nn.Module):
 
     def __init__(self, own: Siamese, replica: int) -> None:
         super().__init__()
-        self.body, self.comparison, self.sees = twin_of(own.body, replica, 4), twin_of(own.comparison, replica), own.sees
+        self.body, self.comparison, self.sees = (
+            twin_of(own.body, replica, 4),
+            twin_of(own.comparison, replica),
+            own.sees,
+        )
 
     def forward(self, x):
         logits = [self.body(image[:, None]) for image in x.unbind(1)]
-        seen = torch.cat([each.softmax(-1) if self.sees == "probabilities" else each for each in logits], -1)
+        seen = torch.cat(
+            [each.softmax(-1) if self.sees == "probabilities" else each for each in logits], -1
+        )
         return self.comparison(seen), logits
 
 
 def siamese(body: str, sees: str, g: list) -> Siamese:
     bodies = {
         "mlp": lambda: Sequential(Flatten(), Linear(20, 8, g), ReLU(), Linear(8, 10, g)),
-        "cnn": lambda: Sequential(Conv2d(1, 2, 3, g), GELU(), MaxPool2d(2, 1), Flatten(), Linear(4, 10, g)),
+        "cnn": lambda: Sequential(
+            Conv2d(1, 2, 3, g), GELU(), MaxPool2d(2, 1), Flatten(), Linear(4, 10, g)
+        ),
     }
     return Siamese(bodies[body](), Sequential(Linear(20, 6, g), Tanh(), Linear(6, 1, g)), sees=sees)
 
@@ -127,7 +152,9 @@ def siamese(body: str, sees: str, g: list) -> Siamese:
 def test_the_siamese_network_and_its_loss_are_torchs(body, sees, own_weights, replicas, dtype):
     network = siamese(body, sees, generators(replicas))
     network.to(dtype)
-    weights = torch.tensor([0.3, 0.7, 1.5], dtype=dtype) * (1 + torch.arange(replicas)[:, None] if own_weights else 1)
+    weights = torch.tensor([0.3, 0.7, 1.5], dtype=dtype) * (
+        1 + torch.arange(replicas)[:, None] if own_weights else 1
+    )
     loss, twins = PairLoss(weights), [SiameseTwin(network, replica) for replica in range(replicas)]
     for turn in range(2):
         x = normal(replicas, 6, 2, 4, 5, dtype=dtype, seed=turn)
@@ -139,7 +166,10 @@ def test_the_siamese_network_and_its_loss_are_torchs(body, sees, own_weights, re
         for replica, twin in enumerate(twins):
             theirs = x[replica].clone().requires_grad_()
             comparison, logits = twin(theirs)
-            parts = [functional.cross_entropy(each, digits[replica, :, place]) for place, each in enumerate(logits)]
+            parts = [
+                functional.cross_entropy(each, digits[replica, :, place])
+                for place, each in enumerate(logits)
+            ]
             parts.append(functional.binary_cross_entropy_with_logits(comparison, order[replica]))
             value = (weights.expand(replicas, 3)[replica] * torch.stack(parts)).sum()
             value.backward()

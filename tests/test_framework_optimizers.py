@@ -38,26 +38,43 @@ STEPS = 10
 # --- optimisers
 
 OPTIMIZERS = {  # ours, torch's and the settings of both
-    "sgd": (SGD, torch.optim.SGD, dict(lr=0.1)),
-    "sgd-decay": (SGD, torch.optim.SGD, dict(lr=0.1, weight_decay=0.05)),
-    "sgd-momentum": (SGD, torch.optim.SGD, dict(lr=0.1, momentum=0.9)),
-    "sgd-momentum-decay": (SGD, torch.optim.SGD, dict(lr=0.05, momentum=0.5, weight_decay=0.1)),
-    "sgd-nesterov": (SGD, torch.optim.SGD, dict(lr=0.1, momentum=0.9, nesterov=True)),
-    "sgd-nesterov-decay": (SGD, torch.optim.SGD, dict(lr=0.1, momentum=0.3, nesterov=True, weight_decay=0.2)),
-    "sgd-still": (SGD, torch.optim.SGD, dict(lr=0.0, momentum=0.9)),
-    "adam": (Adam, torch.optim.Adam, dict()),
-    "adam-betas": (Adam, torch.optim.Adam, dict(lr=0.02, betas=(0.5, 0.8))),
-    "adam-beta-0": (Adam, torch.optim.Adam, dict(lr=0.02, betas=(0.0, 0.9))),
-    "adam-eps": (Adam, torch.optim.Adam, dict(lr=0.02, eps=0.1)),
-    "adam-decay": (Adam, torch.optim.Adam, dict(lr=0.02, weight_decay=0.3)),
-    "adamw": (AdamW, torch.optim.AdamW, dict()),
-    "adamw-decay": (AdamW, torch.optim.AdamW, dict(lr=0.02, weight_decay=0.3)),
-    "adamw-no-decay": (AdamW, torch.optim.AdamW, dict(lr=0.02, weight_decay=0.0, betas=(0.7, 0.9), eps=1e-3)),
+    "sgd": (SGD, torch.optim.SGD, {"lr": 0.1}),
+    "sgd-decay": (SGD, torch.optim.SGD, {"lr": 0.1, "weight_decay": 0.05}),
+    "sgd-momentum": (SGD, torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}),
+    "sgd-momentum-decay": (
+        SGD,
+        torch.optim.SGD,
+        {"lr": 0.05, "momentum": 0.5, "weight_decay": 0.1},
+    ),
+    "sgd-nesterov": (SGD, torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+    "sgd-nesterov-decay": (
+        SGD,
+        torch.optim.SGD,
+        {"lr": 0.1, "momentum": 0.3, "nesterov": True, "weight_decay": 0.2},
+    ),
+    "sgd-still": (SGD, torch.optim.SGD, {"lr": 0.0, "momentum": 0.9}),
+    "adam": (Adam, torch.optim.Adam, {}),
+    "adam-betas": (Adam, torch.optim.Adam, {"lr": 0.02, "betas": (0.5, 0.8)}),
+    "adam-beta-0": (Adam, torch.optim.Adam, {"lr": 0.02, "betas": (0.0, 0.9)}),
+    "adam-eps": (Adam, torch.optim.Adam, {"lr": 0.02, "eps": 0.1}),
+    "adam-decay": (Adam, torch.optim.Adam, {"lr": 0.02, "weight_decay": 0.3}),
+    "adamw": (AdamW, torch.optim.AdamW, {}),
+    "adamw-decay": (AdamW, torch.optim.AdamW, {"lr": 0.02, "weight_decay": 0.3}),
+    "adamw-no-decay": (
+        AdamW,
+        torch.optim.AdamW,
+        {"lr": 0.02, "weight_decay": 0.0, "betas": (0.7, 0.9), "eps": 1e-3},
+    ),
 }
 
 
-def parameters_of(replicas: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> list[Parameter]:
-    return [Parameter(normal(replicas, *shape, dtype=dtype, seed=seed + place)) for place, shape in enumerate(SHAPES)]
+def parameters_of(
+    replicas: int, dtype: torch.dtype = torch.float64, seed: int = 0
+) -> list[Parameter]:
+    return [
+        Parameter(normal(replicas, *shape, dtype=dtype, seed=seed + place))
+        for place, shape in enumerate(SHAPES)
+    ]
 
 
 def slope(values: torch.Tensor, step: int) -> torch.Tensor:
@@ -65,7 +82,13 @@ def slope(values: torch.Tensor, step: int) -> torch.Tensor:
     return (3 * values + step).sin() + 0.3 * values
 
 
-def move(optimizer, parameters: list[Parameter], steps: int, rates: list[float] | None = None, first: int = 0) -> None:
+def move(
+    optimizer,
+    parameters: list[Parameter],
+    steps: int,
+    rates: list[float] | None = None,
+    first: int = 0,
+) -> None:
     for step in range(first, first + steps):
         optimizer.lr = rates[step] if rates else optimizer.lr
         optimizer.zero_grad()
@@ -75,20 +98,35 @@ def move(optimizer, parameters: list[Parameter], steps: int, rates: list[float] 
         optimizer.step()
 
 
-def compare(ours, theirs, options: dict, replicas: int, dtype: torch.dtype, rates: list[float] | None = None, seed: int = 0) -> None:
+def compare(
+    ours,
+    theirs,
+    options: dict,
+    replicas: int,
+    dtype: torch.dtype,
+    rates: list[float] | None = None,
+    seed: int = 0,
+) -> None:
     parameters = parameters_of(replicas, dtype, seed)
-    twins = [[torch.nn.Parameter(parameter.data[replica].clone()) for parameter in parameters] for replica in range(replicas)]
+    twins = [
+        [torch.nn.Parameter(parameter.data[replica].clone()) for parameter in parameters]
+        for replica in range(replicas)
+    ]
     before = [parameter.data.clone() for parameter in parameters]
     move(ours(parameters, **{"lr": 0.001} | options), parameters, STEPS, rates)
     for replica, twin in enumerate(twins):
         optimizer = theirs(twin, **{"lr": 0.001} | options, foreach=False)
         for step in range(STEPS):
-            optimizer.param_groups[0]["lr"] = rates[step] if rates else optimizer.param_groups[0]["lr"]
+            optimizer.param_groups[0]["lr"] = (
+                rates[step] if rates else optimizer.param_groups[0]["lr"]
+            )
             for each in twin:
                 each.grad = slope(each.detach(), step)
             optimizer.step()
         for parameter, each in zip(parameters, twin):
-            torch.testing.assert_close(parameter.data[replica], each.detach(), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+            torch.testing.assert_close(
+                parameter.data[replica], each.detach(), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype]
+            )
     moved = [not torch.equal(parameter.data, start) for parameter, start in zip(parameters, before)]
     assert all(moved) or options.get("lr") == 0
 
@@ -107,9 +145,20 @@ share = st.sampled_from([0.0, 0.1, 0.5, 0.9, 0.99])
 
 
 @settings(deadline=None, max_examples=25, derandomize=True)
-@given(lr=st.just(0.0) | st.floats(1e-3, 0.3), momentum=share, nesterov=st.booleans(), decay=share, seed=st.integers(0, 10**6))
+@given(
+    lr=st.just(0.0) | st.floats(1e-3, 0.3),
+    momentum=share,
+    nesterov=st.booleans(),
+    decay=share,
+    seed=st.integers(0, 10**6),
+)
 def test_any_sgd_is_torchs(lr, momentum, nesterov, decay, seed):
-    options = dict(lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0, weight_decay=decay)
+    options = {
+        "lr": lr,
+        "momentum": momentum,
+        "nesterov": nesterov and momentum > 0,
+        "weight_decay": decay,
+    }
     compare(SGD, torch.optim.SGD, options, 1, torch.float64, seed=seed)
 
 
@@ -120,14 +169,19 @@ def test_any_sgd_is_torchs(lr, momentum, nesterov, decay, seed):
 )  # fmt: skip
 def test_any_adam_is_torchs(decoupled, lr, betas, eps, decay, seed):
     ours, theirs = (AdamW, torch.optim.AdamW) if decoupled else (Adam, torch.optim.Adam)
-    options = dict(lr=lr, betas=betas, eps=eps, weight_decay=decay)
+    options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": decay}
     compare(ours, theirs, options, 1, torch.float64, seed=seed)
 
 
 def test_the_defaults_are_torchs():
     for ours, theirs in ((Adam, torch.optim.Adam), (AdamW, torch.optim.AdamW)):
-        own, like = ours(parameters_of(1)), theirs([torch.nn.Parameter(torch.zeros(1))]).param_groups[0]
-        assert (own.lr, own.betas, own.eps, own.weight_decay) == tuple(like[name] for name in ("lr", "betas", "eps", "weight_decay"))
+        own, like = (
+            ours(parameters_of(1)),
+            theirs([torch.nn.Parameter(torch.zeros(1))]).param_groups[0],
+        )
+        assert (own.lr, own.betas, own.eps, own.weight_decay) == tuple(
+            like[name] for name in ("lr", "betas", "eps", "weight_decay")
+        )
 
 
 @pytest.mark.parametrize("case", OPTIMIZERS)
@@ -150,7 +204,9 @@ def test_a_saved_state_goes_on_bit_for_bit(case):
         forgetful = parameters_of(3)
         move(make(forgetful, **options), forgetful, 4)
         move(make(forgetful, **options), forgetful, 4, first=4)
-        assert not all(torch.equal(ours.data, theirs.data) for ours, theirs in zip(forgetful, whole))
+        assert not all(
+            torch.equal(ours.data, theirs.data) for ours, theirs in zip(forgetful, whole)
+        )
 
 
 @pytest.mark.parametrize("case", OPTIMIZERS)
@@ -173,7 +229,12 @@ def test_a_state_that_does_not_fit_is_refused(state_of, into):
         into(parameters_of(2)).load_state_dict(state)
 
 
-MAKES = {"sgd": lambda p: SGD(p, 0.1), "momentum": lambda p: SGD(p, 0.1, momentum=0.9), "adam": Adam, "adamw": AdamW}
+MAKES = {
+    "sgd": lambda p: SGD(p, 0.1),
+    "momentum": lambda p: SGD(p, 0.1, momentum=0.9),
+    "adam": Adam,
+    "adamw": AdamW,
+}
 
 
 @pytest.mark.parametrize("later", MAKES)
@@ -188,10 +249,14 @@ def test_a_later_optimizer_takes_the_parameters_over(former, later):
         move(first, parameters, 1)
     assert all(torch.equal(parameter.data, value) for parameter, value in zip(parameters, values))
     move(second, parameters, 1)
-    assert not any(torch.equal(parameter.data, value) for parameter, value in zip(parameters, values))
+    assert not any(
+        torch.equal(parameter.data, value) for parameter, value in zip(parameters, values)
+    )
 
 
-@pytest.mark.parametrize("taken", [slice(0, 1), slice(1, None)], ids=["the-first", "all-but-the-first"])
+@pytest.mark.parametrize(
+    "taken", [slice(0, 1), slice(1, None)], ids=["the-first", "all-but-the-first"]
+)
 def test_a_later_optimizer_of_some_parameters_is_noticed(taken):
     parameters = parameters_of(2)
     first = SGD(parameters, 0.1)
@@ -241,7 +306,10 @@ def test_replicas_move_as_each_by_itself():
         for replica in range(3):
             alone = Linear(3, 2, generator(replica)).parameters()
             move(make(alone), alone, 5)
-            assert all(torch.equal(ours.data[replica], theirs.data[0]) for ours, theirs in zip(together, alone))
+            assert all(
+                torch.equal(ours.data[replica], theirs.data[0])
+                for ours, theirs in zip(together, alone)
+            )
 
 
 # --- parameters and the optimiser that has them
@@ -276,14 +344,19 @@ def train(network, optimizer, steps: int, first: int = 0) -> None:
         optimizer.step()
 
 
-def train_by_torch(values: list[torch.Tensor], theirs, options: dict, events: dict, steps: int) -> list[torch.Tensor]:
+def train_by_torch(
+    values: list[torch.Tensor], theirs, options: dict, events: dict, steps: int
+) -> list[torch.Tensor]:
     """The same network and training by autograd; `events` are called with the parameters before the step of their number."""
     parameters = [torch.nn.Parameter(value) for value in values]
     optimizer = theirs(parameters, **options)
     for step in range(steps):
         events.get(step, lambda parameters: None)(parameters)
         weight, bias, factor = parameters
-        x, target = normal(2, 5, 4, dtype=torch.float32, seed=step), normal(2, 5, 3, dtype=torch.float32, seed=step + 100)
+        x, target = (
+            normal(2, 5, 4, dtype=torch.float32, seed=step),
+            normal(2, 5, 3, dtype=torch.float32, seed=step + 100),
+        )
         output = (x @ weight + bias).tanh() * factor
         optimizer.zero_grad()
         ((output - target) ** 2).mean((1, 2)).sum().backward()
@@ -303,7 +376,7 @@ COPIES = {
     "torch.save": through_torch_save,
 }
 TRAINED = {
-    "sgd": (SGD, torch.optim.SGD, dict(lr=0.1, momentum=0.9)), "adamw": (AdamW, torch.optim.AdamW, dict(lr=0.02, weight_decay=0.3)),
+    "sgd": (SGD, torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}), "adamw": (AdamW, torch.optim.AdamW, {"lr": 0.02, "weight_decay": 0.3}),
 }  # fmt: skip
 
 
@@ -312,7 +385,9 @@ TRAINED = {
 def test_a_copy_of_network_and_optimiser_trains_on_as_torch(case, copied):
     make, theirs, options = TRAINED[case]
     network = small()
-    expected = train_by_torch([parameter.data.clone() for parameter in network.parameters()], theirs, options, {}, 4)
+    expected = train_by_torch(
+        [parameter.data.clone() for parameter in network.parameters()], theirs, options, {}, 4
+    )
     optimizer = make(network.parameters(), **options)
     train(network, optimizer, 2)
     twin, own = COPIES[copied]((network, optimizer))
@@ -339,7 +414,9 @@ def test_values_that_are_set_are_trained_as_torch(case):
     train(network, optimizer, 2, first=1)
     for parameter, value in zip(network.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.data, value)
-    assert torch.equal(weight, normal(2, 4, 3, dtype=torch.float32, seed=50))  # its values were copied
+    assert torch.equal(
+        weight, normal(2, 4, 3, dtype=torch.float32, seed=50)
+    )  # its values were copied
 
 
 @pytest.mark.parametrize("name", ["data", "grad"])
@@ -350,7 +427,9 @@ def test_values_that_are_set_are_trained_as_torch(case):
 def test_values_of_another_shape_or_type_are_refused(name, values, told):
     parameter = Parameter(torch.ones(2, 4, 3))
     SGD([parameter], 0.1)
-    with pytest.raises(ValueError, match=rf"the {name} of a parameter is {told}, accepted is .*\(2, 4, 3\) float32"):
+    with pytest.raises(
+        ValueError, match=rf"the {name} of a parameter is {told}, accepted is .*\(2, 4, 3\) float32"
+    ):
         setattr(parameter, name, values)
 
 
@@ -359,11 +438,17 @@ def replace_list(network) -> None:
 
 
 REPLACED = {
-    "parameter": lambda network: setattr(network.sequence[0], "weight", Parameter(torch.ones(2, 4, 3))),
-    "another-layers": lambda network: setattr(network.sequence[0], "weight", Linear(4, 3, generators(2, 5)).weight),
+    "parameter": lambda network: setattr(
+        network.sequence[0], "weight", Parameter(torch.ones(2, 4, 3))
+    ),
+    "another-layers": lambda network: setattr(
+        network.sequence[0], "weight", Linear(4, 3, generators(2, 5)).weight
+    ),
     "none": lambda network: setattr(network.sequence[0], "bias", None),
     "list": replace_list,
-    "layer": lambda network: setattr(network, "sequence", (Linear(4, 3, generators(2)), *network.sequence[1:])),
+    "layer": lambda network: setattr(
+        network, "sequence", (Linear(4, 3, generators(2)), *network.sequence[1:])
+    ),
     "dtype": lambda network: network.to(torch.float64),
 }
 
@@ -379,7 +464,9 @@ def test_an_optimiser_without_its_networks_parameters_says_so(case):
     network.to(torch.float32)
     before = [parameter.data.clone() for parameter in network.parameters()]
     train(network, SGD(network.parameters(), 0.1), 1)
-    assert not any(torch.equal(parameter.data, value) for parameter, value in zip(network.parameters(), before))
+    assert not any(
+        torch.equal(parameter.data, value) for parameter, value in zip(network.parameters(), before)
+    )
 
 
 def test_the_same_layers_in_another_order_keep_their_optimiser():
@@ -415,17 +502,28 @@ def same(rates: list[float], theirs: list[float], rel: float = 1e-9) -> None:
     assert rates == pytest.approx(theirs, rel=rel, abs=1e-15)
 
 
-def one_cycle(moves: int, warmup: float = 0.3, div_factor: float = 25.0, final_div_factor: float = 1e4):
+def one_cycle(
+    moves: int, warmup: float = 0.3, div_factor: float = 25.0, final_div_factor: float = 1e4
+):
     """Torch's, made as digitpairs makes it: a way up of exactly one move, a division by zero in torch's, is a hair longer."""
     hair = 1e-6 / moves * (abs(warmup * moves - 1) < 1e-6)
-    settings = dict(total_steps=moves, pct_start=warmup + hair, div_factor=div_factor, final_div_factor=final_div_factor)
-    return lambda optimizer: lr_scheduler.OneCycleLR(optimizer, RATE, **settings, cycle_momentum=False)
+    settings = {
+        "total_steps": moves,
+        "pct_start": warmup + hair,
+        "div_factor": div_factor,
+        "final_div_factor": final_div_factor,
+    }
+    return lambda optimizer: lr_scheduler.OneCycleLR(
+        optimizer, RATE, **settings, cycle_momentum=False
+    )
 
 
 def delayed_restarts(delay, period):
     def make(optimizer):
         waves = lr_scheduler.CosineAnnealingWarmRestarts(optimizer, period, 1, 0.001)
-        return lr_scheduler.SequentialLR(optimizer, [lr_scheduler.ConstantLR(optimizer, 1.0), waves], [delay])
+        return lr_scheduler.SequentialLR(
+            optimizer, [lr_scheduler.ConstantLR(optimizer, 1.0), waves], [delay]
+        )
 
     return make
 
@@ -436,22 +534,43 @@ SCHEDULES = {
     "step-default": (StepDecay(1), lambda o: lr_scheduler.StepLR(o, 1)),
     "step-long": (StepDecay(100, 0.5), lambda o: lr_scheduler.StepLR(o, 100, 0.5)),
     "exponential": (Exponential(0.9), lambda o: lr_scheduler.ExponentialLR(o, 0.9)),
-    "exponential-steps": (Exponential(0.9, "step"), lambda o: lr_scheduler.ExponentialLR(o, 0.9 ** (1 / BATCHES))),
+    "exponential-steps": (
+        Exponential(0.9, "step"),
+        lambda o: lr_scheduler.ExponentialLR(o, 0.9 ** (1 / BATCHES)),
+    ),
     "cosine": (Cosine(), lambda o: lr_scheduler.CosineAnnealingLR(o, EPOCHS)),
     "cosine-min": (Cosine(0.003), lambda o: lr_scheduler.CosineAnnealingLR(o, EPOCHS, 0.003)),
-    "cosine-steps": (Cosine(0.003, "step"), lambda o: lr_scheduler.CosineAnnealingLR(o, EPOCHS * BATCHES, 0.003)),
+    "cosine-steps": (
+        Cosine(0.003, "step"),
+        lambda o: lr_scheduler.CosineAnnealingLR(o, EPOCHS * BATCHES, 0.003),
+    ),
     "cosine-up": (Cosine(0.5), lambda o: lr_scheduler.CosineAnnealingLR(o, EPOCHS, 0.5)),
     "restarts": (WarmRestarts(5), lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 5)),
-    "restarts-1": (WarmRestarts(1, 1, 0.01), lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 1, 1, 0.01)),
-    "restarts-longer": (WarmRestarts(2, 2, 0.001), lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 2, 2, 0.001)),
-    "restarts-steps": (WarmRestarts(2, 3, 0.001, "step"), lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 2 * BATCHES, 3, 0.001)),
+    "restarts-1": (
+        WarmRestarts(1, 1, 0.01),
+        lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 1, 1, 0.01),
+    ),
+    "restarts-longer": (
+        WarmRestarts(2, 2, 0.001),
+        lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 2, 2, 0.001),
+    ),
+    "restarts-steps": (
+        WarmRestarts(2, 3, 0.001, "step"),
+        lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 2 * BATCHES, 3, 0.001),
+    ),
     "restarts-delayed": (WarmRestarts(4, 1, 0.001, delay=3), delayed_restarts(3, 4)),
-    "restarts-delayed-steps": (WarmRestarts(4, 1, 0.001, "step", 3), delayed_restarts(3 * BATCHES, 4 * BATCHES)),
+    "restarts-delayed-steps": (
+        WarmRestarts(4, 1, 0.001, "step", 3),
+        delayed_restarts(3 * BATCHES, 4 * BATCHES),
+    ),
     "one-cycle": (OneCycle(), one_cycle(EPOCHS * BATCHES)),
     "one-cycle-epochs": (OneCycle(interval="epoch"), one_cycle(EPOCHS)),
     "one-cycle-factors": (OneCycle(0.45, 5.0, 30.0), one_cycle(EPOCHS * BATCHES, 0.45, 5.0, 30.0)),
     "one-cycle-no-warmup": (OneCycle(0), one_cycle(EPOCHS * BATCHES, 0)),
-    "one-cycle-less-than-a-step-up": (OneCycle(0.5 / 12, interval="epoch"), one_cycle(EPOCHS, 0.5 / 12)),
+    "one-cycle-less-than-a-step-up": (
+        OneCycle(0.5 / 12, interval="epoch"),
+        one_cycle(EPOCHS, 0.5 / 12),
+    ),
     "one-cycle-a-step-up": (OneCycle(1 / 12, interval="epoch"), one_cycle(EPOCHS, 1 / 12)),
     "one-cycle-two-steps-up": (OneCycle(2 / 12, interval="epoch"), one_cycle(EPOCHS, 2 / 12)),
     "one-cycle-a-step-down": (OneCycle(11 / 12, interval="epoch"), one_cycle(EPOCHS, 11 / 12)),
@@ -464,7 +583,9 @@ def test_a_schedule_has_torchs_rates(case):
     schedule, make = SCHEDULES[case]
     rates = ours(schedule)
     assert len(rates) == EPOCHS * (BATCHES if schedule.interval == "step" else 1)
-    same(rates, torchs(make, len(rates)), 1e-6 if case == "one-cycle-a-step-up" else 1e-9)  # there torch's is a hair off
+    same(
+        rates, torchs(make, len(rates)), 1e-6 if case == "one-cycle-a-step-up" else 1e-9
+    )  # there torch's is a hair off
     assert len(set(rates)) > 1 or case in ("constant", "step-long", "restarts-1")
 
 
@@ -473,7 +594,13 @@ any_schedule = settings(deadline=None, max_examples=30, derandomize=True)
 
 
 @any_schedule
-@given(moves=st.integers(1, 60), warmup=st.floats(0, 0.99), div=st.floats(1, 50), final=st.floats(1, 1e5), interval=intervals)
+@given(
+    moves=st.integers(1, 60),
+    warmup=st.floats(0, 0.99),
+    div=st.floats(1, 50),
+    final=st.floats(1, 1e5),
+    interval=intervals,
+)
 def test_any_one_cycle_has_torchs_rates(moves, warmup, div, final, interval):
     assume(abs(warmup * moves - 1) > 1e-6)  # where torch's is not defined
     rates = ours(OneCycle(warmup, div, final, interval), moves, 1)
@@ -483,24 +610,41 @@ def test_any_one_cycle_has_torchs_rates(moves, warmup, div, final, interval):
 @any_schedule
 @given(moves=st.integers(1, 60))
 def test_of_one_step_up_the_rounding_of_the_share_decides_nothing(moves):
-    near = [ours(OneCycle(1 / moves * (1 + hair)), moves, 1) for hair in (0, 1e-15, -1e-15)] if moves > 1 else [[1.0]]
+    near = (
+        [ours(OneCycle(1 / moves * (1 + hair)), moves, 1) for hair in (0, 1e-15, -1e-15)]
+        if moves > 1
+        else [[1.0]]
+    )
     for rates in near[1:]:
         same(rates, near[0])
 
 
 @any_schedule
-@given(epochs=st.integers(1, 20), steps=st.integers(1, 9), low=st.floats(0, 0.2), interval=intervals)
+@given(
+    epochs=st.integers(1, 20), steps=st.integers(1, 9), low=st.floats(0, 0.2), interval=intervals
+)
 def test_any_cosine_has_torchs_rates(epochs, steps, low, interval):
     rates = ours(Cosine(low, interval), epochs, steps)
     same(rates, torchs(lambda o: lr_scheduler.CosineAnnealingLR(o, len(rates), low), len(rates)))
 
 
 @any_schedule
-@given(epochs=st.integers(1, 20), steps=st.integers(1, 9), T_0=st.integers(1, 9), T_mult=st.integers(1, 3), interval=intervals)
+@given(
+    epochs=st.integers(1, 20),
+    steps=st.integers(1, 9),
+    T_0=st.integers(1, 9),
+    T_mult=st.integers(1, 3),
+    interval=intervals,
+)
 def test_any_warm_restarts_have_torchs_rates(epochs, steps, T_0, T_mult, interval):
     rates = ours(WarmRestarts(T_0, T_mult, 0.002, interval), epochs, steps)
     period = T_0 * (steps if interval == "step" else 1)
-    same(rates, torchs(lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, period, T_mult, 0.002), len(rates)))
+    same(
+        rates,
+        torchs(
+            lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, period, T_mult, 0.002), len(rates)
+        ),
+    )
 
 
 BAD_SCHEDULES = {

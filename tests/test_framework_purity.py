@@ -15,7 +15,16 @@ FORBIDDEN_NAMES = re.compile(  # by their full names, and whatever is below them
     r"|layer_norm|group_norm|instance_norm|native_\w+|cudnn_\w+|mkldnn_\w+|mse_loss|binary_cross_entropy\w*|enable_grad|set_grad_enabled|_fused_\w+)(\.|$)"
     r"|digitpairs(\.|$)|functorch(\.|$)|pytorch_lightning(\.|$)|torchvision(\.|$)"
 )
-FORBIDDEN_ATTRIBUTES = {"requires_grad", "requires_grad_", "autograd", "grad_fn", "retain_grad", "register_hook", "is_leaf", "functional"}
+FORBIDDEN_ATTRIBUTES = {
+    "requires_grad",
+    "requires_grad_",
+    "autograd",
+    "grad_fn",
+    "retain_grad",
+    "register_hook",
+    "is_leaf",
+    "functional",
+}
 
 
 def offences(source: str) -> list[str]:
@@ -24,17 +33,29 @@ def offences(source: str) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for each in node.names:
-                aliases[(each.asname or each.name).split(".")[0]] = each.name if each.asname else each.name.split(".")[0]
+                aliases[(each.asname or each.name).split(".")[0]] = (
+                    each.name if each.asname else each.name.split(".")[0]
+                )
                 found.append(each.name)
         elif isinstance(node, ast.ImportFrom):
             for each in node.names:
                 aliases[each.asname or each.name] = f"{node.module}.{each.name}"
                 found.append(f"{node.module}.{each.name}")
-    found += [full_name(node, aliases) for node in ast.walk(tree) if isinstance(node, (ast.Attribute, ast.Name))]
+    found += [
+        full_name(node, aliases)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Attribute, ast.Name))
+    ]
     attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     attributes |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword)}
-    attributes |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}  # getattr(x, "...")
-    return [name for name in found if FORBIDDEN_NAMES.match(name)] + sorted(attributes & FORBIDDEN_ATTRIBUTES)
+    attributes |= {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }  # getattr(x, "...")
+    return [name for name in found if FORBIDDEN_NAMES.match(name)] + sorted(
+        attributes & FORBIDDEN_ATTRIBUTES
+    )
 
 
 def full_name(node: ast.AST, aliases: dict[str, str]) -> str:
@@ -46,7 +67,9 @@ def full_name(node: ast.AST, aliases: dict[str, str]) -> str:
 FILES = sorted((ROOT / "framework").rglob("*.py"))
 
 
-@pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(ROOT / "framework")) for file in FILES])
+@pytest.mark.parametrize(
+    "file", FILES, ids=[str(file.relative_to(ROOT / "framework")) for file in FILES]
+)
 def test_the_framework_uses_nothing_ready_made(file: Path):
     assert len(FILES) > 10
     assert offences(file.read_text()) == []
@@ -60,7 +83,14 @@ READY_MADE = [  # after "import torch"
     "from torch import max_pool2d", "torch.max_pool2d_with_indices", "torch.native_batch_norm(x)", "torch.dropout(x, 0.5, True)",
     "torch.feature_dropout", "torch._fused_adam_(p)", "getattr(torch, 'autograd')", "import digitpairs", "from digitpairs.networks import layers",
 ]  # fmt: skip
-TENSOR_OPERATIONS = ["torch.bmm(x, w)", "from torch import Tensor", "self.dropout = 0.5", "loss.backward()", "x.relu()", "from framework import optimizers"]
+TENSOR_OPERATIONS = [
+    "torch.bmm(x, w)",
+    "from torch import Tensor",
+    "self.dropout = 0.5",
+    "loss.backward()",
+    "x.relu()",
+    "from framework import optimizers",
+]
 
 
 @pytest.mark.parametrize("source", READY_MADE)
@@ -113,6 +143,8 @@ print("modules", [name for name in sys.modules if name.split(".")[0] == "digitpa
 
 
 def test_a_network_trains_without_any_tensor_that_requires_a_gradient():
-    done = subprocess.run([sys.executable, "-c", TRAINING], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", TRAINING], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "modules []"

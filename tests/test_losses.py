@@ -30,9 +30,17 @@ def test_parts_are_torchs_losses(outputs):
     logits, comparison = torch.randn(8, 2, 10), torch.randn(8, outputs)
     digits, target = torch.randint(10, (8, 2)), torch.randint(2, (8,))
     two = comparison if outputs == 2 else torch.cat([torch.zeros(8, 1), comparison], 1)
-    expected = [F.cross_entropy(logits[:, 0], digits[:, 0]), F.cross_entropy(logits[:, 1], digits[:, 1]), F.cross_entropy(two, target)]
-    torch.testing.assert_close(loss_parts(Prediction(comparison, logits), digits, target), torch.stack(expected))
-    torch.testing.assert_close(loss_parts(Prediction(comparison, None), digits, target), expected[2][None])
+    expected = [
+        F.cross_entropy(logits[:, 0], digits[:, 0]),
+        F.cross_entropy(logits[:, 1], digits[:, 1]),
+        F.cross_entropy(two, target),
+    ]
+    torch.testing.assert_close(
+        loss_parts(Prediction(comparison, logits), digits, target), torch.stack(expected)
+    )
+    torch.testing.assert_close(
+        loss_parts(Prediction(comparison, None), digits, target), expected[2][None]
+    )
 
 
 @pytest.mark.parametrize("outputs", [1, 2])
@@ -45,12 +53,20 @@ def test_smoothed_labels_are_torchs(outputs):
     array = loss_parts(Prediction(comparison, logits), digits, target, shares)
     for i, share in enumerate(shares):
         smooth = {"label_smoothing": share.item()}
-        each = [F.cross_entropy(logits[i, :, image], digits[i, :, image], **smooth) for image in range(2)]
+        each = [
+            F.cross_entropy(logits[i, :, image], digits[i, :, image], **smooth)
+            for image in range(2)
+        ]
         expected = torch.stack([*each, F.cross_entropy(two[i], target[i], **smooth)])
         torch.testing.assert_close(array[i], expected)
-        torch.testing.assert_close(loss_parts(Prediction(comparison[i], logits[i]), digits[i], target[i], share), expected)
+        torch.testing.assert_close(
+            loss_parts(Prediction(comparison[i], logits[i]), digits[i], target[i], share), expected
+        )
     rounded = comparison.bfloat16().float()  # in bf16 the logits are rounded, the labels are not
-    whole = loss_parts(Prediction(rounded.bfloat16(), None), digits, target, shares / 20), loss_parts(Prediction(rounded, None), digits, target, shares / 20)
+    whole = (
+        loss_parts(Prediction(rounded.bfloat16(), None), digits, target, shares / 20),
+        loss_parts(Prediction(rounded, None), digits, target, shares / 20),
+    )
     torch.testing.assert_close(whole[0].float(), whole[1], rtol=0.01, atol=0.01)
 
 
@@ -112,7 +128,9 @@ def test_dynamic_weight_average_by_hand():
     assert weighting.current().tolist() == [1, 1, 1]
     weighting.start_epoch(2, history)
     powers = [math.exp(ratio / 2) for ratio in (0.5, 1.0, 0.8)]
-    assert weighting.current().tolist() == pytest.approx([3 * power / sum(powers) for power in powers])
+    assert weighting.current().tolist() == pytest.approx(
+        [3 * power / sum(powers) for power in powers]
+    )
     weighting.start_epoch(3, [torch.zeros(3), torch.tensor([0.0, 1.0, 2.0])])
     assert weighting.current().isfinite().all()
 
@@ -138,11 +156,23 @@ def test_random_weights_follow_their_stream(global_generator_untouched):
     [
         ("linear", [0.2, 0.4, 0.6, 0.8, 1.0, 1.0]),
         ("switch", [0.2, 0.2, 0.2, 0.2, 1.0, 1.0]),
-        ("cosine", [0.2, 0.2 + 0.8 * (1 - math.cos(math.pi / 4)) / 2, 0.6, 0.2 + 0.8 * (1 - math.cos(3 * math.pi / 4)) / 2, 1.0, 1.0]),
+        (
+            "cosine",
+            [
+                0.2,
+                0.2 + 0.8 * (1 - math.cos(math.pi / 4)) / 2,
+                0.6,
+                0.2 + 0.8 * (1 - math.cos(3 * math.pi / 4)) / 2,
+                1.0,
+                1.0,
+            ],
+        ),
     ],
 )
 def test_coefficient_schedules(schedule, values):
-    coefficient = Coefficient("lambda", dict(schedule=schedule, start=0.2, end=1.0, epochs=4))
+    coefficient = Coefficient(
+        "lambda", {"schedule": schedule, "start": 0.2, "end": 1.0, "epochs": 4}
+    )
     assert [coefficient.at(epoch) for epoch in range(6)] == pytest.approx(values)
 
 
@@ -153,9 +183,15 @@ def test_coefficient_schedules(schedule, values):
         (lambda: LambdaWeighting("big"), "lambda=big"),
         (lambda: LambdaWeighting(float("nan")), "lambda=nan"),
         (lambda: ConvexWeighting(0.7), "c=0.7 is not accepted: a number from 0 to 0.5"),
-        (lambda: ConvexWeighting(dict(schedule="linear", start=0, end=0.6, epochs=3)), "c.end=0.6"),
-        (lambda: GammaWeighting(dict(schedule="steep", start=0, end=1, epochs=3)), "gamma.schedule=steep"),
-        (lambda: GammaWeighting(dict(start=0)), "gamma=.* a schedule with the keys"),
+        (
+            lambda: ConvexWeighting({"schedule": "linear", "start": 0, "end": 0.6, "epochs": 3}),
+            "c.end=0.6",
+        ),
+        (
+            lambda: GammaWeighting({"schedule": "steep", "start": 0, "end": 1, "epochs": 3}),
+            "gamma.schedule=steep",
+        ),
+        (lambda: GammaWeighting({"start": 0}), "gamma=.* a schedule with the keys"),
         (lambda: FreeWeighting(1, -2, 1), "digit2=-2"),
         (lambda: UncertaintyWeighting(0), "limit=0"),
         (lambda: DynamicWeightAverage(-1), "temperature=-1"),

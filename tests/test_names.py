@@ -39,24 +39,43 @@ def test_names_are_what_was_typed(arguments, shared, names):
     assert named(*arguments) == (shared, names)
 
 
-LONG = ["model=siamese_mlp", "model.body.dropout=0.1,0.2", "model.comparison_hidden=[32,32],[16,16]", "model.body.hidden=[24,24,24],[24,24,12]", "data.augmentation.shift=0,1"]
+LONG = [
+    "model=siamese_mlp",
+    "model.body.dropout=0.1,0.2",
+    "model.comparison_hidden=[32,32],[16,16]",
+    "model.body.hidden=[24,24,24],[24,24,12]",
+    "data.augmentation.shift=0,1",
+]
 
 
 def test_what_a_folders_name_has_no_room_for_is_in_the_name():
     shared, names = named(*LONG)
     assert shared == "siamese_mlp" and len(set(names)) == 16
-    assert "model.body.dropout=0.1 model.comparison_hidden=[32,32] model.body.hidden=[24,24,24] data.augmentation.shift=1" in names
+    assert (
+        "model.body.dropout=0.1 model.comparison_hidden=[32,32] model.body.hidden=[24,24,24] data.augmentation.shift=1"
+        in names
+    )
 
 
 def test_configs_that_cannot_be_read_leave_the_folders_names():
-    assert named("model.body.hidden=[128,128],[32]", with_configs=False) == ("siamese_cnn", ["model.body.hidden=_128,128_", "model.body.hidden=_32_"])
+    assert named("model.body.hidden=[128,128],[32]", with_configs=False) == (
+        "siamese_cnn",
+        ["model.body.hidden=_128,128_", "model.body.hidden=_32_"],
+    )
     names = named(*LONG, with_configs=False)[1]
-    assert len(set(names)) == 16 and all(name.startswith("siamese_mlp,") for name in names)  # cut alike: the whole folders, digests too
+    assert len(set(names)) == 16 and all(
+        name.startswith("siamese_mlp,") for name in names
+    )  # cut alike: the whole folders, digests too
 
 
 def test_settings_beside_those_in_the_folders_names_are_added_where_these_do_not_suffice():
     """A class stands for a choice that the folder's name does not have; a setting that a config has not is not named."""
-    asked = [["model=mlp"], ["model=siamese_cnn"], ["model=mlp", "optimizer=adamw"], ["model=mlp", "+trainer.check_val_every_n_epoch=2"]]
+    asked = [
+        ["model=mlp"],
+        ["model=siamese_cnn"],
+        ["model=mlp", "optimizer=adamw"],
+        ["model=mlp", "+trainer.check_val_every_n_epoch=2"],
+    ]
     jobs = [plan_jobs(compose_command(CONF, ["data=digits", *each]))[0] for each in asked]
     configs = {f"x-{place}{place}{place}{place}0000": job.config for place, job in enumerate(jobs)}
     assert list(names_of(configs).of.values()) == [
@@ -68,13 +87,31 @@ def test_settings_beside_those_in_the_folders_names_are_added_where_these_do_not
 
 
 def test_seeds_that_follow_the_runs_tell_nothing_apart():
-    one, other = (plan_jobs(compose_command(CONF, ["data=digits", f"seed={seed}", "model=mlp", f"optimizer.lr={lr}"]))[0] for seed, lr in ((1, 0.1), (2, 0.2)))
-    assert list(names_of({"mlp-00000000": one.config, "mlp-11111111": other.config}).of.values()) == ["optimizer.lr=0.1", "optimizer.lr=0.2"]
+    one, other = (
+        plan_jobs(
+            compose_command(
+                CONF, ["data=digits", f"seed={seed}", "model=mlp", f"optimizer.lr={lr}"]
+            )
+        )[0]
+        for seed, lr in ((1, 0.1), (2, 0.2))
+    )
+    assert list(
+        names_of({"mlp-00000000": one.config, "mlp-11111111": other.config}).of.values()
+    ) == ["optimizer.lr=0.1", "optimizer.lr=0.2"]
 
 
 @pytest.mark.parametrize(
     "value, text",
-    [(None, "null"), (True, "true"), (1, "1"), (0.001, "0.001"), ("a b", "a b"), ([], "[]"), ([1, [2, None]], "[1,[2,null]]"), ({"a": [1], "b": {}}, "{a:[1],b:{}}")],
+    [
+        (None, "null"),
+        (True, "true"),
+        (1, "1"),
+        (0.001, "0.001"),
+        ("a b", "a b"),
+        ([], "[]"),
+        ([1, [2, None]], "[1,[2,null]]"),
+        ({"a": [1], "b": {}}, "{a:[1],b:{}}"),
+    ],
 )
 def test_values_as_they_are_typed(value, text):
     assert text_of(value) == text

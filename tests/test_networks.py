@@ -31,7 +31,12 @@ def coukos(sharing: bool) -> SiameseNetwork:
         (lambda: coukos(sharing=True), 105_036),
         (lambda: coukos(sharing=False), 210_030),
         (lambda: JointNetwork(MLPBody([128, 64, 32, 256])), 69_345),  # wang's vanilla MLP
-        (lambda: JointNetwork(CNNBody([32, 64, 32], [3, 4, 3], [1, 1, 0], [2, 2, 1]), comparison_hidden=[512]), 69_313),
+        (
+            lambda: JointNetwork(
+                CNNBody([32, 64, 32], [3, 4, 3], [1, 1, 0], [2, 2, 1]), comparison_hidden=[512]
+            ),
+            69_313,
+        ),
     ],
 )
 def test_parameter_counts_of_the_reports(make, count):
@@ -42,12 +47,20 @@ def test_initial_values_are_torchs_own_and_leave_the_global_generator_alone():
     """A generator of the same seed, handed to us, draws what torch's constructors draw from the global one."""
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        theirs = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 4), nn.Linear(4, 2, bias=False))
+        theirs = nn.Sequential(
+            nn.Conv2d(2, 3, 3),
+            nn.BatchNorm2d(3),
+            nn.Flatten(),
+            nn.Linear(12, 4),
+            nn.Linear(4, 2, bias=False),
+        )
     before = torch.random.get_rng_state()
     with torch.device("meta"):
         ours = copy.deepcopy(theirs).to("meta")
     initialise(ours.to_empty(device="cpu"), torch.Generator().manual_seed(5))
-    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values()))
+    assert all(
+        torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values())
+    )
     assert torch.equal(before, torch.random.get_rng_state())
 
 
@@ -60,15 +73,22 @@ def test_a_resnet_is_torchvisions_but_for_its_first_layers(global_generator_unto
     """What follows the pool has torchvision's parameters and computes what torchvision's computes."""
     from torchvision.models import resnet18
 
-    ours = create(lambda: SiameseNetwork(ResNetBody(), batch_norm=True), stream(0, "weights")).eval()
+    ours = create(
+        lambda: SiameseNetwork(ResNetBody(), batch_norm=True), stream(0, "weights")
+    ).eval()
     body = ours.bodies[0]
     with torch.random.fork_rng():
         theirs = resnet18().eval()
     assert parameters(body) == parameters(theirs) - 64 * 3 * 49 + 64 * 9 - (512 * 1000 + 1000)
-    theirs.load_state_dict({name: value for name, value in body.state_dict().items() if not name.startswith("conv1")}, strict=False)
+    theirs.load_state_dict(
+        {name: value for name, value in body.state_dict().items() if not name.startswith("conv1")},
+        strict=False,
+    )
     images = torch.rand(3, 1, 14, 14, generator=stream(0, "data"))
     stem = F.relu(body.bn1(F.conv2d(images, body.conv1.weight, padding=1)))
-    expected = theirs.avgpool(theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(stem))))).flatten(1)
+    expected = theirs.avgpool(
+        theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(stem))))
+    ).flatten(1)
     torch.testing.assert_close(body(images), expected)
     with pytest.raises(InvalidValue, match="^batch_norm=False is not accepted: true for"):
         SiameseNetwork(ResNetBody())
@@ -87,12 +107,21 @@ STRUCTURES = {
     "joint, no digits": lambda body, **options: JointNetwork(body, **options),
     "siamese": lambda body, **options: SiameseNetwork(body, **options),
     "siamese, not shared": lambda body, **options: SiameseNetwork(body, sharing=False, **options),
-    "siamese, joint head": lambda body, **options: SiameseNetwork(body, digit_head="joint", digit_hidden=[8], **options),
+    "siamese, joint head": lambda body, **options: SiameseNetwork(
+        body, digit_head="joint", digit_hidden=[8], **options
+    ),
 }
 
 
-def network_of(structure: str, body: str, seed: int = 0, dropout: float = 0.3, **options) -> nn.Module:
-    return create(lambda: STRUCTURES[structure](BODIES[body](dropout=dropout), comparison_hidden=[8], **options), stream(seed, "weights"))
+def network_of(
+    structure: str, body: str, seed: int = 0, dropout: float = 0.3, **options
+) -> nn.Module:
+    return create(
+        lambda: STRUCTURES[structure](
+            BODIES[body](dropout=dropout), comparison_hidden=[8], **options
+        ),
+        stream(seed, "weights"),
+    )
 
 
 def loss_of(network, images, digits, target):
@@ -119,24 +148,34 @@ def test_a_siamese_network_sees_each_image_by_itself(structure):
 @pytest.mark.parametrize("sees", ["logits", "probabilities", "onehot", "features", "posterior"])
 @pytest.mark.parametrize("outputs", [1, 2])
 def test_what_the_comparison_sees(sees, outputs):
-    network = network_of("siamese", "mlp", dropout=0, comparison_input=sees, comparison_outputs=outputs)
+    network = network_of(
+        "siamese", "mlp", dropout=0, comparison_input=sees, comparison_outputs=outputs
+    )
     images = torch.rand(6, 2, 14, 14)
     comparison, digits = network(images)
-    assert comparison.shape == (6, 1 if sees == "posterior" else outputs) and digits.shape == (6, 2, 10)
+    assert comparison.shape == (6, 1 if sees == "posterior" else outputs) and digits.shape == (
+        6,
+        2,
+        10,
+    )
     seen = {
         "logits": digits, "probabilities": F.softmax(digits, 2), "onehot": torch.eye(10)[digits.argmax(2)],
         "features": network.bodies[0](images.view(12, 1, 14, 14)).view(6, 2, -1),
     }.get(sees)  # fmt: skip
     if seen is not None:
         torch.testing.assert_close(comparison, network.comparison_part.layers(seen.reshape(6, -1)))
-    grads = torch.autograd.grad(comparison.sum(), [network.digit_parts[0][-1].weight], allow_unused=True)
+    grads = torch.autograd.grad(
+        comparison.sum(), [network.digit_parts[0][-1].weight], allow_unused=True
+    )
     assert (grads[0] is not None) == (sees in ("logits", "probabilities", "posterior"))
 
 
 def test_posterior_is_the_sum_over_all_pairs_of_digits():
     digits = torch.randn(20, 2, 10, dtype=torch.float64) * 3
     p, q = digits.softmax(-1).unbind(1)
-    by_hand = torch.stack([sum(p[:, i] * q[:, j] for i in range(10) for j in range(10) if i <= j)])[0]
+    by_hand = torch.stack([sum(p[:, i] * q[:, j] for i in range(10) for j in range(10) if i <= j)])[
+        0
+    ]
     torch.testing.assert_close(posterior_probability(digits), by_hand)
     torch.testing.assert_close(posterior_logit(digits).sigmoid(), by_hand)
     sure = torch.full((1, 2, 10), -200.0)
@@ -149,7 +188,9 @@ def test_posterior_is_the_sum_over_all_pairs_of_digits():
 def test_posterior_stays_exact_in_bf16():
     digits = torch.randn(100, 2, 10, generator=stream(0, "data")) * 3
     rounded = digits.bfloat16()
-    torch.testing.assert_close(posterior_logit(rounded), posterior_logit(rounded.float()), rtol=0, atol=0)
+    torch.testing.assert_close(
+        posterior_logit(rounded), posterior_logit(rounded.float()), rtol=0, atol=0
+    )
 
 
 def test_dropout_drops_the_share_and_keeps_the_mean():
@@ -158,12 +199,17 @@ def test_dropout_drops_the_share_and_keeps_the_mean():
     assert set(layer.mask.unique().tolist()) == {0.0, torch.tensor(1.0).div(0.7).item()}
     assert abs((layer.mask == 0).double().mean() - 0.3) < 4 * (0.3 * 0.7 / 200_000) ** 0.5
     inputs = torch.rand(4000, 50)
-    assert torch.equal(layer(inputs), inputs * layer.mask) and torch.equal(layer.eval()(inputs), inputs)
+    assert torch.equal(layer(inputs), inputs * layer.mask) and torch.equal(
+        layer.eval()(inputs), inputs
+    )
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_every_activation_pools_as_the_textbook_order_does(name):
-    network = create(lambda: JointNetwork(CNNBody([4], kernels=3, pools=2), activation=name), stream(0, "weights"))
+    network = create(
+        lambda: JointNetwork(CNNBody([4], kernels=3, pools=2), activation=name),
+        stream(0, "weights"),
+    )
     images = torch.randn(3, 2, 14, 14)
     textbook = F.max_pool2d(ACTIVATIONS[name]()(network.body[0](images)), 2).flatten(1)
     torch.testing.assert_close(network.body(images), textbook)
@@ -172,21 +218,30 @@ def test_every_activation_pools_as_the_textbook_order_does(name):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(body=CNNBody([4], kernels=15)), r"body.kernels=\[15\] is not accepted: at most 14 in layer 1"),
-        (dict(body=CNNBody([4, 4], kernels=3, pools=[6, 2])), r"body.kernels=\[3, 3\] is not accepted: at most 2 in layer 2"),
-        (dict(body=CNNBody([4], pools=13)), r"body.pools=\[13\] is not accepted: at most 12"),
-        (dict(body=CNNBody([])), "body.channels="),
-        (dict(body=CNNBody("abc")), "body.channels=abc"),
-        (dict(body=CNNBody([4, 4], kernels=[3])), r"body.kernels=\[3\] is not accepted: one whole number"),
-        (dict(body=MLPBody([8, 0])), r"body.hidden=\[8, 0\]"),
-        (dict(body=MLPBody([8], dropout=1)), "body.dropout=1"),
-        (dict(activation="swish"), "activation=swish is not accepted: one of relu"),
-        (dict(batch_norm="yes"), "batch_norm=yes is not accepted: true or false"),
-        (dict(sharing=1), "sharing=1"),
-        (dict(digit_head="both"), "digit_head=both"),
-        (dict(comparison_outputs=3), "comparison_outputs=3"),
-        (dict(comparison_input="pixels"), "comparison_input=pixels"),
-        (dict(digit_head="none"), "comparison_input=probabilities is not accepted: features"),
+        (
+            {"body": CNNBody([4], kernels=15)},
+            r"body.kernels=\[15\] is not accepted: at most 14 in layer 1",
+        ),
+        (
+            {"body": CNNBody([4, 4], kernels=3, pools=[6, 2])},
+            r"body.kernels=\[3, 3\] is not accepted: at most 2 in layer 2",
+        ),
+        ({"body": CNNBody([4], pools=13)}, r"body.pools=\[13\] is not accepted: at most 12"),
+        ({"body": CNNBody([])}, "body.channels="),
+        ({"body": CNNBody("abc")}, "body.channels=abc"),
+        (
+            {"body": CNNBody([4, 4], kernels=[3])},
+            r"body.kernels=\[3\] is not accepted: one whole number",
+        ),
+        ({"body": MLPBody([8, 0])}, r"body.hidden=\[8, 0\]"),
+        ({"body": MLPBody([8], dropout=1)}, "body.dropout=1"),
+        ({"activation": "swish"}, "activation=swish is not accepted: one of relu"),
+        ({"batch_norm": "yes"}, "batch_norm=yes is not accepted: true or false"),
+        ({"sharing": 1}, "sharing=1"),
+        ({"digit_head": "both"}, "digit_head=both"),
+        ({"comparison_outputs": 3}, "comparison_outputs=3"),
+        ({"comparison_input": "pixels"}, "comparison_input=pixels"),
+        ({"digit_head": "none"}, "comparison_input=probabilities is not accepted: features"),
     ],
 )
 def test_bad_settings_are_named(options, message):

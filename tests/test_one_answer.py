@@ -23,18 +23,44 @@ from digitpairs.sweeps.compose import compose_command
 from digitpairs.sweeps.jobs import plan_jobs
 from tests.processes import children_of, launch, session_has_ended, wait_for
 
-PAIRS = ("data=digits", "data.pairs=71", "data.validation=0.2", "data.batch_size=16", "trainer.max_epochs=2")  # 57 training pairs: a last batch of 9
+PAIRS = (
+    "data=digits",
+    "data.pairs=71",
+    "data.validation=0.2",
+    "data.batch_size=16",
+    "trainer.max_epochs=2",
+)  # 57 training pairs: a last batch of 9
 AUGMENTED = "data.augmentation={shift:1,rotation:10,scale:0.1,shear:5,elastic:0.5,swap:0.3}"
 CASES = {
     "mlp": ("model=siamese_mlp",),
     "cnn": ("model=siamese_cnn",),
     "batch norm, dropout": ("model=siamese_cnn", "model.batch_norm=true", "model.body.dropout=0.3"),
     "augmentation": ("model=siamese_mlp", AUGMENTED),
-    "single pairs": ("model=siamese_mlp", "data.batch_size=1", "data.pairs=20", "trainer.max_epochs=1"),
-    "joint, single pairs": ("model=mlp", "data.batch_size=1", "data.pairs=20", "trainer.max_epochs=1"),
-    "odd widths": ("model=siamese_mlp", "model.body.hidden=[13,7]", "model.comparison_hidden=[5]", "optimizer=adamw"),
+    "single pairs": (
+        "model=siamese_mlp",
+        "data.batch_size=1",
+        "data.pairs=20",
+        "trainer.max_epochs=1",
+    ),
+    "joint, single pairs": (
+        "model=mlp",
+        "data.batch_size=1",
+        "data.pairs=20",
+        "trainer.max_epochs=1",
+    ),
+    "odd widths": (
+        "model=siamese_mlp",
+        "model.body.hidden=[13,7]",
+        "model.comparison_hidden=[5]",
+        "optimizer=adamw",
+    ),
     "gelu": ("model=siamese_cnn", "model.activation=gelu", "optimizer=adamw"),
-    "sigmoid": ("model=siamese_mlp", "model.body.hidden=[13]", "model.activation=sigmoid", "optimizer=sgd"),
+    "sigmoid": (
+        "model=siamese_mlp",
+        "model.body.hidden=[13]",
+        "model.activation=sigmoid",
+        "optimizer=sgd",
+    ),
 }
 MORE_CASES = {
     "joint cnn": ("model=cnn",),
@@ -47,7 +73,13 @@ MORE_CASES = {
     "posterior": ("model=siamese_mlp", "model.comparison_input=posterior"),
     "one-hot": ("model=siamese_mlp", "model.comparison_input=onehot"),
     "features": ("model=siamese_cnn", "model.comparison_input=features", "model.digit_head=joint"),
-    "momentum": ("model=siamese_mlp", "optimizer=sgd", "optimizer.momentum=0.9", "optimizer.nesterov=true", "optimizer.weight_decay=0.01"),
+    "momentum": (
+        "model=siamese_mlp",
+        "optimizer=sgd",
+        "optimizer.momentum=0.9",
+        "optimizer.nesterov=true",
+        "optimizer.weight_decay=0.01",
+    ),
     "uncertainty": ("model=siamese_mlp", "aux=uncertainty"),
     "dwa": ("model=siamese_mlp", "aux=dwa"),
     "random weights": ("model=siamese_mlp", "aux=random"),
@@ -57,7 +89,12 @@ MORE_CASES = {
     "two stages": ("model=siamese_mlp", "two_stage=0.5", "trainer.max_epochs=4"),
     "bf16": ("model=siamese_cnn", "trainer.precision=bf16-mixed"),
     "float64": ("model=siamese_mlp", "trainer.precision=64-true"),
-    "batch norm, gelu, augmentation": ("model=siamese_cnn", "model.batch_norm=true", "model.activation=gelu", AUGMENTED),
+    "batch norm, gelu, augmentation": (
+        "model=siamese_cnn",
+        "model.batch_norm=true",
+        "model.activation=gelu",
+        AUGMENTED,
+    ),
     "coukos": ("model=coukos/cnn", "optimizer=sgd"),
     "wang": ("model=wang/convnet",),
 }
@@ -75,7 +112,10 @@ def trained(configs: list[dict], size: int) -> list[Run]:
 def configs_of(settings: tuple[str, ...], seeds: int) -> list[dict]:
     own = {setting.partition("=")[0] for setting in settings}
     base = [setting for setting in PAIRS if setting.partition("=")[0] not in own]
-    return [job.config for job in plan_jobs(compose_command(CONF, [*base, *settings, f"seed=range({seeds})"]))]
+    return [
+        job.config
+        for job in plan_jobs(compose_command(CONF, [*base, *settings, f"seed=range({seeds})"]))
+    ]
 
 
 def assert_one_answer(settings: tuple[str, ...], sizes: tuple[int, ...], seeds: int) -> None:
@@ -104,7 +144,9 @@ def test_a_run_has_the_same_bits_in_arrays_of_every_size(name):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_an_activation_rounds_an_element_the_same_in_every_place(name, shape, dtype):
     generator, activation = torch.Generator().manual_seed(0), ACTIVATIONS[name]()
-    values, upstream = (3 * torch.randn(2, *shape, generator=generator, dtype=torch.float64)).to(dtype)
+    values, upstream = (3 * torch.randn(2, *shape, generator=generator, dtype=torch.float64)).to(
+        dtype
+    )
     for layout in (lambda x: x, lambda x: x.mT.contiguous().mT):
         inputs = layout(values).requires_grad_()
         outputs = activation(inputs)
@@ -114,11 +156,20 @@ def test_an_activation_rounds_an_element_the_same_in_every_place(name, shape, dt
             own = layout(values[member : member + 1]).requires_grad_()
             alone = activation(own)
             (own_gradient,) = torch.autograd.grad(alone, own, layout(upstream[member : member + 1]))
-            assert torch.equal(alone[0], outputs[member]) and torch.equal(own_gradient[0], gradient[member])
+            assert torch.equal(alone[0], outputs[member]) and torch.equal(
+                own_gradient[0], gradient[member]
+            )
 
 
 def test_activations_are_torchs():
-    functions = {"relu": F.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "selu": F.selu, "gelu": F.gelu, "leaky_relu": F.leaky_relu}
+    functions = {
+        "relu": F.relu,
+        "tanh": torch.tanh,
+        "sigmoid": torch.sigmoid,
+        "selu": F.selu,
+        "gelu": F.gelu,
+        "leaky_relu": F.leaky_relu,
+    }
     inputs = torch.linspace(-4, 4, 101)[None]
     for name, function in functions.items():
         torch.testing.assert_close(ACTIVATIONS[name]()(inputs), function(inputs))
@@ -136,8 +187,17 @@ TASKS = {name: CASES[name] for name in ("mlp", "cnn", "batch norm, dropout", "au
     "disk": DISK,
     "disk, single points": (*DISK, "data.points=60", "data.batch_size=1"),
 }
-EQUAL = ("checkpoint.ckpt", "metrics.csv", "confusion.json", "boundary.npz")  # files that are equal byte for byte
-OF_THE_PLAN = ("seconds", "array_size", "files")  # keys of a result that are not; of the files two have times and places in them
+EQUAL = (
+    "checkpoint.ckpt",
+    "metrics.csv",
+    "confusion.json",
+    "boundary.npz",
+)  # files that are equal byte for byte
+OF_THE_PLAN = (
+    "seconds",
+    "array_size",
+    "files",
+)  # keys of a result that are not; of the files two have times and places in them
 
 
 def sweep_of(task: str) -> list[str]:

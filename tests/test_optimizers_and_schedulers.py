@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from digitpairs.checks import InvalidValue
-from digitpairs.training import SGD, Adam, AdamW, Cosine, Exponential, OneCycle, StepDecay, WarmRestarts
+from digitpairs.training import (
+    SGD,
+    Adam,
+    AdamW,
+    Cosine,
+    Exponential,
+    OneCycle,
+    StepDecay,
+    WarmRestarts,
+)
 from digitpairs.training.schedulers import Constant, Timing
 
 RATE, TIMING = 0.1, Timing(epochs=12, steps_per_epoch=5)
@@ -16,8 +25,14 @@ RATE, TIMING = 0.1, Timing(epochs=12, steps_per_epoch=5)
     "recipe, theirs",
     [
         (SGD(0.1), lambda p: torch.optim.SGD(p, 0.1)),
-        (SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01), lambda p: torch.optim.SGD(p, 0.1, 0.9, nesterov=True, weight_decay=0.01)),
-        (Adam(0.01, betas=[0.8, 0.99], weight_decay=0.1), lambda p: torch.optim.Adam(p, 0.01, (0.8, 0.99), weight_decay=0.1)),
+        (
+            SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+            lambda p: torch.optim.SGD(p, 0.1, 0.9, nesterov=True, weight_decay=0.01),
+        ),
+        (
+            Adam(0.01, betas=[0.8, 0.99], weight_decay=0.1),
+            lambda p: torch.optim.Adam(p, 0.01, (0.8, 0.99), weight_decay=0.1),
+        ),
         (AdamW(0.01, weight_decay=0.1), lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1)),
     ],
 )
@@ -68,32 +83,56 @@ def half_cosine(passed: float, low: float = 0.0, high: float = RATE) -> float:
         (Cosine(0.001, "step"), lambda t: half_cosine(t / 12, 0.001)),
         (WarmRestarts(5, 1, 0.001), lambda t: half_cosine(int(t) % 5 / 5, 0.001)),
         (WarmRestarts(5, 1, 0.001, "step"), lambda t: half_cosine(t % 5 / 5, 0.001)),
-        (WarmRestarts(5, 1, 0.001, delay=1), lambda t: half_cosine((max(int(t), 1) - 1) % 5 / 5, 0.001)),
-        (WarmRestarts(4, 1, 0.001, "step", delay=3), lambda t: half_cosine((max(t, 3) - 3) % 4 / 4, 0.001)),
-        (WarmRestarts(2, 2), lambda t: half_cosine((int(t) - (0 if t < 2 else 2 if t < 6 else 6)) / (2 if t < 2 else 4 if t < 6 else 8))),
+        (
+            WarmRestarts(5, 1, 0.001, delay=1),
+            lambda t: half_cosine((max(int(t), 1) - 1) % 5 / 5, 0.001),
+        ),
+        (
+            WarmRestarts(4, 1, 0.001, "step", delay=3),
+            lambda t: half_cosine((max(t, 3) - 3) % 4 / 4, 0.001),
+        ),
+        (
+            WarmRestarts(2, 2),
+            lambda t: half_cosine(
+                (int(t) - (0 if t < 2 else 2 if t < 6 else 6)) / (2 if t < 2 else 4 if t < 6 else 8)
+            ),
+        ),
     ],
 )
 def test_schedules_follow_their_formulas(schedule, rate):
-    expected = [rate(step / TIMING.steps_per_epoch) for step in range(TIMING.epochs * TIMING.steps_per_epoch)]
+    expected = [
+        rate(step / TIMING.steps_per_epoch)
+        for step in range(TIMING.epochs * TIMING.steps_per_epoch)
+    ]
     assert rates(schedule) == pytest.approx(expected, rel=1e-6, abs=1e-12)
 
 
 def test_a_delay_of_one_epoch_is_torchs_scheduler_called_with_epochs_counted_from_0():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], RATE)
-    scheduler, expected = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, 5, 1, 0.001), []
+    scheduler, expected = (
+        torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, 5, 1, 0.001),
+        [],
+    )
     for epoch in range(TIMING.epochs):
         expected.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step(epoch)
-    assert rates(WarmRestarts(5, 1, 0.001, delay=1))[:: TIMING.steps_per_epoch] == pytest.approx(expected)
+    assert rates(WarmRestarts(5, 1, 0.001, delay=1))[:: TIMING.steps_per_epoch] == pytest.approx(
+        expected
+    )
 
 
 @pytest.mark.parametrize("interval", ["step", "epoch"])
 def test_one_cycle_goes_up_and_down(interval):
-    seen = rates(OneCycle(0.3, 25.0, 1e4, interval))[:: TIMING.steps_per_epoch if interval == "epoch" else 1]
+    seen = rates(OneCycle(0.3, 25.0, 1e4, interval))[
+        :: TIMING.steps_per_epoch if interval == "epoch" else 1
+    ]
     top = 0.3 * len(seen) - 1  # torch counts the first step as 0
     expected = [
-        half_cosine(1 - i / top, RATE / 25) if i <= top else half_cosine((i - top) / (len(seen) - 1 - top), RATE / 25e4) for i in range(len(seen))
+        half_cosine(1 - i / top, RATE / 25)
+        if i <= top
+        else half_cosine((i - top) / (len(seen) - 1 - top), RATE / 25e4)
+        for i in range(len(seen))
     ]
     assert seen == pytest.approx(expected, rel=1e-6)
 

@@ -48,12 +48,18 @@ def test_prior_of_the_target():
 
 
 def test_streams_differ_by_seed_and_purpose_and_start_anew():
-    draws = {(seed, purpose): torch.rand(4, generator=stream(seed, purpose)).tolist() for seed in range(50) for purpose in PURPOSES}
+    draws = {
+        (seed, purpose): torch.rand(4, generator=stream(seed, purpose)).tolist()
+        for seed in range(50)
+        for purpose in PURPOSES
+    }
     assert len({tuple(draw) for draw in draws.values()}) == len(draws)
     assert torch.rand(4, generator=stream(7, "order")).tolist() == draws[7, "order"]
 
 
-def test_the_same_seed_draws_the_same_pairs_and_another_does_not(mnist_like, global_generator_untouched):
+def test_the_same_seed_draws_the_same_pairs_and_another_does_not(
+    mnist_like, global_generator_untouched
+):
     def drawn(**settings):
         module = PairDataModule("mnist", mnist_like, pairs=20, test_pairs=10, **settings)
         module.setup()
@@ -69,11 +75,15 @@ def test_the_same_seed_draws_the_same_pairs_and_another_does_not(mnist_like, glo
 def test_pixels_can_be_left_as_they_are(mnist_like):
     expected = {False: (0.0, 1.0), "bytes": (0.0, 1 / 255)}
     for normalise, mean_and_std in expected.items():
-        datamodule = PairDataModule("mnist", mnist_like, pairs=10, test_pairs=5, normalise=normalise)
+        datamodule = PairDataModule(
+            "mnist", mnist_like, pairs=10, test_pairs=5, normalise=normalise
+        )
         datamodule.setup()
         assert datamodule.mean_and_std == mean_and_std
     for other in ("byte", 1, [True], None):
-        with pytest.raises(InvalidValue, match="normalise=.* is not accepted: true, false or bytes"):
+        with pytest.raises(
+            InvalidValue, match="normalise=.* is not accepted: true, false or bytes"
+        ):
             PairDataModule("mnist", mnist_like, normalise=other)
 
 
@@ -94,7 +104,9 @@ def test_validation_pairs_are_not_trained_on_and_not_normalised_by(mnist_like):
     module = PairDataModule("mnist", mnist_like, pairs=20, validation=0.25)
     module.setup()
     assert (len(module.train_set.index), len(module.validation_set.index)) == (15, 5)
-    assert set(module.train_set.index.flatten().tolist()).isdisjoint(module.validation_set.index.flatten().tolist())
+    assert set(module.train_set.index.flatten().tolist()).isdisjoint(
+        module.validation_set.index.flatten().tolist()
+    )
     pixels = module.train_set.take(slice(None)).images.double()
     mean, std = module.mean_and_std
     assert (mean, std) == pytest.approx((pixels.mean().item(), pixels.std().item()), rel=1e-5)
@@ -102,19 +114,31 @@ def test_validation_pairs_are_not_trained_on_and_not_normalised_by(mnist_like):
 
 
 @pytest.mark.filterwarnings("ignore:.*paired more than once")
-@pytest.mark.parametrize("split", [dict(validation=0.2), dict(folds=4, fold=0), dict(folds=4, fold=3)])
-def test_held_out_pairs_share_no_image_with_training_where_images_are_paired_again(mnist_like, split):
+@pytest.mark.parametrize(
+    "split", [{"validation": 0.2}, {"folds": 4, "fold": 0}, {"folds": 4, "fold": 3}]
+)
+def test_held_out_pairs_share_no_image_with_training_where_images_are_paired_again(
+    mnist_like, split
+):
     module = PairDataModule("mnist", mnist_like, pairs=200, **split)
     module.setup()
-    sides = [{image.numpy().tobytes() for image in part.images[part.index.unique()]} for part in (module.train_set, module.validation_set)]
+    sides = [
+        {image.numpy().tobytes() for image in part.images[part.index.unique()]}
+        for part in (module.train_set, module.validation_set)
+    ]
     assert sides[0].isdisjoint(sides[1]) and len(sides[0] | sides[1]) == 60
     held = round(200 * split.get("validation", 0.25))
     assert (len(module.train_set.index), len(module.validation_set.index)) == (200 - held, held)
 
 
 def test_too_few_images_to_hold_out_are_said_before_anything_is_drawn(mnist_like):
-    with pytest.raises(InvalidValue, match="validation=1 pairs is not accepted: as many as leave two of the 60 images"):
-        PairDataModule("mnist", mnist_like, pairs=200, test_pairs=10, validation=0.005).prepare_data()
+    with pytest.raises(
+        InvalidValue,
+        match="validation=1 pairs is not accepted: as many as leave two of the 60 images",
+    ):
+        PairDataModule(
+            "mnist", mnist_like, pairs=200, test_pairs=10, validation=0.005
+        ).prepare_data()
 
 
 def test_the_test_pairs_do_not_depend_on_the_training_pairs(mnist_like):
@@ -125,7 +149,9 @@ def test_the_test_pairs_do_not_depend_on_the_training_pairs(mnist_like):
 
 def test_more_pairs_than_images_are_said(mnist_like):
     module = PairDataModule("mnist", mnist_like, pairs=200)
-    with pytest.warns(DigitPairsWarning, match="200 training pairs need 400 distinct images, mnist has 60"):
+    with pytest.warns(
+        DigitPairsWarning, match="200 training pairs need 400 distinct images, mnist has 60"
+    ):
         module.setup()
     assert len(module.train_set.index) == 200 and len(module.train_set.images) == 60
 
@@ -139,13 +165,17 @@ def test_test_pairs_never_share_an_image(mnist_like):
         PairDataModule("mnist", mnist_like, test_pairs=21).prepare_data()
 
 
-@pytest.mark.parametrize("count, batch_size", [(10, 3), (10, 10), (10, 50), (25_000, 100), (3, 20_000)])
+@pytest.mark.parametrize(
+    "count, batch_size", [(10, 3), (10, 10), (10, 50), (25_000, 100), (3, 20_000)]
+)
 def test_an_epoch_has_every_row_once_in_batches_of_the_size(count, batch_size):
     numbers = Points(torch.arange(count), torch.zeros(count))
     loader = TrainLoader(numbers, count, batch_size, stream(0, "order"))
     epochs = [[batch.inputs for epoch in loader for batch in epoch.minibatches()] for _ in range(2)]
     for batches in epochs:
-        assert [len(batch) for batch in batches] == [batch_size] * (count // batch_size) + [count % batch_size] * (count % batch_size > 0)
+        assert [len(batch) for batch in batches] == [batch_size] * (count // batch_size) + [
+            count % batch_size
+        ] * (count % batch_size > 0)
         assert torch.equal(torch.cat(batches).sort().values, torch.arange(count))
         assert len(batches) == loader.steps_per_epoch
     assert count < 10 or not torch.equal(torch.cat(epochs[0]), torch.cat(epochs[1]))
@@ -173,6 +203,13 @@ def test_disk():
     inside = [math.hypot(x - 0.5, y - 0.5) < math.sqrt(0.5 / math.pi) for x, y in inputs.tolist()]
     assert target.flatten().tolist() == [1.0 if each else -1.0 for each in inside]
     assert abs(sum(inside) / len(inside) - 0.5) < 4 * 0.5 / math.sqrt(20_000)
-    assert sum(len(batch.target) for epoch in module.train_dataloader() for batch in epoch.minibatches()) == 20_000
+    assert (
+        sum(
+            len(batch.target)
+            for epoch in module.train_dataloader()
+            for batch in epoch.minibatches()
+        )
+        == 20_000
+    )
     with pytest.raises(InvalidValue, match="outside=2"):
         DiskDataModule(outside=2)

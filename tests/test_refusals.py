@@ -101,14 +101,34 @@ def refusal(base: tuple[str, ...], argument: str) -> str | None:
     return None
 
 
-NO_SECTIONS = """
-    ~data ~model ~optimizer ~trainer ~task ~output ~early_stopping ~engine ~optimizer._target_
-    data=null model=null scheduler=null early_stopping=null optimizer._target_=null
-    task=1.5 optimizer=0.8 early_stopping=5 trainer=3 scheduler=true scheduler._target_=3
-    model=[cnn,mlp] model._target_=[a]
-    data._target_=builtins.dict optimizer._target_=builtins.dict scheduler._target_=builtins.list
-    model._target_=digitpairs.networks.CNNBody
-""".split()
+NO_SECTIONS = [
+    "~data",
+    "~model",
+    "~optimizer",
+    "~trainer",
+    "~task",
+    "~output",
+    "~early_stopping",
+    "~engine",
+    "~optimizer._target_",
+    "data=null",
+    "model=null",
+    "scheduler=null",
+    "early_stopping=null",
+    "optimizer._target_=null",
+    "task=1.5",
+    "optimizer=0.8",
+    "early_stopping=5",
+    "trainer=3",
+    "scheduler=true",
+    "scheduler._target_=3",
+    "model=[cnn,mlp]",
+    "model._target_=[a]",
+    "data._target_=builtins.dict",
+    "optimizer._target_=builtins.dict",
+    "scheduler._target_=builtins.list",
+    "model._target_=digitpairs.networks.CNNBody",
+]
 
 
 @pytest.mark.parametrize("base", [DIGITS, DISK], ids=["pairs", "disk"])
@@ -497,11 +517,39 @@ BASES = [
     DISK,
     (*DISK, "engine=lightning", "loss=binary_cross_entropy"),
 ]
-WORDS = """
-    null true nan -inf 1e400 foo '' '7' ../x ~/x $HOME /etc/passwd a=b é ??? ${seed} ${nothing}
-    ${oc.env:HOME} 0..3 0.1..0.9 1,2 [1, {a int(3) int( 1_000 builtins.dict os.getcwd
-    digitpairs.networks.CNNBody torch.optim.SGD framework.MSE
-""".split()
+WORDS = [
+    "null",
+    "true",
+    "nan",
+    "-inf",
+    "1e400",
+    "foo",
+    "''",
+    "'7'",
+    "../x",
+    "~/x",
+    "$HOME",
+    "/etc/passwd",
+    "a=b",
+    "é",
+    "???",
+    "${seed}",
+    "${nothing}",
+    "${oc.env:HOME}",
+    "0..3",
+    "0.1..0.9",
+    "1,2",
+    "[1,",
+    "{a",
+    "int(3)",
+    "int(",
+    "1_000",
+    "builtins.dict",
+    "os.getcwd",
+    "digitpairs.networks.CNNBody",
+    "torch.optim.SGD",
+    "framework.MSE",
+]
 SCALARS = st.one_of(
     st.sampled_from([*WORDS, "a b", "\t", "3\r", "x" * 300]),
     st.integers().map(str),
@@ -519,10 +567,18 @@ VALUES = st.recursive(
     ),
     max_leaves=4,
 )
-FORMS = """
-    {key}={value} {key}={value} {key}={value} {key}={value} +{key}={value} ++{key}={value}
-    +{key}.foo={value} {key}.foo={value} ~{key} ~{key}={value}
-""".split()
+FORMS = [
+    "{key}={value}",
+    "{key}={value}",
+    "{key}={value}",
+    "{key}={value}",
+    "+{key}={value}",
+    "++{key}={value}",
+    "+{key}.foo={value}",
+    "{key}.foo={value}",
+    "~{key}",
+    "~{key}={value}",
+]
 
 
 @functools.cache

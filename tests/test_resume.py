@@ -23,17 +23,28 @@ from digitpairs.training import (
     PointClassification,
 )
 
-NETWORK = {"_target_": "digitpairs.SiameseNetwork", "body": {"_target_": "digitpairs.MLPBody", "hidden": [12], "dropout": 0.2}}
+NETWORK = {
+    "_target_": "digitpairs.SiameseNetwork",
+    "body": {"_target_": "digitpairs.MLPBody", "hidden": [12], "dropout": 0.2},
+}
 DISK_NETWORK = {"_target_": "digitpairs.networks.PointMLP", "hidden": [8], "dropout": 0.2}
 EPOCHS = 4
 
 
 def member(seed: int, **settings) -> PairComparison:
-    return PairComparison(NETWORK, **{"optimizer": Adam(0.01), "scheduler": OneCycle(interval="step"), "seed": seed} | settings)
+    return PairComparison(
+        NETWORK,
+        **{"optimizer": Adam(0.01), "scheduler": OneCycle(interval="step"), "seed": seed}
+        | settings,
+    )
 
 
 def pairs(seed: int, **settings) -> PairDataModule:
-    return PairDataModule("digits", **{"pairs": 40, "batch_size": 8, "seed": seed, "augmentation": dict(shift=1.0, swap=0.5)} | settings)
+    return PairDataModule(
+        "digits",
+        **{"pairs": 40, "batch_size": 8, "seed": seed, "augmentation": {"shift": 1.0, "swap": 0.5}}
+        | settings,
+    )
 
 
 def alone(**settings):
@@ -42,11 +53,15 @@ def alone(**settings):
 
 def held_out(**settings):
     stopping = {"patience": 2, "monitor": "validation/loss"}
-    return member(0, early_stopping=stopping, scheduler=Constant(), **settings), pairs(0, validation=0.2)
+    return member(0, early_stopping=stopping, scheduler=Constant(), **settings), pairs(
+        0, validation=0.2
+    )
 
 
 def array(**settings):
-    return PairComparisonArray([member(seed, **settings) for seed in (0, 1)]), PairDataModuleArray([pairs(0), pairs(1)])
+    return PairComparisonArray([member(seed, **settings) for seed in (0, 1)]), PairDataModuleArray(
+        [pairs(0), pairs(1)]
+    )
 
 
 def momentum_array():
@@ -54,14 +69,22 @@ def momentum_array():
 
 
 def disk():
-    module = PointClassification(DISK_NETWORK, fw.BinaryCrossEntropy(), Adam(0.01), Cosine(), early_stopping={"patience": 2, "monitor": "train/loss"})
+    module = PointClassification(
+        DISK_NETWORK,
+        fw.BinaryCrossEntropy(),
+        Adam(0.01),
+        Cosine(),
+        early_stopping={"patience": 2, "monitor": "train/loss"},
+    )
     return module, DiskDataModule(points=40, batch_size=8)
 
 
 FITS = {
     "alone": alone,
     "random loss weights": lambda: alone(aux={"_target_": "digitpairs.losses.RandomWeighting"}),
-    "moving loss weights": lambda: alone(aux={"_target_": "digitpairs.losses.DynamicWeightAverage"}),
+    "moving loss weights": lambda: alone(
+        aux={"_target_": "digitpairs.losses.DynamicWeightAverage"}
+    ),
     "two stages": lambda: alone(two_stage=0.5),
     "early stopping": held_out,
     "array": array,
@@ -71,9 +94,17 @@ FITS = {
 }
 
 
-def fit(module: pl.LightningModule, data: pl.LightningDataModule, checkpoint: Path | None = None, epochs: int = EPOCHS, folder: Path | None = None):
+def fit(
+    module: pl.LightningModule,
+    data: pl.LightningDataModule,
+    checkpoint: Path | None = None,
+    epochs: int = EPOCHS,
+    folder: Path | None = None,
+):
     """With a checkpoint after each epoch, in `folder` if that is given."""
-    saves = [pl.callbacks.ModelCheckpoint(folder, save_top_k=-1, filename="{epoch}")] if folder else []
+    saves = (
+        [pl.callbacks.ModelCheckpoint(folder, save_top_k=-1, filename="{epoch}")] if folder else []
+    )
     with quiet_lightning():
         trainer = pl.Trainer(
             max_epochs=epochs, accelerator="cpu", logger=False, callbacks=saves,
@@ -110,7 +141,14 @@ def test_more_epochs_go_on_where_the_schedule_has_no_length(tmp_path):
     assert histories(resumed) == histories(unbroken)
 
 
-@pytest.mark.parametrize("settings", [dict(scheduler=OneCycle()), dict(scheduler=Cosine()), dict(scheduler=Constant(), two_stage=0.5)])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"scheduler": OneCycle()},
+        {"scheduler": Cosine()},
+        {"scheduler": Constant(), "two_stage": 0.5},
+    ],
+)
 def test_more_epochs_are_refused_where_the_schedule_has_a_length(settings, tmp_path):
     short, data = alone(**settings)
     fit(short, data, epochs=2, folder=tmp_path)
@@ -145,6 +183,8 @@ def test_other_data_are_refused(tmp_path):
 def test_a_fit_of_a_loaded_model_begins_anew(tmp_path):
     first, data = alone()
     fit(first, data, folder=tmp_path)
-    loaded = PairComparison.load_from_checkpoint(tmp_path / "epoch=1.ckpt", optimizer=Adam(0.01), scheduler=OneCycle(interval="step"))
+    loaded = PairComparison.load_from_checkpoint(
+        tmp_path / "epoch=1.ckpt", optimizer=Adam(0.01), scheduler=OneCycle(interval="step")
+    )
     fit(loaded, pairs(0))
     assert [row["epoch"] for row in loaded.history] == list(range(EPOCHS))

@@ -44,7 +44,9 @@ def test_compressed_files_and_a_bare_folder_do_as_well(mnist_like, tmp_path):
     for path in list(bare.iterdir()):
         path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
-    assert torch.equal(sources.load("idx", bare).train.images, sources.load("mnist", mnist_like).train.images)
+    assert torch.equal(
+        sources.load("idx", bare).train.images, sources.load("mnist", mnist_like).train.images
+    )
 
 
 @pytest.mark.parametrize(
@@ -89,7 +91,9 @@ def test_no_more_is_read_than_a_header_promises(tmp_path, ending):
     finally:
         tracemalloc.stop()
     path.write_bytes(pack(struct.pack(">BBBBIII", 0, 0, 8, 3, 2**32 - 1, 28, 28)))
-    with pytest.raises(DataError, match="its header promises 3367254359280 bytes, more than 1073741824"):
+    with pytest.raises(
+        DataError, match="its header promises 3367254359280 bytes, more than 1073741824"
+    ):
         idx.read_idx(path, 3)
 
 
@@ -120,7 +124,9 @@ def test_a_download_that_breaks_off_leaves_nothing_that_looks_whole(tmp_path, mo
         raise RuntimeError("Error downloading train-images-idx3-ubyte.gz")
 
     monkeypatch.setattr(sources, "_answers", lambda url: True)
-    monkeypatch.setattr(MNIST, "__init__", lambda self, folder, download: break_off(folder, download))
+    monkeypatch.setattr(
+        MNIST, "__init__", lambda self, folder, download: break_off(folder, download)
+    )
     with pytest.raises(DataError, match="could not be downloaded"):
         sources.download_mnist(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -139,7 +145,10 @@ def test_a_host_that_never_answers_is_given_up(monkeypatch):
     released.set()
 
 
-@pytest.mark.parametrize("fault, answers", [(OSError("no route"), False), (HTTPError("", 403, "no listing", None, None), True)])
+@pytest.mark.parametrize(
+    "fault, answers",
+    [(OSError("no route"), False), (HTTPError("", 403, "no listing", None, None), True)],
+)
 def test_a_refusal_is_an_answer_and_no_route_is_none(monkeypatch, fault, answers):
     def refuse(*_, **__):
         raise fault
@@ -152,7 +161,9 @@ def test_a_refusal_is_an_answer_and_no_route_is_none(monkeypatch, fault, answers
 def test_digits_are_scikit_learns():
     source, theirs = sources.load("digits"), load_digits()
     images = torch.cat([source.train.images, source.test.images])
-    assert torch.equal(torch.cat([source.train.classes, source.test.classes]), torch.tensor(theirs.target))
+    assert torch.equal(
+        torch.cat([source.train.classes, source.test.classes]), torch.tensor(theirs.target)
+    )
     assert np.array_equal(images, np.rint(theirs.images * (255 / 16)))
     assert (len(source.train), len(source.test)) == (1197, 600)
 

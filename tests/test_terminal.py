@@ -16,7 +16,9 @@ def standard_output(monkeypatch):
     """`standard_output(descriptor, encoding)` makes it the process's, as Python does at its start."""
 
     def make(descriptor: int, encoding: str = "utf-8") -> None:
-        stream = io.TextIOWrapper(io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False)), encoding)
+        stream = io.TextIOWrapper(
+            io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False)), encoding
+        )
         monkeypatch.setattr(sys, "stdout", stream)
         make_output_lasting()
 
@@ -53,7 +55,9 @@ def test_a_closed_pipe_is_no_failure(standard_output, capfd):
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is always full")
+@pytest.mark.skipif(
+    not os.path.exists("/dev/full"), reason="this system has no device that is always full"
+)
 def test_a_full_disk_behind_standard_output_is_told_once(standard_output, capfd):
     full = os.open("/dev/full", os.O_WRONLY)
     standard_output(full)
@@ -62,7 +66,9 @@ def test_a_full_disk_behind_standard_output_is_told_once(standard_output, capfd)
         sys.stdout.flush()
     os.close(full)
     err = capfd.readouterr().err
-    assert err.count("\n") == 1 and err.startswith("warning: standard output cannot be written ([Errno 28] No space left on device)")
+    assert err.count("\n") == 1 and err.startswith(
+        "warning: standard output cannot be written ([Errno 28] No space left on device)"
+    )
 
 
 @pytest.mark.parametrize("stream", [io.StringIO(), None, io.TextIOWrapper(io.BytesIO())])
@@ -77,8 +83,12 @@ def test_a_sweep_whose_reader_leaves_early_goes_on_to_its_end(tmp_path):
     """On a terminal that knows ASCII alone, as `train.py | head -1`."""
     small = "data=digits model=siamese_mlp model.body.hidden=[16] data.pairs=60 data.test_pairs=40 trainer.max_epochs=2 sweep.plan=serial"
     command = f"{sys.executable} train.py {small} -m seed=0..2 output={tmp_path} | head -1; echo ${{PIPESTATUS[0]}}"
-    environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"} | {"PYTHONIOENCODING": "ascii"}
-    answer = subprocess.run(["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True)
+    environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"} | {
+        "PYTHONIOENCODING": "ascii"
+    }
+    answer = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
     line, status = answer.stdout.splitlines()
     assert "3 runs" in line and status == "0" and answer.stderr == ""
     assert len(list(tmp_path.glob("*/*/*/result.json"))) == 3

@@ -14,14 +14,24 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from digitpairs.checks import InvalidValue
 from digitpairs.data import PairDataModule
-from digitpairs.losses import DynamicWeightAverage, LambdaWeighting, NoAuxWeighting, UncertaintyWeighting
+from digitpairs.losses import (
+    DynamicWeightAverage,
+    LambdaWeighting,
+    NoAuxWeighting,
+    UncertaintyWeighting,
+)
 from digitpairs.networks import CNNBody, JointNetwork, MLPBody, Prediction, SiameseNetwork, create
 from digitpairs.streams import stream
 from digitpairs.training import SGD, Adam, Cosine, Diverged, OneCycle, PairComparison
 from digitpairs.training.metrics import confusion, error_rates
 from tests.conftest import write_mnist_like
 
-pytestmark = pytest.mark.filterwarnings("ignore:Total length of `list`", "ignore:.*LeafSpec", "ignore:.*does not have many workers", "ignore:.*lr_scheduler.step")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Total length of `list`",
+    "ignore:.*LeafSpec",
+    "ignore:.*does not have many workers",
+    "ignore:.*lr_scheduler.step",
+)
 
 NETWORK = {
     "_target_": "digitpairs.networks.SiameseNetwork",
@@ -40,7 +50,12 @@ def module_of(data, **settings) -> PairDataModule:
 
 
 def trainer_for(epochs: int = 3, **settings) -> pl.Trainer:
-    quiet = dict(logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
+    quiet = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+    }
     return pl.Trainer(max_epochs=epochs, accelerator="cpu", devices=1, **{**quiet, **settings})
 
 
@@ -56,7 +71,14 @@ def same(one: dict, other: dict) -> bool:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_a_fit_is_the_loop_that_one_would_write_by_hand(data, smoothing):
     """Same pairs, order and initial weights: same weights in float64, schedule by step, last batch smaller; tested on labels as they are."""
-    model = PairComparison(SiameseNetwork(MLPBody([16])), LambdaWeighting(0.8), Adam(0.01), OneCycle(), seed=3, label_smoothing=smoothing)
+    model = PairComparison(
+        SiameseNetwork(MLPBody([16])),
+        LambdaWeighting(0.8),
+        Adam(0.01),
+        OneCycle(),
+        seed=3,
+        label_smoothing=smoothing,
+    )
     by_hand = SiameseNetwork(MLPBody([16])).double()
     by_hand.load_state_dict(model.network.state_dict())
     datamodule = module_of(data, seed=3)
@@ -67,11 +89,17 @@ def test_a_fit_is_the_loop_that_one_would_write_by_hand(data, smoothing):
     pairs, generator = datamodule.train_set.take(slice(None)), stream(3, "order")
     mean, std = pairs.images.mean(), pairs.images.std()
     optimizer = torch.optim.Adam(by_hand.parameters(), lr=0.01)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=9, cycle_momentum=False)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.01, total_steps=9, cycle_momentum=False
+    )
     for _ in range(3):
         losses = []
         for rows in torch.randperm(50, generator=generator).split(20):
-            images, digits, target = ((pairs.images[rows].double() - mean) / std), pairs.digits[rows], pairs.target[rows]
+            images, digits, target = (
+                ((pairs.images[rows].double() - mean) / std),
+                pairs.digits[rows],
+                pairs.target[rows],
+            )
             comparison, logits = by_hand(images)
             loss = loss_by_hand(comparison, logits, digits, target, smoothing)
             optimizer.zero_grad()
@@ -89,7 +117,10 @@ def test_a_fit_is_the_loop_that_one_would_write_by_hand(data, smoothing):
 
 def loss_by_hand(comparison, logits, digits, target, smoothing: float = 0.0):
     """digit1 + digit2 + 0.8 comparison, of one output; a smoothed label of two classes is a probability."""
-    digit_losses = [F.cross_entropy(logits[:, image], digits[:, image], label_smoothing=smoothing) for image in range(2)]
+    digit_losses = [
+        F.cross_entropy(logits[:, image], digits[:, image], label_smoothing=smoothing)
+        for image in range(2)
+    ]
     labels = (1 - smoothing) * target.double() + smoothing / 2
     return sum(digit_losses) + 0.8 * F.binary_cross_entropy_with_logits(comparison[:, 0], labels)
 
@@ -100,7 +131,11 @@ def test_error_rates_are_torchmetrics(outputs):
     digits = torch.randint(10, (200, 2))
     target = (digits[:, 0] <= digits[:, 1]).long()
     rates = error_rates(prediction, digits, target)
-    says = prediction.comparison[:, 0].sigmoid() if outputs == 1 else prediction.comparison.softmax(1)[:, 1]
+    says = (
+        prediction.comparison[:, 0].sigmoid()
+        if outputs == 1
+        else prediction.comparison.softmax(1)[:, 1]
+    )
     digit_accuracy = torchmetrics.Accuracy("multiclass", num_classes=10, average="micro")
     expected = {
         "comparison_error": torchmetrics.Accuracy("binary")(says, target),
@@ -116,10 +151,15 @@ def test_confusion_is_scikit_learns():
     from sklearn.metrics import confusion_matrix
 
     generator = torch.Generator().manual_seed(0)
-    logits, digits = torch.randn(3, 50, 2, 10, generator=generator), torch.randint(10, (3, 50, 2), generator=generator)
+    logits, digits = (
+        torch.randn(3, 50, 2, 10, generator=generator),
+        torch.randint(10, (3, 50, 2), generator=generator),
+    )
     ours = confusion(Prediction(torch.zeros(3, 50, 1), logits), digits)
     for member, image in itertools.product(range(3), range(2)):
-        theirs = confusion_matrix(digits[member, :, image], logits[member, :, image].argmax(-1), labels=range(10))
+        theirs = confusion_matrix(
+            digits[member, :, image], logits[member, :, image].argmax(-1), labels=range(10)
+        )
         assert ours[member, image].tolist() == theirs.tolist()
 
 
@@ -137,13 +177,17 @@ def test_the_test_pairs_can_be_watched(data):
     assert same(models[0].state_dict(), models[1].state_dict())
     assert models[0].test_metrics.items() <= models[0].history[-1].items()
     assert models[2].test_metrics.items() <= models[0].history[1].items()
-    with pytest.raises(InvalidValue, match="watch_test=True is not accepted: false where validation"):
+    with pytest.raises(
+        InvalidValue, match="watch_test=True is not accepted: false where validation"
+    ):
         module_of(data, watch_test=True, validation=0.2)
 
 
 def test_equal_config_equal_bits_whatever_ran_before(data, global_generator_untouched):
     def run(seed, **settings):
-        return weights_after(PairComparison(NETWORK, seed=seed), module_of(data, seed=seed, **settings))
+        return weights_after(
+            PairComparison(NETWORK, seed=seed), module_of(data, seed=seed, **settings)
+        )
 
     first = run(0)
     other = run(1)
@@ -160,7 +204,10 @@ def test_each_stream_can_be_pinned(data):
 
     assert same(initial(seed=0), initial(seed=5, weights_seed=0))
     assert not same(initial(seed=0), initial(seed=5, dropout_seed=0))
-    one, other = (weights_after(PairComparison(NETWORK, seed=0, dropout_seed=d), module_of(data), 1) for d in (0, 1))
+    one, other = (
+        weights_after(PairComparison(NETWORK, seed=0, dropout_seed=d), module_of(data), 1)
+        for d in (0, 1)
+    )
     assert not same(one, other)
 
 
@@ -175,7 +222,9 @@ def test_a_checkpoint_rebuilds_the_model_and_its_predictions(data, tmp_path):
     model.eval(), loaded.eval()
     assert all(torch.equal(a, b) for a, b in zip(model(images), loaded(images)))
     ours, theirs = (trainer_for().predict(each, module_of(data)) for each in (model, loaded))
-    assert torch.equal(ours[0]["less_or_equal"], theirs[0]["less_or_equal"]) and torch.equal(ours[0]["digits"], theirs[0]["digits"])
+    assert torch.equal(ours[0]["less_or_equal"], theirs[0]["less_or_equal"]) and torch.equal(
+        ours[0]["digits"], theirs[0]["digits"]
+    )
     assert torch.equal(ours[0]["less_or_equal"], (model(images).comparison[:, 0] > 0).long())
 
 
@@ -183,7 +232,9 @@ def test_objects_are_given_again_when_loading(data, tmp_path):
     trainer, network = trainer_for(1), SiameseNetwork(CNNBody([3]))
     trainer.fit(PairComparison(network), module_of(data))
     trainer.save_checkpoint(tmp_path / "run.ckpt")
-    loaded = PairComparison.load_from_checkpoint(tmp_path / "run.ckpt", network=SiameseNetwork(CNNBody([3])))
+    loaded = PairComparison.load_from_checkpoint(
+        tmp_path / "run.ckpt", network=SiameseNetwork(CNNBody([3]))
+    )
     assert same(network.state_dict(), loaded.network.state_dict())
 
 
@@ -199,22 +250,33 @@ def test_ordinary_loaders_do_as_well(data):
 
 
 def test_callbacks_find_what_they_monitor(data, tmp_path):
-    stop = EarlyStopping("validation/comparison_loss", stopping_threshold=1000.0)  # met in the first epoch
+    stop = EarlyStopping(
+        "validation/comparison_loss", stopping_threshold=1000.0
+    )  # met in the first epoch
     keep = ModelCheckpoint(tmp_path / "kept", monitor="validation/comparison_loss", save_top_k=1)
     model = PairComparison(SiameseNetwork(MLPBody([16])), optimizer=SGD(0.05))
     trainer = trainer_for(9, callbacks=[stop, keep], enable_checkpointing=True)
     trainer.fit(model, module_of(data, validation=0.2))
     assert keep.best_model_path and trainer.current_epoch == 1
-    assert trainer.validate(model, module_of(data, validation=0.2), verbose=False)[0]["validation/loss"] > 0
+    assert (
+        trainer.validate(model, module_of(data, validation=0.2), verbose=False)[0][
+            "validation/loss"
+        ]
+        > 0
+    )
 
 
-@pytest.mark.parametrize("aux, learned", [(UncertaintyWeighting(), True), (DynamicWeightAverage(), False)])
+@pytest.mark.parametrize(
+    "aux, learned", [(UncertaintyWeighting(), True), (DynamicWeightAverage(), False)]
+)
 def test_moving_weights_move_and_are_recorded(data, aux, learned):
     model = PairComparison(SiameseNetwork(MLPBody([16])), aux, Adam(0.01, weight_decay=0.1))
     trainer_for(4).fit(model, module_of(data))
     assert model.history[0]["aux/comparison_weight"] == 1
     assert model.history[3]["aux/comparison_weight"] != 1
-    assert (len(trainer_groups(model)) == 2) == learned and trainer_groups(model)[-1]["weight_decay"] == (0 if learned else 0.1)
+    assert (len(trainer_groups(model)) == 2) == learned and trainer_groups(model)[-1][
+        "weight_decay"
+    ] == (0 if learned else 0.1)
 
 
 def trainer_groups(model):
@@ -241,7 +303,9 @@ def test_bf16_trains_on_fresh_weights_each_step(data):
     """Autocast's cache of cast weights must not outlive an update: half a fit in bf16 stays near the one in float32."""
     losses = {}
     for precision in ("32-true", "bf16-mixed"):
-        model = PairComparison(NETWORK | {"body": NETWORK["body"] | {"dropout": 0}}, optimizer=Adam(0.01))
+        model = PairComparison(
+            NETWORK | {"body": NETWORK["body"] | {"dropout": 0}}, optimizer=Adam(0.01)
+        )
         trainer_for(6, precision=precision).fit(model, module_of(data, batch_size=5))
         losses[precision] = model.history[-1]["train/loss"]
     first = model.history[0]["train/loss"]
@@ -283,12 +347,16 @@ def test_events_and_metrics_hold_the_history(data, tmp_path):
     for name in model.history[0]:
         if name != "epoch":
             recorded = [row[name] for row in model.history]
-            assert [event.value for event in events.Scalars(name)] == pytest.approx(recorded, rel=1e-6)
+            assert [event.value for event in events.Scalars(name)] == pytest.approx(
+                recorded, rel=1e-6
+            )
             assert [float(row[name]) for row in rows] == pytest.approx(recorded)
     assert events.Scalars("test/comparison_error") and len(list(tmp_path.glob("events*"))) == 1
 
 
 def test_create_is_what_a_config_does():
     model = PairComparison(NETWORK, seed=7)
-    network = create(lambda: SiameseNetwork(MLPBody([16], 0.2), comparison_hidden=[8]), stream(7, "weights"))
+    network = create(
+        lambda: SiameseNetwork(MLPBody([16], 0.2), comparison_hidden=[8]), stream(7, "weights")
+    )
     assert same(network.state_dict(), model.network.state_dict())

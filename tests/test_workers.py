@@ -26,7 +26,11 @@ def test_work_is_done_in_other_processes_and_what_is_said_comes_back():
     answers = {each.work: each.value for each in heard if each.kind == "returned"}
     assert [answers[i][0] for i in range(5)] == [0, 1, 4, 9, 16]
     pids = {pid for _, pid, _ in answers.values()}
-    assert len(pids) <= 2 and os.getpid() not in pids and {threads for *_, threads in answers.values()} == {1}
+    assert (
+        len(pids) <= 2
+        and os.getpid() not in pids
+        and {threads for *_, threads in answers.values()} == {1}
+    )
 
 
 def test_a_worker_that_dies_or_raises_takes_only_its_own_work():
@@ -68,7 +72,9 @@ def test_a_tick_comes_when_nobody_says_anything():
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no processes")
 def test_workers_are_pinned_when_they_fill_the_machine():
     cores = available_cores()
-    heard = list(in_processes([lambda say: time.sleep(0.2) or available_cores()] * len(cores), len(cores), 1))
+    heard = list(
+        in_processes([lambda say: time.sleep(0.2) or available_cores()] * len(cores), len(cores), 1)
+    )
     assert sorted(each.value for each in heard) == [[core] for core in cores]
     if len(cores) > 1:
         (alone,) = in_processes([lambda say: available_cores()], 1, 1)
@@ -76,7 +82,10 @@ def test_workers_are_pinned_when_they_fill_the_machine():
 
 
 def progress_of(terminal: bool) -> tuple[SweepProgress, Console, Console]:
-    consoles = [Console(record=True, file=open(os.devnull, "w"), force_terminal=terminal, width=120) for _ in range(2)]
+    consoles = [
+        Console(record=True, file=open(os.devnull, "w"), force_terminal=terminal, width=120)
+        for _ in range(2)
+    ]
     return SweepProgress(["a seed=0", "a seed=1"], [10, 10], *consoles), *consoles
 
 
@@ -85,11 +94,15 @@ def test_progress_on_a_terminal_is_one_line_that_changes():
     with progress:
         progress.epoch(0, {"epoch": 4, "learning_rate": 0.1, "train/comparison_error": 10.0})
         progress.epoch(1, {"epoch": 4, "learning_rate": 0.1, "train/comparison_error": 20.0})
-        progress.epoch(1, {"epoch": 10, "test/comparison_error": 1.0})  # the test's row is no epoch of training
+        progress.epoch(
+            1, {"epoch": 10, "test/comparison_error": 1.0}
+        )  # the test's row is no epoch of training
         progress.ended(0, None)
         assert progress._display.finished is False and progress._display.tasks[0].completed == 15
         state = progress._display.tasks[0].fields
-    assert state["runs"] == "1/2 runs" and state["state"].startswith("15/20 epochs, train error 15.00 ± 7.07 %, ")
+    assert state["runs"] == "1/2 runs" and state["state"].startswith(
+        "15/20 epochs, train error 15.00 ± 7.07 %, "
+    )
     assert state["state"].endswith(" s left")
 
 
@@ -97,14 +110,19 @@ def test_progress_elsewhere_is_quiet_but_for_failures(monkeypatch):
     progress, console, errors = progress_of(terminal=False)
     with progress:
         for epoch in range(10):
-            progress.epoch(0, {"epoch": epoch, "learning_rate": 0.1, "train/comparison_error": 10.0})
+            progress.epoch(
+                0, {"epoch": epoch, "learning_rate": 0.1, "train/comparison_error": 10.0}
+            )
         progress.ended(0, "the loss became nan in epoch 3")
         progress.note("warning: small")
         progress.note("warning: small")
         monkeypatch.setattr("digitpairs.sweeps.progress.QUIET_SECONDS", -1)
         progress.epoch(1, {"epoch": 0, "learning_rate": 0.1, "train/comparison_error": 30.0})
     assert console.export_text().startswith("1/2 runs, 11/20 epochs, train error 20.00 ± 14.14 %, ")
-    assert errors.export_text() == "a seed=0: FAILED, the loss became nan in epoch 3\nwarning: small\n" and progress.failures == 1
+    assert (
+        errors.export_text() == "a seed=0: FAILED, the loss became nan in epoch 3\nwarning: small\n"
+        and progress.failures == 1
+    )
 
 
 def test_progress_on_a_terminal_without_the_sign():

@@ -18,7 +18,9 @@ from digitpairs.analysis.runs import Run
 from digitpairs.checks import DataError, InvalidValue
 from digitpairs.files import Damaged, Missing
 
-LONGEST = 2**26  # bytes of all lines; 1400 runs with the curves of their epochs have some four million
+LONGEST = (
+    2**26
+)  # bytes of all lines; 1400 runs with the curves of their epochs have some four million
 MEMORY = 2**27  # bytes for xz's dictionary, of which an archive needs 8 MiB
 
 
@@ -66,7 +68,11 @@ def _unpacked(path: Path) -> bytes:
     except lzma.LZMAError as fault:
         raise Damaged(path, fault) from None
     if not unpack.eof:
-        fault = "it ends too early" if len(content) < LONGEST else f"it unpacks to more than {LONGEST >> 20} MiB"
+        fault = (
+            "it ends too early"
+            if len(content) < LONGEST
+            else f"it unpacks to more than {LONGEST >> 20} MiB"
+        )
         raise Damaged(path, fault)
     if unpack.unused_data:
         raise Damaged(path, "something follows its end")
@@ -97,7 +103,9 @@ def _add(archive: Archive, path: Path, line: Any) -> None:
 def write_archive(path: Path, archive: Archive, by_epoch: Collection[str]) -> None:
     """Keeps all; of histories the metrics `by_epoch`, and those that were kept before. Equal runs make equal files."""
     lines = [_kept(run, by_epoch) for _, run in sorted(archive.runs.items())]
-    failed = sorted((key, reason) for key, reason in archive.failures.items() if key not in archive.runs)  # others were run again since
+    failed = sorted(
+        (key, reason) for key, reason in archive.failures.items() if key not in archive.runs
+    )  # others were run again since
     lines += [{"fingerprint": key, "reason": reason} for key, reason in failed]
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
     files.write_whole(path, lzma.compress(text.encode()))
@@ -106,5 +114,7 @@ def write_archive(path: Path, archive: Archive, by_epoch: Collection[str]) -> No
 def _kept(run: Run, by_epoch: Collection[str]) -> dict[str, Any]:
     names = {*by_epoch, *(run.kept_metrics if isinstance(run, ArchivedRun) else ())}
     history = {name: [row.get(name) for row in run.history] for name in sorted(names)}
-    result = {key: value for key, value in run.result.items() if key != files.FILES}  # which are not kept
+    result = {
+        key: value for key, value in run.result.items() if key != files.FILES
+    }  # which are not kept
     return {"result": result, "history": history, "confusion": run.confusion}

@@ -10,7 +10,16 @@ import numpy as np
 
 from digitpairs.analysis.reports import Choice, Claim, Final
 from digitpairs.analysis.results import Cell, Results, Study
-from digitpairs.analysis.statistics import ALPHA, ENOUGH, Comparison, compare, deviations, holm, sign_flip, spread_p
+from digitpairs.analysis.statistics import (
+    ALPHA,
+    ENOUGH,
+    Comparison,
+    compare,
+    deviations,
+    holm,
+    sign_flip,
+    spread_p,
+)
 
 HOLDS, FAILS = "holds", "does not hold"
 Key = TypeVar("Key", bound=Hashable)
@@ -40,7 +49,13 @@ def verdicts(results: Results, claims: Sequence[Claim]) -> list[Verdict]:
         family = [place for place, claim in enumerate(claims) if claim.study == study]
         adjusted |= dict(zip(family, holm([raw[place] for place in family])))
     return [
-        Verdict(claim, *values, compare(*values), adjusted[place], _verdict(claim, *values, adjusted[place]))
+        Verdict(
+            claim,
+            *values,
+            compare(*values),
+            adjusted[place],
+            _verdict(claim, *values, adjusted[place]),
+        )
         for place, (claim, values) in enumerate(zip(claims, pairs))
     ]
 
@@ -50,7 +65,11 @@ def _values(results: Results, claim: Claim) -> tuple[list[float], list[float]]:
     first = results.study(claim.study).cell(claim.first, claim.metric).values
     if claim.bound is not None:
         return list(first.values()), [claim.bound] * len(first)
-    second = results.study(claim.second_study or claim.study).cell(claim.second, claim.second_metric or claim.metric).values
+    second = (
+        results.study(claim.second_study or claim.study)
+        .cell(claim.second, claim.second_metric or claim.metric)
+        .values
+    )
     seeds = sorted(first.keys() & second.keys())
     return [first[seed] for seed in seeds], [second[seed] for seed in seeds]
 
@@ -101,9 +120,12 @@ class Choices(NamedTuple):
 
 def choices(study: Study, choice: Choice, by_study: Study | None = None) -> Choices | None:
     """What would be chosen among the configurations that have been run, on the seeds that all of them have; `by_study` is that whose runs have
-    the metric `by`, the same by default. None where no two can be compared."""
+    the metric `by`, the same by default. None where no two can be compared.
+    """
     groups = _candidates(study, choice, choice.metric)
-    held_out, test = map(on_common_seeds, (_candidates(by_study or study, choice, choice.by), groups))
+    held_out, test = map(
+        on_common_seeds, (_candidates(by_study or study, choice, choice.by), groups)
+    )
     if len(test) < 2 or held_out.keys() != test.keys():
         return None
     winner, *others = ranking = sorted(test, key=lambda each: test[each].mean)
@@ -113,36 +135,64 @@ def choices(study: Study, choice: Choice, by_study: Study | None = None) -> Choi
         settings = next((each for each in candidates if each in test), next(iter(candidates), None))
         if settings not in test:
             return Chosen(how, settings, None, None, 0)
-        return Chosen(how, settings, held_out[settings], test[settings], ranking.index(settings) + 1)
+        return Chosen(
+            how, settings, held_out[settings], test[settings], ranking.index(settings) + 1
+        )
 
     of_report = set(choice.report)
     return Choices(
         chosen("by the test", ranking),
         chosen("by pairs that are not of the test", by_held_out),
-        chosen("the report's choice", [each for each in [*by_held_out, *groups] if of_report <= each]),
-        _flattery((held_out[winner], test[winner]), [(held_out[each], test[each]) for each in others]),
+        chosen(
+            "the report's choice", [each for each in [*by_held_out, *groups] if of_report <= each]
+        ),
+        _flattery(
+            (held_out[winner], test[winner]), [(held_out[each], test[each]) for each in others]
+        ),
     )
 
 
 def _candidates(study: Study, choice: Choice, metric: str) -> dict[frozenset[str], Cell]:
     """The metric of each configuration, or of each of its epochs, by settings."""
-    groups = [each for each in study.configurations() if not choice.among or each & set(choice.among)]
+    groups = [
+        each for each in study.configurations() if not choice.among or each & set(choice.among)
+    ]
     if not choice.last_epoch:
         return {each: study.cell(each, metric) for each in groups}
-    return {each | {f"epoch={epoch}"}: study.cell(each, f"{metric}@{epoch}") for each in groups for epoch in range(1, choice.last_epoch + 1)}
+    return {
+        each | {f"epoch={epoch}"}: study.cell(each, f"{metric}@{epoch}")
+        for each in groups
+        for epoch in range(1, choice.last_epoch + 1)
+    }
 
 
 def on_common_seeds(cells: Mapping[Key, Cell]) -> dict[Key, Cell]:
     """Those that have been run, on the seeds that all of them have: otherwise fewer rounds would win by luck. Nothing where they share none."""
     run = {key: cell for key, cell in cells.items() if cell.n}
     seeds = sorted(set.intersection(*(set(cell.values) for cell in run.values()))) if run else []
-    return {key: cell._replace(values={seed: cell.values[seed] for seed in seeds}) for key, cell in run.items() if seeds}
+    return {
+        key: cell._replace(values={seed: cell.values[seed] for seed in seeds})
+        for key, cell in run.items()
+        if seeds
+    }
 
 
 def _flattery(winner: tuple[Cell, Cell], others: Sequence[tuple[Cell, Cell]]) -> Cell:
-    looks = [{seed: held_out.values[seed] - test.values[seed] for seed in held_out.values.keys() & test.values.keys()} for held_out, test in (winner, *others)]
+    looks = [
+        {
+            seed: held_out.values[seed] - test.values[seed]
+            for seed in held_out.values.keys() & test.values.keys()
+        }
+        for held_out, test in (winner, *others)
+    ]
     seeds = sorted(set.intersection(*map(set, looks)))
-    return Cell({seed: looks[0][seed] - float(np.mean([each[seed] for each in looks[1:]])) for seed in seeds}, len(seeds))
+    return Cell(
+        {
+            seed: looks[0][seed] - float(np.mean([each[seed] for each in looks[1:]]))
+            for seed in seeds
+        },
+        len(seeds),
+    )
 
 
 def final_verdict(cell: Cell, final: Final) -> tuple[float, str]:

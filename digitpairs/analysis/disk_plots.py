@@ -40,7 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with explained_errors():
         runs = runs_of_the_disk(sweep)
         if not runs:
-            print(f"sweep={sweep} is not accepted: a folder with finished runs of task=disk", file=sys.stderr)
+            print(
+                f"sweep={sweep} is not accepted: a folder with finished runs of task=disk",
+                file=sys.stderr,
+            )
             return 2
         for name, figure in figures(runs).items():
             save(figure, sweep / f"{name}.png", dpi=120)
@@ -87,21 +90,34 @@ def boundary(name: str, read: Boundary) -> plt.Figure:
     """What the network of one run holds for the inside, epoch by epoch, with the disk's edge."""
     count = len(read["epochs"])
     columns = min(4, count)
-    figure, axes = plt.subplots(-(-count // columns), columns, figsize=(2.6 * columns, 2.8 * -(-count // columns)), squeeze=False)
+    figure, axes = plt.subplots(
+        -(-count // columns),
+        columns,
+        figsize=(2.6 * columns, 2.8 * -(-count // columns)),
+        squeeze=False,
+    )
     for each in axes.flat[count:]:
         each.set_axis_off()
     for each, epoch, inside in zip(axes.flat, read["epochs"], read["inside"]):
         each.imshow(inside, origin="lower", extent=(0, 1, 0, 1), cmap="Greys", vmin=0, vmax=4)
         _scatter(each, read["points"], read["labels"], size=1)
-        each.set_title(f"after {epoch} epoch{'s' if epoch > 1 else ''}{', final' if epoch == read['epochs'][-1] else ''}", fontsize=9)
-    figure.suptitle(f"Held for the inside, and the disk's edge\n{literal(name)}", fontsize=10, y=1.02)
+        each.set_title(
+            f"after {epoch} epoch{'s' if epoch > 1 else ''}{', final' if epoch == read['epochs'][-1] else ''}",
+            fontsize=9,
+        )
+    figure.suptitle(
+        f"Held for the inside, and the disk's edge\n{literal(name)}", fontsize=10, y=1.02
+    )
     return figure
 
 
 def curves(runs: Runs) -> plt.Figure:
     """Loss and error by epoch: mean over the rounds, those still going, and a band of one standard deviation."""
     figure, (losses, errors) = plt.subplots(1, 2, figsize=(10, 3.6))
-    for axes, metric, title in ((losses, "train/loss", "training loss"), (errors, "train/error", "training error, %")):
+    for axes, metric, title in (
+        (losses, "train/loss", "training loss"),
+        (errors, "train/error", "training error, %"),
+    ):
         for name, each in runs.items():
             draw_epochs(axes, each, metric, literal(name))
         axes.set(title=title, ylim=(0, None))
@@ -117,9 +133,18 @@ def errors_by_width(runs: Runs) -> dict[int, list[float]]:
         (config,) = configs_of(run.folder for run in each).values()
         if config is None or not isinstance(config["model"].get("hidden"), list):
             return {}
-        errors[max(config["model"].pop("hidden"), default=0)] = [run.result["test/error"] for run in each]
-        config["data"] = {key: value for key, value in config["data"].items() if not key.endswith("seed")}
-        others.add(json.dumps({key: value for key, value in config.items() if key not in ("seed", "seeds")}, sort_keys=True))
+        errors[max(config["model"].pop("hidden"), default=0)] = [
+            run.result["test/error"] for run in each
+        ]
+        config["data"] = {
+            key: value for key, value in config["data"].items() if not key.endswith("seed")
+        }
+        others.add(
+            json.dumps(
+                {key: value for key, value in config.items() if key not in ("seed", "seeds")},
+                sort_keys=True,
+            )
+        )
     return errors if len(others) == 1 and len(errors) == len(runs) else {}
 
 
@@ -128,8 +153,19 @@ def width(errors: dict[int, list[float]]) -> plt.Figure:
     figure, axes = plt.subplots(figsize=(5, 3.6))
     widths = sorted(errors)
     rows = [mean_std_half_width(errors[each]) for each in widths]
-    axes.errorbar(widths, [row[0] for row in rows], [np.nan_to_num(row[2]) for row in rows], marker="o", capsize=3)
-    axes.set(xscale="symlog" if widths[0] == 0 else "log", xlabel="units of the widest hidden layer", ylabel="test error, %", ylim=(0, None))
+    axes.errorbar(
+        widths,
+        [row[0] for row in rows],
+        [np.nan_to_num(row[2]) for row in rows],
+        marker="o",
+        capsize=3,
+    )
+    axes.set(
+        xscale="symlog" if widths[0] == 0 else "log",
+        xlabel="units of the widest hidden layer",
+        ylabel="test error, %",
+        ylim=(0, None),
+    )
     axes.set_xticks(widths, [str(each) for each in widths])
     axes.minorticks_off()
     axes.grid(alpha=0.3)

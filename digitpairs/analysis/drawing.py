@@ -10,11 +10,11 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
+import matplotlib.pyplot as plt
+import numpy as np
 
-from digitpairs import files  # noqa: E402
-from digitpairs.analysis.runs import Run  # noqa: E402
+from digitpairs import files
+from digitpairs.analysis.runs import Run
 
 
 def save(figure: plt.Figure, path: Path, dpi: int) -> None:
@@ -43,6 +43,13 @@ def draw_epochs(axes: plt.Axes, runs: Sequence[Run], metric: str, label: str) ->
     mean = np.array([statistics.fmean(each) for each in values])
     std = np.array([statistics.stdev(each) if len(each) > 1 else 0.0 for each in values])
     (line,) = axes.plot(epochs, mean, label=f"{label} (n = {len(rounds)})", linewidth=1)
-    axes.fill_between(epochs, np.maximum(mean - std, 0), mean + std, color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.fill_between(
+        epochs,
+        np.maximum(mean - std, 0),
+        mean + std,
+        color=line.get_color(),
+        alpha=0.2,
+        linewidth=0,
+    )
     axes.set_xlabel("epochs")
     axes.grid(alpha=0.3)

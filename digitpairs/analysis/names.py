@@ -38,7 +38,10 @@ def names_of(configs: Mapping[str, Config | None]) -> Names:
         rest = [text for key, text in settings[0].items() if key != "model"]
         return Names("", dict.fromkeys(configs, " ".join([models[0], *rest])))
     if not _unique(settings, _telling_apart(settings)):
-        known = [_ABSENT if config is None else _anonymous(config, config.get("seed")) for config in configs.values()]
+        known = [
+            _ABSENT if config is None else _anonymous(config, config.get("seed"))
+            for config in configs.values()
+        ]
         settings = [each | (more | each) for each, more in zip(settings, _differences(known))]
     return Names(models[0] if len(set(models)) == 1 else "", _named(list(configs), settings))
 
@@ -46,7 +49,9 @@ def names_of(configs: Mapping[str, Config | None]) -> Names:
 def _named(folders: Sequence[str], settings: Sequence[Settings]) -> dict[str, str]:
     """By folder the settings that tell it apart, or else, where these are no different from another's, the folder."""
     chosen = _telling_apart(settings)
-    names = [" ".join(each[key] for key in chosen if key in each) or each["model"] for each in settings]
+    names = [
+        " ".join(each[key] for key in chosen if key in each) or each["model"] for each in settings
+    ]
     counts = Counter(names)
     return {folder: folder if counts[name] > 1 else name for folder, name in zip(folders, names)}
 
@@ -56,7 +61,10 @@ def _typed(folder: str, config: Config | None) -> Settings:
     short, _, digest = folder.rpartition("-")
     short = short if re.fullmatch("[0-9a-f]{8}", digest) else folder
     model, *rest = _BETWEEN_SETTINGS.split(short)
-    pairs = [("model", model), *((key.lstrip("+"), value) for key, _, value in (each.partition("=") for each in rest))]
+    pairs = [
+        ("model", model),
+        *((key.lstrip("+"), value) for key, _, value in (each.partition("=") for each in rest)),
+    ]
     if len(short) == files.NAME_LENGTH:  # cut, most likely within its last setting
         pairs = pairs[:1] + pairs[1:-1]
     return {key: f"{key}={_value(key, value, config or {})}" for key, value in pairs}
@@ -89,7 +97,11 @@ def text_of(value: Any) -> str:
         return "{" + ",".join(f"{key}:{text_of(each)}" for key, each in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(map(text_of, value)) + "]"
-    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+    return (
+        {None: "null", True: "true", False: "false"}[value]
+        if value is None or isinstance(value, bool)
+        else str(value)
+    )
 
 
 def _telling_apart(settings: Sequence[Settings]) -> list[str]:

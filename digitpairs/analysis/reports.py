@@ -16,14 +16,19 @@ import yaml
 from digitpairs.checks import InvalidValue, did_you_mean
 
 COMPARISON_ERROR = "test/comparison_error"
-STATISTICS = ("mean", "min", "relative")  # of a column: over the rounds; relative: to the first row, in per cent
+STATISTICS = (
+    "mean",
+    "min",
+    "relative",
+)  # of a column: over the rounds; relative: to the first row, in per cent
 RELATIONS = ("lower", "no worse", "steadier", "alike", "above")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One configuration, by its settings in the study, after its last epoch or after `epoch`; `report`: by column what the report says;
-    `why`: a reason for a difference."""
+    `why`: a reason for a difference.
+    """
 
     name: str
     settings: list[str]
@@ -57,7 +62,8 @@ class Table(Part):
 @dataclass(frozen=True, kw_only=True)
 class Grid(Part):
     """Metrics against a setting `x`, a line for each value of `lines`, among the runs with these `settings`; with `best_over` only the best
-    value of that key at each point, by the first metric."""
+    value of that key at each point, by the first metric.
+    """
 
     grid: str
     x: str
@@ -79,11 +85,14 @@ class Epochs(Part):
 @dataclass(frozen=True, kw_only=True)
 class Choice(Part):
     """A choice among a study's configurations, by the test and by the metric `by`, which is not of the test, of the same runs or of those of
-    `by_study`. With `last_epoch` the epochs up to it are chosen among, as settings epoch=1, ... `report`: settings of the report's choice."""
+    `by_study`. With `last_epoch` the epochs up to it are chosen among, as settings epoch=1, ... `report`: settings of the report's choice.
+    """
 
     choice: str
     report: list[str]
-    among: list[str] = field(default_factory=list)  # only configurations with any of these settings; all by default
+    among: list[str] = field(
+        default_factory=list
+    )  # only configurations with any of these settings; all by default
     by: str = "validation/comparison_error"
     by_study: str | None = None
     metric: str = COMPARISON_ERROR
@@ -95,7 +104,8 @@ class Choice(Part):
 class Claim(Part):
     """Something that a report says of two configurations: the first has a lower mean of the metric, or one higher by at most `within` ("no
     worse"), varies less ("steadier"), or is within `within` of the second ("alike"). Or of one: "above" a `bound`. The second is of the same
-    study, or of `second_study`."""
+    study, or of `second_study`.
+    """
 
     claim: str
     first: list[str]
@@ -111,7 +121,8 @@ class Claim(Part):
 @dataclass(frozen=True, kw_only=True)
 class Final(Part):
     """A report's final model: ours is to be at least as good under its protocol. `report`: mean, standard deviation, rounds; or the mean
-    alone. `other_reading`: of a final model that stands there already, and is counted once."""
+    alone. `other_reading`: of a final model that stands there already, and is counted once.
+    """
 
     final: str
     settings: list[str]
@@ -133,19 +144,53 @@ class Report:
     @property
     def studies(self) -> list[str]:
         """The names of all studies whose runs it is compared with."""
-        others = {each.second_study for each in self.claims} | {each.by_study for each in self.shows if isinstance(each, Choice)}
-        return sorted({each.study for each in (*self.shows, *self.finals, *self.claims)} | {each for each in others if each})
+        others = {each.second_study for each in self.claims} | {
+            each.by_study for each in self.shows if isinstance(each, Choice)
+        }
+        return sorted(
+            {each.study for each in (*self.shows, *self.finals, *self.claims)}
+            | {each for each in others if each}
+        )
 
     @property
     def metrics_by_epoch(self) -> set[str]:
         """The metrics that are looked at epoch by epoch: those of curves, of choices among epochs, and of one epoch ("...@30", "...@best")."""
-        curves = [metric for each in self.shows if isinstance(each, Epochs) for metric in each.metrics.values()]
+        curves = [
+            metric
+            for each in self.shows
+            if isinstance(each, Epochs)
+            for metric in each.metrics.values()
+        ]
         tables = [each for each in self.shows if isinstance(each, Table)]
-        columns = [row.metric(statistic_of(column)[0]) for each in tables for column in each.columns.values() for row in each.rows]
-        grids = [metric for each in self.shows if isinstance(each, Grid) for metric in each.metrics.values()]
-        choices = [f"{metric}@" if each.last_epoch else metric for each in self.shows if isinstance(each, Choice) for metric in (each.by, each.metric)]
-        compared = [each.metric for each in (*self.finals, *self.claims)] + [each.second_metric or "" for each in self.claims]
-        return {*curves, *(each.partition("@")[0] for each in (*columns, *grids, *choices, *compared) if "@" in each)}
+        columns = [
+            row.metric(statistic_of(column)[0])
+            for each in tables
+            for column in each.columns.values()
+            for row in each.rows
+        ]
+        grids = [
+            metric
+            for each in self.shows
+            if isinstance(each, Grid)
+            for metric in each.metrics.values()
+        ]
+        choices = [
+            f"{metric}@" if each.last_epoch else metric
+            for each in self.shows
+            if isinstance(each, Choice)
+            for metric in (each.by, each.metric)
+        ]
+        compared = [each.metric for each in (*self.finals, *self.claims)] + [
+            each.second_metric or "" for each in self.claims
+        ]
+        return {
+            *curves,
+            *(
+                each.partition("@")[0]
+                for each in (*columns, *grids, *choices, *compared)
+                if "@" in each
+            ),
+        }
 
 
 KINDS = {"table": Table, "grid": Grid, "epochs": Epochs, "choice": Choice}
@@ -154,15 +199,33 @@ KINDS = {"table": Table, "grid": Grid, "epochs": Epochs, "choice": Choice}
 def read_report(path: Path) -> Report:
     """The file's content; InvalidValue, with the place, for keys that have no meaning or are missing."""
     content = _made(Report, yaml.safe_load(path.read_text(encoding="utf-8")), path.name)
-    shows = [_show(each, f"{path.name}: shows[{place}]") for place, each in enumerate(content.shows)]
-    finals = [_made(Final, each, f"{path.name}: finals[{place}]") for place, each in enumerate(content.finals)]
-    claims = [_made(Claim, each, f"{path.name}: claims[{place}]") for place, each in enumerate(content.claims)]
+    shows = [
+        _show(each, f"{path.name}: shows[{place}]") for place, each in enumerate(content.shows)
+    ]
+    finals = [
+        _made(Final, each, f"{path.name}: finals[{place}]")
+        for place, each in enumerate(content.finals)
+    ]
+    claims = [
+        _made(Claim, each, f"{path.name}: claims[{place}]")
+        for place, each in enumerate(content.claims)
+    ]
     for place, each in enumerate(claims):
         if each.relation not in RELATIONS:
-            raise InvalidValue(f"{path.name}: claims[{place}].relation", each.relation, f"one of {', '.join(RELATIONS)}")
+            raise InvalidValue(
+                f"{path.name}: claims[{place}].relation",
+                each.relation,
+                f"one of {', '.join(RELATIONS)}",
+            )
         if (each.relation == "above") != (each.bound is not None):
-            raise InvalidValue(f"{path.name}: claims[{place}].bound", each.bound, "a number with relation=above, and nothing with another")
-    return Report(title=content.title, about=content.about, shows=shows, finals=finals, claims=claims)
+            raise InvalidValue(
+                f"{path.name}: claims[{place}].bound",
+                each.bound,
+                "a number with relation=above, and nothing with another",
+            )
+    return Report(
+        title=content.title, about=content.about, shows=shows, finals=finals, claims=claims
+    )
 
 
 def statistic_of(column: str | list[str]) -> tuple[str, str]:
@@ -182,7 +245,16 @@ def _show(content: Any, place: str) -> Table | Grid | Epochs | Choice:
     kinds = [kind for kind in KINDS if isinstance(content, Mapping) and kind in content]
     if len(kinds) != 1:
         raise InvalidValue(place, content, f"one of {', '.join(KINDS)}")
-    rows = {"rows": [_made(Row, row, f"{place}.rows[{number}]") for number, row in enumerate(content["rows"])]} if "rows" in content else {}
+    rows = (
+        {
+            "rows": [
+                _made(Row, row, f"{place}.rows[{number}]")
+                for number, row in enumerate(content["rows"])
+            ]
+        }
+        if "rows" in content
+        else {}
+    )
     return _made(KINDS[kinds[0]], {**content, **rows}, place)
 
 
@@ -190,8 +262,16 @@ def _made(kind: type, content: Any, place: str) -> Any:
     known = {each.name: each for each in fields(kind)}
     for key in content:
         if key not in known:
-            raise InvalidValue(f"{place}.{key}", content[key], f"one of the keys {', '.join(known)}{did_you_mean(key, known)}")
-    missing = [name for name, each in known.items() if name not in content and each.default is MISSING and each.default_factory is MISSING]
+            raise InvalidValue(
+                f"{place}.{key}",
+                content[key],
+                f"one of the keys {', '.join(known)}{did_you_mean(key, known)}",
+            )
+    missing = [
+        name
+        for name, each in known.items()
+        if name not in content and each.default is MISSING and each.default_factory is MISSING
+    ]
     if missing:
         raise InvalidValue(place, ", ".join(content), f"the keys {', '.join(missing)} as well")
     return kind(**content)

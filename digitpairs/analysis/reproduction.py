@@ -28,15 +28,33 @@ from digitpairs.terminal import make_output_lasting
 
 FOLDER = "reproduction"
 GLANCE = "glance.md"
-HEADS = ["report", "runs", "claims that hold", "that do not", "not decided", "final models as good as the report's"]
+HEADS = [
+    "report",
+    "runs",
+    "claims that hold",
+    "that do not",
+    "not decided",
+    "final models as good as the report's",
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Leaves with status 2 where what was asked for cannot be had."""
     known = sorted(path.stem for path in (CONF / "reports").glob("*.yaml"))
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("arguments", nargs="*", metavar="REPORT or key=value", help=f"reports ({', '.join(known)}; all by default), and settings of the runs")
-    parser.add_argument("--to", type=Path, help=f"folder for the pages; {FOLDER} in the folder of the results by default")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "arguments",
+        nargs="*",
+        metavar="REPORT or key=value",
+        help=f"reports ({', '.join(known)}; all by default), and settings of the runs",
+    )
+    parser.add_argument(
+        "--to",
+        type=Path,
+        help=f"folder for the pages; {FOLDER} in the folder of the results by default",
+    )
     asked = parser.parse_intermixed_args(arguments)
     make_output_lasting()
     show_own_warnings_plainly()
@@ -45,21 +63,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for each in overrides:
             if each.startswith("="):
                 raise InvalidValue("setting", each, "key=value")
-        names = [choice("report", each, known) for each in dict.fromkeys(asked.arguments) if "=" not in each] or known
-        output = next((Path(each.partition("=")[2]) for each in overrides if each.startswith("output=")), Path("outputs"))
+        names = [
+            choice("report", each, known)
+            for each in dict.fromkeys(asked.arguments)
+            if "=" not in each
+        ] or known
+        output = next(
+            (Path(each.partition("=")[2]) for each in overrides if each.startswith("output=")),
+            Path("outputs"),
+        )
         results = Results(output, [each for each in overrides if not each.startswith("output=")])
         folder = asked.to or output / FOLDER
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InvalidValue("--to", str(folder), f"a folder, which is made where it is missing ({error.strerror})") from None
+            raise InvalidValue(
+                "--to",
+                str(folder),
+                f"a folder, which is made where it is missing ({error.strerror})",
+            ) from None
         reports = {name: read_report(CONF / "reports" / f"{name}.yaml") for name in names}
         write_pages(reports, results, folder, known)
         print(f"Written to {folder}", file=sys.stderr)
     return 0
 
 
-def write_pages(reports: Mapping[str, Report], results: Results, folder: Path, known: Sequence[str]) -> None:
+def write_pages(
+    reports: Mapping[str, Report], results: Results, folder: Path, known: Sequence[str]
+) -> None:
     """Prints and writes the pages and the runs that they were made of, and their lines at a glance, in the order of the reports `known`."""
     archives = {name: folder / f"{name}.runs.xz" for name in reports}
     kept = {name: read_archive(path) for name, path in archives.items()}
@@ -67,10 +98,16 @@ def write_pages(reports: Mapping[str, Report], results: Results, folder: Path, k
     outcomes = read_glance(folder / GLANCE)
     for name, report in reports.items():
         if name in outcomes:
-            refuse_fewer_runs(folder / f"{name}.md", int(outcomes[name][1].split()[0]), results, report)
+            refuse_fewer_runs(
+                folder / f"{name}.md", int(outcomes[name][1].split()[0]), results, report
+            )
     for name, report in reports.items():
         page = write_page(report, name, results, folder)
-        write_archive(archives[name], kept[name].with_newer(results.kept_of(report.studies)), report.metrics_by_epoch)
+        write_archive(
+            archives[name],
+            kept[name].with_newer(results.kept_of(report.studies)),
+            report.metrics_by_epoch,
+        )
         print(page.text)
         outcomes[name] = [f"[{name}]({name}.md)", *page.outcome]
         glance = f"# At a glance\n\n{table_text(HEADS, [outcomes[each] for each in known if each in outcomes])}\n"
@@ -85,7 +122,11 @@ def read_glance(path: Path) -> dict[str, list[str]]:
     except files.Missing:
         lines = []
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    return {line[0][1:].partition("]")[0]: line for line in cells if len(line) == len(HEADS) and re.match("[0-9]{1,9} of [0-9]+", line[1])}
+    return {
+        line[0][1:].partition("]")[0]: line
+        for line in cells
+        if len(line) == len(HEADS) and re.match("[0-9]{1,9} of [0-9]+", line[1])
+    }
 
 
 def refuse_fewer_runs(page: Path, before: int, results: Results, report: Report) -> None:

@@ -52,7 +52,7 @@ class Cell(NamedTuple):
 
     @property
     def std(self) -> float:
-        """ddof 1; nan below two runs."""
+        """Ddof 1; nan below two runs."""
         return float(np.std(list(self.values.values()), ddof=1)) if self.n > 1 else float("nan")
 
 
@@ -72,13 +72,23 @@ class Study:
         wanted = set(settings)
         found = [member for member in self.members if wanted <= member.settings]
         if len({member.seed for member in found}) != len(found) or not found:
-            raise InvalidValue("settings", " ".join(sorted(wanted)), f"those of one row of {self.name}, and {len(found)} of its runs have them")
+            raise InvalidValue(
+                "settings",
+                " ".join(sorted(wanted)),
+                f"those of one row of {self.name}, and {len(found)} of its runs have them",
+            )
         return found
 
     def varied(self, key: str, settings: Iterable[str] = ()) -> list[str]:
         """The values that a key takes, in their order, as settings `key=value`; among the runs with these settings."""
         wanted = set(settings)
-        found = (each for member in self.members if wanted <= member.settings for each in member.settings if each.startswith(f"{key}="))
+        found = (
+            each
+            for member in self.members
+            if wanted <= member.settings
+            for each in member.settings
+            if each.startswith(f"{key}=")
+        )
         return list(dict.fromkeys(found))
 
     def configurations(self) -> list[frozenset[str]]:
@@ -92,7 +102,11 @@ class Study:
         name, _, epoch = metric.partition("@")
         if epoch == "lowest":
             metric = f"{name}@{lowest_epoch([member.run.by_epoch(name) for member in finished])}"
-        values = {member.seed: value for member in finished if (value := member.run.value(metric)) is not None}
+        values = {
+            member.seed: value
+            for member in finished
+            if (value := member.run.value(metric)) is not None
+        }
         return Cell(values, len(members), len(finished))
 
 
@@ -114,27 +128,44 @@ class Results:
         self.output, self.overrides = output, list(overrides)
         if not output.is_dir():
             raise InvalidValue("output", str(output), "a folder that holds sweeps")
-        self.runs = {run.result["fingerprint"]: run for run in finished_runs(output, "*/*/seed=[0-9]*")}
+        self.runs = {
+            run.result["fingerprint"]: run for run in finished_runs(output, "*/*/seed=[0-9]*")
+        }
         failed = sorted(path.parent for path in output.glob(f"*/*/seed=[0-9]*/{files.FAILURE}"))
-        self.failures = {failure["fingerprint"]: failure["reason"] for failure in undamaged(failed, read_failure)}
+        self.failures = {
+            failure["fingerprint"]: failure["reason"] for failure in undamaged(failed, read_failure)
+        }
         self._studies: dict[str, Study] = {}
 
     def study(self, name: str) -> Study:
         """A study with what there is of it. InvalidValue for an override that is none, that the study varies, or that has several values."""
         if name not in self._studies:
             self._refuse_varied(name)
-            asked_for = compose_command(CONF, [f"experiment={name}", f"output={self.output}", *self.overrides])
+            asked_for = compose_command(
+                CONF, [f"experiment={name}", f"output={self.output}", *self.overrides]
+            )
             self._refuse_several(asked_for)
             jobs = plan_jobs(asked_for)
             if self.overrides:
-                with contextlib.suppress(DataError):  # the digits need not be here: only what was made of them is read
+                with contextlib.suppress(
+                    DataError
+                ):  # the digits need not be here: only what was made of them is read
                     Checker().check(jobs[0].config)
-            common = {"seed", "output", "experiment", *(each.partition("=")[0] for each in self.overrides)}
+            common = {
+                "seed",
+                "output",
+                "experiment",
+                *(each.partition("=")[0] for each in self.overrides),
+            }
             members = []
             for asked, job in zip(asked_for, jobs):
-                settings = frozenset(each for each in asked.overrides if each.partition("=")[0] not in common)
+                settings = frozenset(
+                    each for each in asked.overrides if each.partition("=")[0] not in common
+                )
                 key = fingerprint(job.config)
-                members.append(Member(settings, job.seed, self.runs.get(key), self.failures.get(key), key))
+                members.append(
+                    Member(settings, job.seed, self.runs.get(key), self.failures.get(key), key)
+                )
             self._studies[name] = Study(name, members)
         return self._studies[name]
 
@@ -146,19 +177,43 @@ class Results:
         """What there is of these studies."""
         members = [member for name in studies for member in self.study(name).members]
         runs = {member.fingerprint: member.run for member in members if member.run is not None}
-        return Archive(runs, {member.fingerprint: member.failure for member in members if member.failure is not None})
+        return Archive(
+            runs,
+            {
+                member.fingerprint: member.failure
+                for member in members
+                if member.failure is not None
+            },
+        )
 
     def _refuse_varied(self, name: str) -> None:
         """InvalidValue for an override of what the study varies: its rows could not be told apart."""
-        grid = yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text(encoding="utf-8"))["hydra"]["sweeper"]["params"]
+        grid = yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text(encoding="utf-8"))[
+            "hydra"
+        ]["sweeper"]["params"]
         for each in self.overrides:
             key, _, value = each.partition("=")
             if key == "experiment" or (key in grid and key != "seed"):
-                raise InvalidValue(key, value, f"a setting that the studies do not choose themselves, and {name} does")
+                raise InvalidValue(
+                    key,
+                    value,
+                    f"a setting that the studies do not choose themselves, and {name} does",
+                )
 
     def _refuse_several(self, asked_for: Sequence[Asked]) -> None:
         """InvalidValue for an override with several values but a seed's: runs that differ in it could not be told apart."""
         for each in self.overrides:
             key, _, value = each.partition("=")
-            if key != "seed" and len({item for asked in asked_for for item in asked.overrides if item.partition("=")[0] == key}) > 1:
+            if (
+                key != "seed"
+                and len(
+                    {
+                        item
+                        for asked in asked_for
+                        for item in asked.overrides
+                        if item.partition("=")[0] == key
+                    }
+                )
+                > 1
+            ):
                 raise InvalidValue(key, value, "one value here; several are for seed alone")

@@ -15,7 +15,12 @@ from digitpairs import files, inventory, records
 from digitpairs.checks import DigitPairsWarning
 
 RELABELLED = "test/relabelled_digit_error"
-SHOWN = (files.CONFIG, files.METRICS, files.CONFUSION, files.BOUNDARY)  # of which tables and plots are made, beside the result
+SHOWN = (
+    files.CONFIG,
+    files.METRICS,
+    files.CONFUSION,
+    files.BOUNDARY,
+)  # of which tables and plots are made, beside the result
 
 T = TypeVar("T")
 
@@ -28,7 +33,8 @@ class Run:
 
     def value(self, metric: str) -> float | None:
         """A metric of its result; `RELABELLED`; as "test/comparison_error@30" of its 30th epoch, as "...@best" the least of all epochs. None
-        for one that it has not, as the digits' error of a network that names none."""
+        for one that it has not, as the digits' error of a network that names none.
+        """
         if metric == RELABELLED:
             return self._relabelled()
         name, _, epoch = metric.partition("@")
@@ -58,7 +64,11 @@ class Run:
         return records.read_confusion(self.folder)
 
     def _relabelled(self) -> float | None:
-        return None if self.confusion is None else relabelled_error(np.array(list(self.confusion.values())))
+        return (
+            None
+            if self.confusion is None
+            else relabelled_error(np.array(list(self.confusion.values())))
+        )
 
 
 def relabelled_error(confusions: np.ndarray) -> float:
@@ -79,8 +89,14 @@ def finished_runs(folder: Path, pattern: str) -> list[Run]:
     Damaged ones are left out with a warning that names the file. Checkpoints and events are not looked at: no figure is made of
     them.
     """
-    there = (path.parent for path in folder.glob(f"{pattern}/{files.RESULT}") if re.fullmatch("seed=[0-9]+", path.parent.name))
-    ordered = sorted(there, key=lambda path: (path.parts[:-1], int(path.name.removeprefix("seed="))))
+    there = (
+        path.parent
+        for path in folder.glob(f"{pattern}/{files.RESULT}")
+        if re.fullmatch("seed=[0-9]+", path.parent.name)
+    )
+    ordered = sorted(
+        there, key=lambda path: (path.parts[:-1], int(path.name.removeprefix("seed=")))
+    )
     return undamaged(ordered, _finished_run)
 
 
@@ -120,4 +136,3 @@ def configs_of(runs: Iterable[Path]) -> dict[str, dict[str, Any] | None]:
             except files.Damaged:  # names are made without it
                 continue
     return configs
-

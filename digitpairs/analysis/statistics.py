@@ -30,7 +30,9 @@ class Comparison(NamedTuple):
 def compare(first: Sequence[float], second: Sequence[float]) -> Comparison:
     """The comparison of paired values, as many in both; ValueError otherwise."""
     if len(first) != len(second):
-        raise ValueError(f"pairs of values are compared, and these are {len(first)} and {len(second)}")
+        raise ValueError(
+            f"pairs of values are compared, and these are {len(first)} and {len(second)}"
+        )
     difference = np.subtract(first, second)
     n = len(difference)
     less = float((difference < 0).mean() + (difference == 0).mean() / 2) if n else math.nan
@@ -47,7 +49,13 @@ def sign_flip(difference: np.ndarray) -> float:
 
     if len(difference) < 2:
         return 1.0
-    asked = stats.permutation_test((difference,), np.mean, permutation_type="samples", n_resamples=RESAMPLES, rng=np.random.default_rng(0))
+    asked = stats.permutation_test(
+        (difference,),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=RESAMPLES,
+        rng=np.random.default_rng(0),
+    )
     return float(asked.pvalue)
 
 
@@ -56,8 +64,16 @@ def bca_interval(difference: np.ndarray) -> tuple[float, float]:
     from scipy import stats
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # few different values: then the interval is nan, and said so
-        asked = stats.bootstrap((difference,), np.mean, n_resamples=RESAMPLES, method="BCa", rng=np.random.default_rng(0))
+        warnings.simplefilter(
+            "ignore", stats.DegenerateDataWarning
+        )  # few different values: then the interval is nan, and said so
+        asked = stats.bootstrap(
+            (difference,),
+            np.mean,
+            n_resamples=RESAMPLES,
+            method="BCa",
+            rng=np.random.default_rng(0),
+        )
     return float(asked.confidence_interval.low), float(asked.confidence_interval.high)
 
 

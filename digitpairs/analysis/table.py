@@ -44,7 +44,8 @@ class Row(NamedTuple):
 
 def read_rows(runs: Iterable[Path]) -> list[Row]:
     """A row for each configuration and source, the best mean first, from the runs' folders. Results of different sources are
-    never averaged. Damaged results are left out with a warning."""
+    never averaged. Damaged results are left out with a warning.
+    """
     results, failures = defaultdict(list), defaultdict(int)
     for configuration, result in undamaged(runs, _outcome):
         if result is None:
@@ -71,10 +72,16 @@ def mean_std_half_width(values: Sequence[float]) -> tuple[float, float, float]:
     mean = statistics.fmean(values)
     if len(values) == 1:
         return mean, math.nan, math.nan
-    from scipy.special import stdtrit  # scipy.stats has the same under another name, and takes a second to import
+    from scipy.special import (
+        stdtrit,  # scipy.stats has the same under another name, and takes a second to import
+    )
 
     std = statistics.stdev(values)
-    return mean, std, float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * std / math.sqrt(len(values))
+    return (
+        mean,
+        std,
+        float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * std / math.sqrt(len(values)),
+    )
 
 
 def print_table(sweep: Path, runs: Iterable[Path], console: Console, names: Names) -> None:
@@ -87,7 +94,9 @@ def print_table(sweep: Path, runs: Iterable[Path], console: Console, names: Name
         console.print(Text(line), soft_wrap=True)
 
 
-def _row(configuration: str, source: str, metric: str, results: list[dict[str, Any]], failures: int) -> Row:
+def _row(
+    configuration: str, source: str, metric: str, results: list[dict[str, Any]], failures: int
+) -> Row:
     ranked = sorted((result[metric], result["seed"]) for result in results)
     return Row(
         configuration,
@@ -97,7 +106,9 @@ def _row(configuration: str, source: str, metric: str, results: list[dict[str, A
         *mean_std_half_width([error for error, _ in ranked]),
         best=ranked[0] if ranked else (math.nan, -1),
         worst=ranked[-1] if ranked else (math.nan, -1),
-        digits=statistics.fmean(result.get(DIGITS, math.nan) for result in results) if results else math.nan,
+        digits=statistics.fmean(result.get(DIGITS, math.nan) for result in results)
+        if results
+        else math.nan,
         failures=failures,
         seconds=sum(result["seconds"] for result in results),
     )
@@ -106,21 +117,35 @@ def _row(configuration: str, source: str, metric: str, results: list[dict[str, A
 def _table(source: str, metric: str, rows: Sequence[Row], names: Names, sign: str) -> Table:
     digits = "" if all(math.isnan(row.digits) for row in rows) else "; digits: mean error"
     caption = f"best, worst: error (seed){digits}; {sum(row.seconds for row in rows):.0f} s of runs in all"
-    title = (f"{METRICS[metric]}, %, data: {source}" if source else "No run finished") + f", {names.shared}" * bool(names.shared)
+    title = (
+        f"{METRICS[metric]}, %, data: {source}" if source else "No run finished"
+    ) + f", {names.shared}" * bool(names.shared)
     heading = Text(title, style="table.title")  # no markup: brackets are part of names
-    table = Table(title=heading, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
-    table.add_column("config", overflow="fold")  # the one column that gives way on a narrow terminal
+    table = Table(
+        title=heading, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True
+    )
+    table.add_column(
+        "config", overflow="fold"
+    )  # the one column that gives way on a narrow terminal
     cells = [_cells(row, sign) for row in rows]
-    shown = [name for name in cells[0] if name not in ("digits", "failed") or any(each[name] not in ("-", "0") for each in cells)]
+    shown = [
+        name
+        for name in cells[0]
+        if name not in ("digits", "failed") or any(each[name] not in ("-", "0") for each in cells)
+    ]
     for name in shown:
-        table.add_column(name, justify="right", min_width=max(len(name), *(len(each[name]) for each in cells)))
+        table.add_column(
+            name, justify="right", min_width=max(len(name), *(len(each[name]) for each in cells))
+        )
     for row, each in zip(rows, cells):
         table.add_row(Text(names.of[row.configuration]), *(each[column] for column in shown))
     return table
 
 
 def _cells(row: Row, sign: str) -> dict[str, str]:
-    best, worst = (f"{error:.2f} ({seed})" if row.n else "-" for error, seed in (row.best, row.worst))
+    best, worst = (
+        f"{error:.2f} ({seed})" if row.n else "-" for error, seed in (row.best, row.worst)
+    )
     return {
         "n": str(row.n),
         "mean": _per_cent(row.mean),

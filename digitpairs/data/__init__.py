@@ -6,4 +6,12 @@ from digitpairs.data.pair_module import PairDataModule
 from digitpairs.data.pair_module_array import PairDataModuleArray
 from digitpairs.data.pairs import Pairs, PairSet, draw_pairs
 
-__all__ = ["Augmentation", "DiskDataModule", "PairDataModule", "PairDataModuleArray", "PairSet", "Pairs", "draw_pairs"]
+__all__ = [
+    "Augmentation",
+    "DiskDataModule",
+    "PairDataModule",
+    "PairDataModuleArray",
+    "PairSet",
+    "Pairs",
+    "draw_pairs",
+]

@@ -55,7 +55,10 @@ class Augmentation:
     def __call__(self, pairs: Pairs, generator: torch.Generator) -> Pairs:
         """The pairs changed at random; `generator` is a CPU generator, whatever the pairs' device."""
         if self.swap:
-            swapped = torch.rand(len(pairs.target), generator=generator).to(pairs.images.device) < self.swap
+            swapped = (
+                torch.rand(len(pairs.target), generator=generator).to(pairs.images.device)
+                < self.swap
+            )
             pairs = swap_images(pairs, swapped)
         if self._moves:
             images = pairs.images.flatten(0, 1)  # (B, 2, 14, 14) -> (2B, 14, 14)
@@ -65,7 +68,9 @@ class Augmentation:
 
     def draw_grid(self, count: int, side: int, generator: torch.Generator) -> Tensor:
         """For each image, where each pixel is fetched from: (count, side, side, 2), x and y, -1 to 1 over the image."""
-        with torch.autocast("cpu", enabled=False):  # bf16 would misplace pixels, and a GPU's run would draw other grids
+        with torch.autocast(
+            "cpu", enabled=False
+        ):  # bf16 would misplace pixels, and a GPU's run would draw other grids
             return self._draw_grid(count, side, generator)
 
     def _draw_grid(self, count: int, side: int, generator: torch.Generator) -> Tensor:
@@ -93,13 +98,17 @@ def affine(angle: Tensor, shear: Tensor, scale: Tensor, shift: Tensor) -> Tensor
     """
     cos, sin, tan = angle.cos(), angle.sin(), shear.tan()
     # A = scale * rotation * [[1, -tan], [0, 1]]; its inverse by hand, since the determinant is scale ** 2.
-    inverse = torch.stack([cos - tan * sin, sin + tan * cos, -sin, cos], -1).view(-1, 2, 2) / scale.view(-1, 1, 1)
+    inverse = torch.stack([cos - tan * sin, sin + tan * cos, -sin, cos], -1).view(
+        -1, 2, 2
+    ) / scale.view(-1, 1, 1)
     return torch.cat([inverse, -inverse @ shift[:, :, None]], -1)
 
 
 def move(images: Tensor, grid: Tensor) -> Tensor:
     """Images (n, side, side) fetched bilinearly at `grid` (n, side, side, 2), zero outside."""
-    return F.grid_sample(images[:, None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)[:, 0]
+    return F.grid_sample(
+        images[:, None], grid, mode="bilinear", padding_mode="zeros", align_corners=False
+    )[:, 0]
 
 
 def swap_images(pairs: Pairs, swapped: Tensor) -> Pairs:

@@ -102,7 +102,9 @@ class EvaluationLoader(Generic[Batch]):
 
     def __init__(self, rows: Rows[Batch], count: int, members: int | None = None) -> None:
         order = torch.arange(count)
-        self._epoch = Epoch(rows, order if members is None else order.expand(members, -1), EVALUATION_ROWS, None)
+        self._epoch = Epoch(
+            rows, order if members is None else order.expand(members, -1), EVALUATION_ROWS, None
+        )
 
     def __len__(self) -> int:
         return 1

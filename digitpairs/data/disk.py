@@ -74,10 +74,16 @@ class DiskDataModule(LightningDataModule):
         self.outside = float(outside)
         self.held_out = round(self.points * number("validation", validation, at_most=1))
         if self.held_out == self.points:
-            raise InvalidValue("validation", validation, f"a share that leaves some of the {self.points} points for the training")
+            raise InvalidValue(
+                "validation",
+                validation,
+                f"a share that leaves some of the {self.points} points for the training",
+            )
         self.normalise = boolean("normalise", normalise)
         if self.normalise and self.points - self.held_out < 2:
-            raise InvalidValue("normalise", normalise, "false with a single training point, which has no spread")
+            raise InvalidValue(
+                "normalise", normalise, "false with a single training point, which has no spread"
+            )
         self.batch_size = integer("batch_size", batch_size, at_least=1)
         self.seed = check_seed("seed", seed)
         self.order_seed = check_seed("order_seed", order_seed, self.seed)
@@ -92,17 +98,27 @@ class DiskDataModule(LightningDataModule):
             training = slice(0, self.points - self.held_out)
             self.mean, self.std = torch.zeros(2), torch.ones(2)
             if self.normalise:
-                self.mean, self.std = points.inputs[training].mean(0), points.inputs[training].std(0)
+                self.mean, self.std = (
+                    points.inputs[training].mean(0),
+                    points.inputs[training].std(0),
+                )
             self.train_set = self.normalised(points.take(training))
             self.validation_set = self.normalised(points.take(slice(training.stop, None)))
-            self.test_set = self.normalised(draw_points(self.test_points, stream(self.seed, "test"), self.outside))
+            self.test_set = self.normalised(
+                draw_points(self.test_points, stream(self.seed, "test"), self.outside)
+            )
 
     def normalised(self, points: Points) -> Points:
         """The points as the networks see them."""
         return points._replace(inputs=(points.inputs - self.mean) / self.std)
 
     def train_dataloader(self) -> TrainLoader:
-        return TrainLoader(self.train_set, self.points - self.held_out, self.batch_size, stream(self.order_seed, "order"))
+        return TrainLoader(
+            self.train_set,
+            self.points - self.held_out,
+            self.batch_size,
+            stream(self.order_seed, "order"),
+        )
 
     def val_dataloader(self) -> EvaluationLoader | list:
         return EvaluationLoader(self.validation_set, self.held_out) if self.held_out else []

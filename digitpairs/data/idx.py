@@ -50,7 +50,9 @@ def read_split(folder: Path, split: str) -> tuple[Tensor, Tensor]:
         size = f"{images.shape[1]} x {images.shape[2]}"
         raise DataError(f"{image_path} holds images of {size} pixels: fetch it anew")
     if len(images) != len(classes):
-        raise DataError(f"{image_path} holds {len(images)} images, but {class_path} holds {len(classes)} classes: fetch both anew")
+        raise DataError(
+            f"{image_path} holds {len(images)} images, but {class_path} holds {len(classes)} classes: fetch both anew"
+        )
     if len(classes) and classes.max() > 9:
         raise DataError(f"{class_path} holds the class {int(classes.max())}: digits are 0 to 9")
     return images, classes
@@ -84,8 +86,12 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
 def _shape(path: Path, header: bytes, dimensions: int) -> list[int]:
     """The array's, as the header has it."""
     if len(header) < 4 + 4 * dimensions or header[:4] != bytes((0, 0, _UNSIGNED_BYTE, dimensions)):
-        raise DataError(f"{path} is no idx file of bytes in {dimensions} dimension(s): fetch it anew")
+        raise DataError(
+            f"{path} is no idx file of bytes in {dimensions} dimension(s): fetch it anew"
+        )
     shape = [int(size) for size in np.frombuffer(header, ">u4", dimensions, 4)]
     if math.prod(shape) > MOST_BYTES:
-        raise DataError(f"{path} is damaged: its header promises {math.prod(shape)} bytes, more than {MOST_BYTES}: fetch it anew")
+        raise DataError(
+            f"{path} is damaged: its header promises {math.prod(shape)} bytes, more than {MOST_BYTES}: fetch it anew"
+        )
     return shape

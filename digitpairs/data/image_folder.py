@@ -54,7 +54,13 @@ def read_folder(root: Path, polarity: str) -> FolderImages:
         is_test = torch.tensor([file.is_test for file in files])
     else:
         is_test = _every_fifth(classes)[first]
-    notes = [*skipped, *read, *inverted, *_copies(first, paths, classes), *_one_sided(classes, is_test)]
+    notes = [
+        *skipped,
+        *read,
+        *inverted,
+        *_copies(first, paths, classes),
+        *_one_sided(classes, is_test),
+    ]
     return FolderImages(paths, images, classes, is_test, notes)
 
 

@@ -30,7 +30,10 @@ from digitpairs.data.sources import Digits
 from digitpairs.streams import check_seed, stream
 
 COURSE_TEST_PAIRS = 1000
-MEAN_AND_STD = {False: (0.0, 1.0), "bytes": (0.0, 1 / 255)}  # where they do not follow from the training pairs
+MEAN_AND_STD = {
+    False: (0.0, 1.0),
+    "bytes": (0.0, 1 / 255),
+}  # where they do not follow from the training pairs
 
 
 class PairDataModule(LightningDataModule):
@@ -83,7 +86,9 @@ class PairDataModule(LightningDataModule):
         self.root = root
         self.polarity = choice("polarity", polarity, POLARITIES)
         self.pairs = integer("pairs", pairs, at_least=2)
-        self.test_pairs = None if test_pairs is None else integer("test_pairs", test_pairs, at_least=1)
+        self.test_pairs = (
+            None if test_pairs is None else integer("test_pairs", test_pairs, at_least=1)
+        )
         self.held_out = _held_out_rows(self.pairs, validation, folds, fold)
         self.batch_size = integer("batch_size", batch_size, at_least=1)
         if not isinstance(normalise, bool) and normalise != "bytes":
@@ -92,7 +97,11 @@ class PairDataModule(LightningDataModule):
         self.augmentation = _augmentation(augmentation)
         self.watch_test = boolean("watch_test", watch_test)
         if self.watch_test and self.held_out:
-            raise InvalidValue("watch_test", True, "false where validation or folds hold pairs out, which are what is watched then")
+            raise InvalidValue(
+                "watch_test",
+                True,
+                "false where validation or folds hold pairs out, which are what is watched then",
+            )
         self.seed = check_seed("seed", seed)
         self.order_seed = check_seed("order_seed", order_seed, self.seed)
         self.augmentation_seed = check_seed("augmentation_seed", augmentation_seed, self.seed)
@@ -105,12 +114,16 @@ class PairDataModule(LightningDataModule):
         source = self._source()
         available = len(source.test) // 2
         if available < 1 or len(source.train) < 2:
-            raise DataError(f"{source.name} has {len(source.train)} training and {len(source.test)} test images: two of each make a pair")
+            raise DataError(
+                f"{source.name} has {len(source.train)} training and {len(source.test)} test images: two of each make a pair"
+            )
         if self.held_out and 2 * self.pairs > len(source.train):
             held_out_images(len(source.train), self.pairs, self.held_out)
         if self.test_pairs is not None and self.test_pairs > available:
             raise InvalidValue(
-                "test_pairs", self.test_pairs, f"at most {available}, since {source.name} has {len(source.test)} distinct test images"
+                "test_pairs",
+                self.test_pairs,
+                f"at most {available}, since {source.name} has {len(source.test)} distinct test images",
             )
 
     @property
@@ -131,7 +144,9 @@ class PairDataModule(LightningDataModule):
                 DigitPairsWarning,
                 stacklevel=2,
             )
-        self.train_set, self.validation_set = draw_split(source.train, self.pairs, self.held_out, stream(self.seed, "data"))
+        self.train_set, self.validation_set = draw_split(
+            source.train, self.pairs, self.held_out, stream(self.seed, "data")
+        )
         self.test_set = draw_pairs(source.test, self.sizes[2], stream(self.seed, "test"))
 
     @property
@@ -142,16 +157,32 @@ class PairDataModule(LightningDataModule):
     @functools.cached_property
     def mean_and_std(self) -> tuple[float, float]:
         """What the networks subtract from and divide the pixels by: from the training pairs alone, unless `normalise` says otherwise."""
-        return self.train_set.mean_and_std() if self.normalise is True else MEAN_AND_STD[self.normalise]
+        return (
+            self.train_set.mean_and_std()
+            if self.normalise is True
+            else MEAN_AND_STD[self.normalise]
+        )
 
     def train_dataloader(self) -> TrainLoader:
-        order, augmentation = stream(self.order_seed, "order"), stream(self.augmentation_seed, "augmentation")
+        order, augmentation = (
+            stream(self.order_seed, "order"),
+            stream(self.augmentation_seed, "augmentation"),
+        )
         change = self.augment(augmentation)
-        return TrainLoader(self.train_set, len(self.train_set.index), self.batch_size, order, change, [augmentation])
+        return TrainLoader(
+            self.train_set,
+            len(self.train_set.index),
+            self.batch_size,
+            order,
+            change,
+            [augmentation],
+        )
 
     def augment(self, generator: torch.Generator) -> Callable[[Pairs], Pairs] | None:
         """What changes each mini-batch at random, drawn from the generator; None where nothing does."""
-        return functools.partial(self.augmentation, generator=generator) if self.augmentation else None
+        return (
+            functools.partial(self.augmentation, generator=generator) if self.augmentation else None
+        )
 
     @property
     def watched(self) -> str:
@@ -173,7 +204,9 @@ class PairDataModule(LightningDataModule):
         return sources.load(self.source_name, self.root, self.polarity)
 
 
-def draw_split(digits: Digits, pairs: int, held_out: range, generator: torch.Generator) -> tuple[PairSet, PairSet]:
+def draw_split(
+    digits: Digits, pairs: int, held_out: range, generator: torch.Generator
+) -> tuple[PairSet, PairSet]:
     """Training and held-out pairs, which share no image.
 
     Where the images suffice for distinct ones, `held_out` are rows of one draw. Where they have to be paired again, the
@@ -187,14 +220,20 @@ def draw_split(digits: Digits, pairs: int, held_out: range, generator: torch.Gen
     images = held_out_images(len(digits), pairs, held_out)
     kept = torch.cat([order[: images.start], order[images.stop :]])
     train = draw_pairs(digits.select(kept), pairs - len(held_out), generator)
-    return train, draw_pairs(digits.select(order[images.start : images.stop]), len(held_out), generator)
+    return train, draw_pairs(
+        digits.select(order[images.start : images.stop]), len(held_out), generator
+    )
 
 
 def held_out_images(available: int, pairs: int, held_out: range) -> range:
     """The share of the images that the held-out rows have of the pairs; InvalidValue unless each side can form a pair."""
     images = range(held_out.start * available // pairs, held_out.stop * available // pairs)
     if not 2 <= len(images) <= available - 2:
-        raise InvalidValue("validation", f"{len(held_out)} pairs", f"as many as leave two of the {available} images on each side")
+        raise InvalidValue(
+            "validation",
+            f"{len(held_out)} pairs",
+            f"as many as leave two of the {available} images on each side",
+        )
     return images
 
 
@@ -204,14 +243,20 @@ def _held_out_rows(pairs: int, validation: float, folds: int | None, fold: int) 
     if folds is None:
         start = pairs - round(pairs * validation)
         if start < 1 or (validation > 0 and start == pairs):
-            raise InvalidValue("validation", validation, f"0, or a share below 1 that holds out a pair of {pairs} and leaves one")
+            raise InvalidValue(
+                "validation",
+                validation,
+                f"0, or a share below 1 that holds out a pair of {pairs} and leaves one",
+            )
         if integer("fold", fold) != 0:
             raise InvalidValue("fold", fold, "0, unless folds is given")
         return range(start, pairs)
     folds = integer("folds", folds, at_least=2, at_most=pairs)
     fold = integer("fold", fold, at_most=folds - 1)
     if validation:
-        raise InvalidValue("validation", validation, "0 when folds is given, since a fold is held out")
+        raise InvalidValue(
+            "validation", validation, "0 when folds is given, since a fold is held out"
+        )
     return range(pairs * fold // folds, pairs * (fold + 1) // folds)
 
 

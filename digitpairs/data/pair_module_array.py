@@ -33,7 +33,9 @@ class PairDataModuleArray(LightningDataModule):
             member.setup(stage)
         sizes = {(*member.sizes, member.watched) for member in self.members}
         if len(sizes) > 1:
-            raise ValueError(f"members of one array differ in (training, held-out, test pairs, batch size, what is watched): {sorted(sizes)}")
+            raise ValueError(
+                f"members of one array differ in (training, held-out, test pairs, batch size, what is watched): {sorted(sizes)}"
+            )
 
     @property
     def watched(self) -> str:
@@ -42,7 +44,9 @@ class PairDataModuleArray(LightningDataModule):
 
     def train_dataloader(self) -> TrainLoader:
         orders = [stream(member.order_seed, "order") for member in self.members]
-        augmentations = [stream(member.augmentation_seed, "augmentation") for member in self.members]
+        augmentations = [
+            stream(member.augmentation_seed, "augmentation") for member in self.members
+        ]
         changes = [member.augment(each) for member, each in zip(self.members, augmentations)]
         train_set = PairSet.stack([member.train_set for member in self.members])
         count, batch_size = train_set.index.shape[1], self.members[0].batch_size
@@ -64,7 +68,9 @@ class PairDataModuleArray(LightningDataModule):
         return EvaluationLoader(stacked, stacked.index.shape[1], len(sets))
 
 
-def _each_by_its_own(changes: Sequence[Callable[[Pairs], Pairs] | None]) -> Callable[[Pairs], Pairs]:
+def _each_by_its_own(
+    changes: Sequence[Callable[[Pairs], Pairs] | None],
+) -> Callable[[Pairs], Pairs]:
     """The members' pairs (members, B, ...), each member's changed by its own augmentation."""
 
     def change_all(pairs: Pairs) -> Pairs:

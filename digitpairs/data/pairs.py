@@ -34,9 +34,13 @@ class PairSet(NamedTuple):
     @classmethod
     def stack(cls, sets: Sequence[PairSet]) -> PairSet:
         """One set for an array whose members have these, of as many pairs each."""
-        images = pad_sequence([each.images for each in sets], batch_first=True)  # (members, most images, 14, 14)
+        images = pad_sequence(
+            [each.images for each in sets], batch_first=True
+        )  # (members, most images, 14, 14)
         classes = pad_sequence([each.classes for each in sets], batch_first=True)
-        index = torch.stack([each.index + member * images.shape[1] for member, each in enumerate(sets)])
+        index = torch.stack(
+            [each.index + member * images.shape[1] for member, each in enumerate(sets)]
+        )
         return cls(images.flatten(0, 1), classes.flatten(), index)
 
     def take(self, rows: slice | Tensor) -> Pairs:
@@ -53,8 +57,15 @@ class PairSet(NamedTuple):
         digits = self.classes[index]
         target = less_or_equal(digits)
         axis, flat = index.dim() - 2, self.images.flatten(1)
-        for part, *others in zip(*(each.split(batch_size or max(1, index.shape[axis]), axis) for each in (index, digits, target))):
-            images = F.embedding(part, flat)  # a look-up of whole rows, in a quarter of the time that `flat[part]` takes
+        for part, *others in zip(
+            *(
+                each.split(batch_size or max(1, index.shape[axis]), axis)
+                for each in (index, digits, target)
+            )
+        ):
+            images = F.embedding(
+                part, flat
+            )  # a look-up of whole rows, in a quarter of the time that `flat[part]` takes
             yield Pairs(images.unflatten(-1, self.images.shape[1:]), *others)
 
     def select(self, rows: Tensor | slice) -> PairSet:
@@ -63,10 +74,14 @@ class PairSet(NamedTuple):
 
     def mean_and_std(self) -> tuple[float, float]:
         """Mean and standard deviation of all pixels of the images that occur in a pair."""
-        shown = torch.zeros(len(self.images), dtype=torch.bool).index_fill_(0, self.index.flatten(), True)
+        shown = torch.zeros(len(self.images), dtype=torch.bool).index_fill_(
+            0, self.index.flatten(), True
+        )
         pixels = self.images if shown.all() else self.images[shown]
         mean = pixels.mean()
-        std = ((pixels - mean).square_().sum() / (pixels.numel() - 1)).sqrt()  # Tensor.std takes five times as long
+        std = (
+            (pixels - mean).square_().sum() / (pixels.numel() - 1)
+        ).sqrt()  # Tensor.std takes five times as long
         return mean.item(), std.item()
 
 

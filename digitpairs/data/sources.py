@@ -96,9 +96,14 @@ def to_unit_images(images: Tensor) -> Tensor:
 
     28x28 is average-pooled by 2, as the course does; other sizes are resampled bilinearly (antialiased).
     """
-    if images.shape[1:] == (2 * SIDE, 2 * SIDE):  # sums of whole numbers are exact, and made in half of avg_pool2d's time
+    if images.shape[1:] == (
+        2 * SIDE,
+        2 * SIDE,
+    ):  # sums of whole numbers are exact, and made in half of avg_pool2d's time
         top, bottom = images[:, 0::2].short(), images[:, 1::2].short()
-        return (top[..., 0::2] + top[..., 1::2] + bottom[..., 0::2] + bottom[..., 1::2]).float() / (4 * 255)
+        return (top[..., 0::2] + top[..., 1::2] + bottom[..., 0::2] + bottom[..., 1::2]).float() / (
+            4 * 255
+        )
     unit = images[:, None].float() / 255  # (n, 1, height, width)
     if images.shape[1:] != (SIDE, SIDE):
         unit = F.interpolate(unit, (SIDE, SIDE), mode="bilinear", antialias=True)
@@ -121,7 +126,9 @@ def _idx(root: Path, polarity: str, name: str | None = None) -> Source:
     folder = idx.find_folder(root)
     if folder is None:
         names = ", ".join(name for pair in idx.FILES.values() for name in pair)
-        raise DataError(f"{root} holds no idx files: expected {names} (or .gz), in it or in MNIST/raw below it")
+        raise DataError(
+            f"{root} holds no idx files: expected {names} (or .gz), in it or in MNIST/raw below it"
+        )
     splits = [idx.read_split(folder, split) for split in ("train", "test")]
     stretched, notes = image_checks.stretch([images for images, _ in splits])
     light, more = light_ink([Composites(images, images) for images in stretched], polarity)
@@ -132,7 +139,8 @@ def _idx(root: Path, polarity: str, name: str | None = None) -> Source:
 
 def _digits(root: Path, polarity: str) -> Source:
     """scikit-learn's 1,797 digits of 8x8 pixels. The last 600 are the test set: the file goes writer by writer, so
-    most test digits are by hands that the training set has not seen."""
+    most test digits are by hands that the training set has not seen.
+    """
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -197,7 +205,9 @@ def _answers(url: str) -> bool:
 
     def ask() -> None:
         try:
-            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=CONNECT_SECONDS).close()
+            urllib.request.urlopen(
+                urllib.request.Request(url, method="HEAD"), timeout=CONNECT_SECONDS
+            ).close()
         except urllib.error.HTTPError:
             pass  # it refuses the listing of its folder, but it is there
         except OSError:

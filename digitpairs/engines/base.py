@@ -20,7 +20,19 @@ from digitpairs.training import build
 Section = Mapping[str, Any]
 # Does a piece of work once for each value of a named section, and gives its outcome again.
 Once = Callable[[str, Any, Callable[[Any], Any]], Any]
-COMMON = ("task", "engine", "data", "model", "optimizer", "scheduler", "early_stopping", "trainer", "seed", "seeds", "output")
+COMMON = (
+    "task",
+    "engine",
+    "data",
+    "model",
+    "optimizer",
+    "scheduler",
+    "early_stopping",
+    "trainer",
+    "seed",
+    "seeds",
+    "output",
+)
 # The sections that are single values
 VALUES = ("task", "engine", "seed", "output", "two_stage", "label_smoothing")
 STREAMS_OF_TRAINING = ("weights", "dropout", "aux")
@@ -62,11 +74,16 @@ class Engine:
 
     def check_keys(self, config: Section) -> None:
         """Raises InvalidValue for a section that is missing, unknown or no mapping, or a seed that
-        is none."""
+        is none.
+        """
         sections = (*COMMON, *self.own_sections)
         for key in config:
             if key not in sections:
-                raise InvalidValue(key, config[key], f"one of the keys {', '.join(sections)}{did_you_mean(key, sections)}")
+                raise InvalidValue(
+                    key,
+                    config[key],
+                    f"one of the keys {', '.join(sections)}{did_you_mean(key, sections)}",
+                )
         for key in sections:
             kind = "a value" if key in VALUES else "settings"
             if key not in config or not (key in VALUES or isinstance(config[key], Mapping)):
@@ -81,7 +98,9 @@ class Engine:
 
 def seeds_of(config: Section) -> dict[str, int]:
     """The seeds of a run's streams, as arguments of its module."""
-    return {"seed": config["seed"]} | {f"{purpose}_seed": config["seeds"][purpose] for purpose in STREAMS_OF_TRAINING}
+    return {"seed": config["seed"]} | {
+        f"{purpose}_seed": config["seeds"][purpose] for purpose in STREAMS_OF_TRAINING
+    }
 
 
 def without_seeds(config: Section) -> str:

@@ -39,9 +39,14 @@ class Boundary(Listener):
 
     def content(self, replica: int, points: Tensor, labels: Tensor, epoch: int) -> bytes:
         """A replica's file, numpy's .npz, once its weights are the final ones, those after so many epochs: "epochs" (n,), "inside"
-        (n, SIDE, SIDE), the last of them the final, and the training "points" (m, 2) with "labels" (m,)."""
-        seen = {done: inside for done, inside in self._seen.items() if done < epoch} | {epoch: self._inside()}
+        (n, SIDE, SIDE), the last of them the final, and the training "points" (m, 2) with "labels" (m,).
+        """
+        seen = {done: inside for done, inside in self._seen.items() if done < epoch} | {
+            epoch: self._inside()
+        }
         buffer = io.BytesIO()
         inside = np.stack([each[replica].view(SIDE, SIDE).numpy() for each in seen.values()])
-        np.savez_compressed(buffer, epochs=list(seen), inside=inside, points=points.numpy(), labels=labels.numpy())
+        np.savez_compressed(
+            buffer, epochs=list(seen), inside=inside, points=points.numpy(), labels=labels.numpy()
+        )
         return buffer.getvalue()

@@ -25,14 +25,14 @@ REFUSED = (
     "val_check_interval", "accumulate_grad_batches", "reload_dataloaders_every_n_epochs", "plugins",
 )  # fmt: skip
 CLIPPING = ("gradient_clip_val", "gradient_clip_algorithm")  # done by each run for itself
-FIXED = dict(
-    devices=1,
-    enable_progress_bar=False,
-    enable_model_summary=False,
-    enable_checkpointing=False,
-    num_sanity_val_steps=0,
-    log_every_n_steps=1,
-)
+FIXED = {
+    "devices": 1,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+    "num_sanity_val_steps": 0,
+    "log_every_n_steps": 1,
+}
 NEEDED = ("max_epochs", "accelerator", "precision", "deterministic")
 PLAIN = (bool, int, float, str, dict, type(None))  # types that a config's values have
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
@@ -53,17 +53,27 @@ def make_trainer(section: Mapping[str, Any], logger: Logger | bool = False) -> p
     arguments = {key: value for key, value in section.items() if key not in CLIPPING}
     with quiet_lightning():
         trainer = pl.Trainer(**arguments, **FIXED, logger=logger, plugins=[LightningEnvironment()])
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid of deterministic mode, a tenth slower
+    torch.utils.deterministic.fill_uninitialized_memory = (
+        False  # a debugging aid of deterministic mode, a tenth slower
+    )
     return trainer
 
 
 def check_trainer(section: Mapping[str, Any]) -> None:
     """InvalidValue for settings that Lightning's Trainer would not take, or that do not fit this training."""
-    accepted = [key for key in inspect.signature(pl.Trainer).parameters if key not in (*REFUSED, *FIXED, "logger")]
+    accepted = [
+        key
+        for key in inspect.signature(pl.Trainer).parameters
+        if key not in (*REFUSED, *FIXED, "logger")
+    ]
     for key, value in section.items():
         if key not in accepted:
             near = did_you_mean(key, accepted)
-            raise InvalidValue(f"trainer.{key}", value, f"an argument of Lightning's Trainer that makes sense here, such as max_epochs{near}")
+            raise InvalidValue(
+                f"trainer.{key}",
+                value,
+                f"an argument of Lightning's Trainer that makes sense here, such as max_epochs{near}",
+            )
     needs("trainer", section, NEEDED)
     integer("trainer.max_epochs", section["max_epochs"], at_least=1)
     choice("trainer.accelerator", section["accelerator"], ACCELERATORS)
@@ -76,7 +86,9 @@ def check_trainer(section: Mapping[str, Any]) -> None:
     try:
         make_trainer(section)
     except Exception as fault:  # Lightning's Trainer raises errors of many kinds
-        raise InvalidValue("trainer", "...", f"what Lightning's Trainer takes, which says: {fault}") from fault
+        raise InvalidValue(
+            "trainer", "...", f"what Lightning's Trainer takes, which says: {fault}"
+        ) from fault
 
 
 def _check_type(key: str, value: Any) -> None:
@@ -92,8 +104,9 @@ def _check_type(key: str, value: Any) -> None:
 
 @contextlib.contextmanager
 def quick_cuda_check() -> Iterator[None]:
-    """torch's Adam asks at each step whether there is a GPU. Lightning, when it is imported, makes torch ask NVML, which
-    takes 40 microseconds where there is none: a twentieth of a small network's step."""
+    """Torch's Adam asks at each step whether there is a GPU. Lightning, when it is imported, makes torch ask NVML, which
+    takes 40 microseconds where there is none: a twentieth of a small network's step.
+    """
     before = os.environ.get(_NVML_CHECK)
     os.environ[_NVML_CHECK] = "0"
     try:

@@ -22,7 +22,14 @@ from digitpairs.streams import stream
 from digitpairs.training import PairComparison, build
 from digitpairs.training.metrics import confusion, error_rates
 
-TRAINER = ("max_epochs", "accelerator", "precision", "deterministic", "gradient_clip_val", "gradient_clip_algorithm")
+TRAINER = (
+    "max_epochs",
+    "accelerator",
+    "precision",
+    "deterministic",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+)
 
 
 class PairsFramework(PairsLightning):
@@ -36,7 +43,9 @@ class PairsFramework(PairsLightning):
             once(f"framework's {section}", config[section], check)
         datamodule = once("data", data_without_seeds(config["data"]), prepared_data)
         if datamodule.augmentation:
-            raise InvalidValue("data.augmentation", config["data"]["augmentation"], "none with engine=framework")
+            raise InvalidValue(
+                "data.augmentation", config["data"]["augmentation"], "none with engine=framework"
+            )
         for setting, none in (("two_stage", "null"), ("label_smoothing", "0")):
             if config[setting]:
                 raise InvalidValue(setting, config[setting], f"{none} with engine=framework")
@@ -57,13 +66,20 @@ class PairsFramework(PairsLightning):
 class Training(fw.Listener):
     """Several members' training by one `framework.Trainer`; each member keeps its own history, weights of the loss and end."""
 
-    def __init__(self, members: Sequence[PairComparison], datamodules: Sequence[PairDataModule], loggers: Sequence[Logger] = ()) -> None:
+    def __init__(
+        self,
+        members: Sequence[PairComparison],
+        datamodules: Sequence[PairDataModule],
+        loggers: Sequence[Logger] = (),
+    ) -> None:
         self.members, self.datamodules, self.loggers = members, datamodules, loggers
         first = members[0]
         for member, datamodule in zip(members, datamodules):
             member.start()
             member.set_mean_and_std(*datamodule.mean_and_std)
-        self.network = network_of([member.network for member in members], [member.dropout_stream for member in members])
+        self.network = network_of(
+            [member.network for member in members], [member.dropout_stream for member in members]
+        )
         self.loss = fw.PairLoss(torch.ones(len(members), len(PARTS)))
         self.trainer = fw.Trainer(
             self.network,
@@ -80,13 +96,23 @@ class Training(fw.Listener):
 
     def run(self, epochs: int) -> None:
         """Train, give the members their weights, and test."""
-        train, held_out, test = (self.data(name) for name in ("train_set", "validation_set", "test_set"))
+        train, held_out, test = (
+            self.data(name) for name in ("train_set", "validation_set", "test_set")
+        )
         stopping = self.members[0].early_stopping
-        early = None if stopping.patience is None else fw.EarlyStopping(stopping.patience, stopping.monitor, stopping.min_delta)
+        early = (
+            None
+            if stopping.patience is None
+            else fw.EarlyStopping(stopping.patience, stopping.monitor, stopping.min_delta)
+        )
         with contextlib.suppress(fw.NotFinite):  # the members have it as their failures
-            self.trainer.fit(train, epochs, validation=held_out if held_out.rows else None, early_stopping=early)
+            self.trainer.fit(
+                train, epochs, validation=held_out if held_out.rows else None, early_stopping=early
+            )
         copy_back(self.network, [member.network for member in self.members])
-        for member, metrics, datamodule in zip(self.members, self.trainer.evaluate(test), self.datamodules):
+        for member, metrics, datamodule in zip(
+            self.members, self.trainer.evaluate(test), self.datamodules
+        ):
             pairs = datamodule.test_set.take(slice(None))
             with torch.no_grad():
                 prediction = member.eval()(pairs.images)
@@ -96,8 +122,13 @@ class Training(fw.Listener):
         """All members' pairs of the set, normalised as Lightning's runs normalise them."""
         sets: list[PairSet] = [getattr(datamodule, name) for datamodule in self.datamodules]
         pairs = [each.take(slice(None)) for each in sets]
-        images = torch.stack([(each.images - member.mean) / member.std for each, member in zip(pairs, self.members)])
-        digits, target = torch.stack([each.digits for each in pairs]), torch.stack([each.target for each in pairs])
+        images = torch.stack(
+            [(each.images - member.mean) / member.std for each, member in zip(pairs, self.members)]
+        )
+        digits, target = (
+            torch.stack([each.digits for each in pairs]),
+            torch.stack([each.target for each in pairs]),
+        )
         return fw.Data(images, (target[..., None].to(images.dtype), digits))
 
     def epoch(self, replica: int, row: Mapping[str, float]) -> None:
@@ -105,7 +136,11 @@ class Training(fw.Listener):
         member, epoch = self.members[replica], int(row["epoch"])
         member.start_epoch(epoch, row["learning_rate"])  # once more, now that the rate is known
         for split in ("train", "validation"):
-            metrics = {name.removeprefix(f"{split}/"): value for name, value in row.items() if name.startswith(f"{split}/")}
+            metrics = {
+                name.removeprefix(f"{split}/"): value
+                for name, value in row.items()
+                if name.startswith(f"{split}/")
+            }
             if metrics:
                 member.record(split, metrics)
         member.end_epoch()
@@ -124,17 +159,31 @@ def _measured(answer: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]) -> 
     comparison, digits = targets
     prediction, target = Prediction(*answer), comparison.squeeze(-1).long()
     parts = loss_parts(prediction, digits, target).double().unbind(-1)
-    return {f"{name}_loss": part for name, part in zip(PARTS, parts)} | error_rates(prediction, digits, target)
+    return {f"{name}_loss": part for name, part in zip(PARTS, parts)} | error_rates(
+        prediction, digits, target
+    )
 
 
 def _check(trainer: Section) -> None:
     """Of the section `trainer`, what this engine has not."""
     for key, value in trainer.items():
         if key not in TRAINER:
-            raise InvalidValue(f"trainer.{key}", value, f"engine=lightning; with engine=framework one of {', '.join(TRAINER)}")
-    for key, accepted in {"accelerator": ("auto", "cpu"), "precision": ("32-true",), "gradient_clip_val": (None,)}.items():
+            raise InvalidValue(
+                f"trainer.{key}",
+                value,
+                f"engine=lightning; with engine=framework one of {', '.join(TRAINER)}",
+            )
+    for key, accepted in {
+        "accelerator": ("auto", "cpu"),
+        "precision": ("32-true",),
+        "gradient_clip_val": (None,),
+    }.items():
         if trainer[key] not in accepted:
-            raise InvalidValue(f"trainer.{key}", trainer[key], f"{' or '.join(map(str, accepted))} with engine=framework")
+            raise InvalidValue(
+                f"trainer.{key}",
+                trainer[key],
+                f"{' or '.join(map(str, accepted))} with engine=framework",
+            )
 
 
 def _check_model(model: Section) -> None:

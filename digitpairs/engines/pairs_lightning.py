@@ -16,7 +16,17 @@ from torch import nn
 from digitpairs import files
 from digitpairs.checks import InvalidValue, needs
 from digitpairs.data import PairDataModule, PairDataModuleArray
-from digitpairs.engines.base import Engine, Once, Run, Section, built, data_without_seeds, lightning_checkpoint, naming, seeds_of
+from digitpairs.engines.base import (
+    Engine,
+    Once,
+    Run,
+    Section,
+    built,
+    data_without_seeds,
+    lightning_checkpoint,
+    naming,
+    seeds_of,
+)
 from digitpairs.engines.lightning_trainer import check_trainer, clipping, make_trainer, running
 from digitpairs.losses import Weighting
 from digitpairs.training import Diverged, PairComparison, PairComparisonArray, build
@@ -56,7 +66,11 @@ class PairsLightning(Engine):
         model, kind = once("run", run, lambda run: _model_and_kind(run, once))
         check_together(datamodule, model, trainer)
         rest = {key: value for key, value in trainer.items() if key not in run["trainer"]}
-        return None if kind is None else (kind, datamodule.source, datamodule.sizes, json.dumps(rest, sort_keys=True))
+        return (
+            None
+            if kind is None
+            else (kind, datamodule.source, datamodule.sizes, json.dumps(rest, sort_keys=True))
+        )
 
     def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
         datamodules: list[PairDataModule] = [build(config["data"]) for config in configs]
@@ -89,14 +103,26 @@ def run_of(member: PairComparison, datamodule: PairDataModule) -> Run:
         (datamodule.sizes[0], datamodule.sizes[2]),
         sum(parameter.numel() for parameter in member.network.parameters()),
         lambda: lightning_checkpoint(member, len(member.history)),
-        {} if member.confusion is None else {files.CONFUSION: json.dumps(dict(zip(("digit1", "digit2"), member.confusion))).encode()},
+        {}
+        if member.confusion is None
+        else {
+            files.CONFUSION: json.dumps(dict(zip(("digit1", "digit2"), member.confusion))).encode()
+        },
     )
 
 
-def fit_and_test(section: Section, module: pl.LightningModule, datamodule: pl.LightningDataModule, logger: Logger | bool) -> None:
+def fit_and_test(
+    section: Section,
+    module: pl.LightningModule,
+    datamodule: pl.LightningDataModule,
+    logger: Logger | bool,
+) -> None:
     """With the trainer of a config's section `trainer`; a run that diverges says so itself."""
     trainer = make_trainer(section, logger)
-    with contextlib.suppress(Diverged), running():  # a run has it as its failure, as each run of an array has
+    with (
+        contextlib.suppress(Diverged),
+        running(),
+    ):  # a run has it as its failure, as each run of an array has
         trainer.fit(module, datamodule)
         trainer.test(module, datamodule, verbose=False)
 
@@ -142,8 +168,14 @@ def check_together(datamodule: PairDataModule, model: PairComparison, trainer: S
         first_epochs(model.two_stage, trainer["max_epochs"])
     train, held_out, _, batch_size = datamodule.sizes
     lone = train % batch_size == 1 or batch_size == 1
-    if lone and any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules()):
-        raise InvalidValue("data.batch_size", batch_size, "one that leaves no mini-batch of a single pair, for batch norm")
+    if lone and any(
+        isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules()
+    ):
+        raise InvalidValue(
+            "data.batch_size",
+            batch_size,
+            "one that leaves no mini-batch of a single pair, for batch norm",
+        )
     stopping = model.early_stopping
     if stopping.patience is None or not stopping.monitor.startswith("validation"):
         return
@@ -152,4 +184,8 @@ def check_together(datamodule: PairDataModule, model: PairComparison, trainer: S
         raise InvalidValue("early_stopping.monitor", stopping.monitor, needs)
     for key, usual in (("check_val_every_n_epoch", 1), ("limit_val_batches", 1.0)):
         if trainer.get(key) not in (None, usual):
-            raise InvalidValue(f"trainer.{key}", trainer[key], f"{usual}, since early stopping looks at all validation pairs after each epoch")
+            raise InvalidValue(
+                f"trainer.{key}",
+                trainer[key],
+                f"{usual}, since early stopping looks at all validation pairs after each epoch",
+            )

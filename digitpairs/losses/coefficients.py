@@ -24,13 +24,17 @@ class Coefficient:
     Raises InvalidValue for anything else.
     """
 
-    def __init__(self, key: str, setting: Any, at_least: float = 0.0, at_most: float | None = None) -> None:
+    def __init__(
+        self, key: str, setting: Any, at_least: float = 0.0, at_most: float | None = None
+    ) -> None:
         if not isinstance(setting, Mapping):
             value = number(key, setting, at_least, at_most)
             setting = {"schedule": "switch", "start": value, "end": value, "epochs": 0}
         expected = ["schedule", "start", "end", "epochs"]
         if sorted(setting) != sorted(expected):
-            raise InvalidValue(key, dict(setting), f"a number, or a schedule with the keys {', '.join(expected)}")
+            raise InvalidValue(
+                key, dict(setting), f"a number, or a schedule with the keys {', '.join(expected)}"
+            )
         self.schedule = choice(f"{key}.schedule", setting["schedule"], SCHEDULES)
         self.start = number(f"{key}.start", setting["start"], at_least, at_most)
         self.end = number(f"{key}.end", setting["end"], at_least, at_most)

@@ -11,7 +11,9 @@ from digitpairs.networks import Prediction
 PARTS = ("digit1", "digit2", "comparison")
 
 
-def loss_parts(prediction: Prediction, digits: Tensor, target: Tensor, smoothing: Tensor | None = None) -> Tensor:
+def loss_parts(
+    prediction: Prediction, digits: Tensor, target: Tensor, smoothing: Tensor | None = None
+) -> Tensor:
     """The mean losses over the batch, nats: (..., 3) in the order of PARTS, or (..., 1) of the comparison alone without
     digit logits; the leading axis, if there is one, is an array's members.
 
@@ -31,11 +33,15 @@ def comparison_losses(logits: Tensor, target: Tensor, smoothing: Tensor | None =
         # own has a gradient that rounds the last elements of a tensor differently than the others.
         signed = logits.squeeze(-1) * (2 * target - 1)
         each = -F.logsigmoid(signed)
-        return each if smoothing is None else each + smoothing[..., None] / 2 * signed  # linear in the label
+        return (
+            each if smoothing is None else each + smoothing[..., None] / 2 * signed
+        )  # linear in the label
     return cross_entropies(logits, target, 1, smoothing)
 
 
-def cross_entropies(logits: Tensor, classes: Tensor, axes: int, smoothing: Tensor | None = None) -> Tensor:
+def cross_entropies(
+    logits: Tensor, classes: Tensor, axes: int, smoothing: Tensor | None = None
+) -> Tensor:
     """Of each row: logits (..., classes), classes (...) -> (...); the rows of a network lie along so many last axes. `smoothing`
     has the axes before them.
 
@@ -44,7 +50,11 @@ def cross_entropies(logits: Tensor, classes: Tensor, axes: int, smoothing: Tenso
     """
     classes_first = logits.movedim(-1, -1 - axes)
     batches = (-1, *classes_first.shape[-1 - axes :])  # a member each
-    each = F.cross_entropy(classes_first.reshape(batches), classes.reshape(-1, *classes.shape[-axes:]), reduction="none")
+    each = F.cross_entropy(
+        classes_first.reshape(batches),
+        classes.reshape(-1, *classes.shape[-axes:]),
+        reduction="none",
+    )
     each = each.view(classes.shape)
     if smoothing is None:
         return each

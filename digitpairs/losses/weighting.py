@@ -92,7 +92,7 @@ class FreeWeighting(Weighting):
 
     def __init__(self, digit1: Any, digit2: Any, comparison: Any) -> None:
         super().__init__()
-        settings = dict(digit1=digit1, digit2=digit2, comparison=comparison)
+        settings = {"digit1": digit1, "digit2": digit2, "comparison": comparison}
         self.coefficients = [Coefficient(key, settings[key]) for key in PARTS]
 
     def start_epoch(self, epoch: int, history: Sequence[Tensor]) -> None:
@@ -135,7 +135,8 @@ class UncertaintyWeighting(Weighting):
 
 class DynamicWeightAverage(Weighting):
     """Parts that fall more slowly weigh more: 3 softmax(r / temperature), r the ratio of a part's last two epoch means
-    (DWA; Liu, Johns and Davison 2019, eq. 7). The first two epochs weigh all parts 1."""
+    (DWA; Liu, Johns and Davison 2019, eq. 7). The first two epochs weigh all parts 1.
+    """
 
     def __init__(self, temperature: float = 2.0) -> None:
         super().__init__()
@@ -143,7 +144,9 @@ class DynamicWeightAverage(Weighting):
 
     def start_epoch(self, epoch: int, history: Sequence[Tensor]) -> None:
         if len(history) >= 2:
-            ratio = history[-1] / history[-2].clamp_min(1e-8)  # a part that is learned to the last bit has loss 0
+            ratio = history[-1] / history[-2].clamp_min(
+                1e-8
+            )  # a part that is learned to the last bit has loss 0
             self._set(len(PARTS) * (ratio / self.temperature).softmax(0))
 
 
@@ -167,4 +170,8 @@ def check_fits(weighting: Weighting, has_digits: bool) -> None:
     """InvalidValue where the scheme weighs digit losses and the network has no digit logits."""
     if weighting.uses_digits and not has_digits:
         name = type(weighting).__name__
-        raise InvalidValue("aux", name, "NoAuxWeighting (aux=none) for a network without digit logits; or give it a model.digit_head")
+        raise InvalidValue(
+            "aux",
+            name,
+            "NoAuxWeighting (aux=none) for a network without digit logits; or give it a model.digit_head",
+        )

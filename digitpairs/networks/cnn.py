@@ -43,10 +43,18 @@ class CNNBody:
         self.channels, self.kernels, self.paddings, self.pools = channels, kernels, paddings, pools
         self.hidden, self.dropout = hidden, dropout
 
-    def __call__(self, in_channels: int, rows_per_pair: int, activation: str, batch_norm: bool) -> tuple[nn.Module, int]:
+    def __call__(
+        self, in_channels: int, rows_per_pair: int, activation: str, batch_norm: bool
+    ) -> tuple[nn.Module, int]:
         """The body (rows, in_channels, 14, 14) -> (rows, features), and the number of features."""
         convolutions, side = convolution_stack(
-            in_channels, self.channels, self.kernels, self.paddings, self.pools, activation, batch_norm
+            in_channels,
+            self.channels,
+            self.kernels,
+            self.paddings,
+            self.pools,
+            activation,
+            batch_norm,
         )
         flat = self.channels[-1] * side * side
         linear, features = linear_stack(
@@ -78,17 +86,30 @@ def convolution_stack(
     channels = integers("channels", channels)
     if not channels:
         raise InvalidValue("channels", [], "at least one number of channels")
-    kernels, pools = (integers(key, value, 1, len(channels)) for key, value in (("kernels", kernels), ("pools", pools)))
+    kernels, pools = (
+        integers(key, value, 1, len(channels))
+        for key, value in (("kernels", kernels), ("pools", pools))
+    )
     paddings = integers("paddings", paddings, 0, len(channels))
     layers: list[nn.Module] = []
     side = SIDE
-    for number, (out_channels, kernel, padding, pool) in enumerate(zip(channels, kernels, paddings, pools), 1):
+    for number, (out_channels, kernel, padding, pool) in enumerate(
+        zip(channels, kernels, paddings, pools), 1
+    ):
         image = side + 2 * padding
         if kernel > image:
-            raise InvalidValue("kernels", list(kernels), f"at most {image} in layer {number}, whose padded image is {image}x{image}")
+            raise InvalidValue(
+                "kernels",
+                list(kernels),
+                f"at most {image} in layer {number}, whose padded image is {image}x{image}",
+            )
         side = image - kernel + 1
         if pool > side:
-            raise InvalidValue("pools", list(pools), f"at most {side} in layer {number}, whose image is {side}x{side}")
+            raise InvalidValue(
+                "pools",
+                list(pools),
+                f"at most {side} in layer {number}, whose image is {side}x{side}",
+            )
         side //= pool
         layers.append(Conv2d(in_channels, out_channels, kernel, padding=padding))
         layers += [BatchNorm2d(out_channels)] if batch_norm else []

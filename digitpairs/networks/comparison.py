@@ -70,7 +70,11 @@ class JointNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Prediction:
         features = self.body(images)  # (..., B, 2, 14, 14) -> (..., B, features)
-        digits = None if self.digit_part is None else self.digit_part(features).unflatten(-1, (2, CLASSES))
+        digits = (
+            None
+            if self.digit_part is None
+            else self.digit_part(features).unflatten(-1, (2, CLASSES))
+        )
         return Prediction(self.comparison_part(features, digits), digits)
 
 
@@ -101,13 +105,20 @@ class SiameseNetwork(nn.Module):
         self.digit_head = choice("digit_head", digit_head, ["per_image", "joint", "none"])
         self.has_digits = digit_head != "none"
         rows_per_pair, copies = (2, 1) if sharing else (1, 2)
-        bodies, features = zip(*(_build(body, 1, rows_per_pair, activation, batch_norm) for _ in range(copies)))
+        bodies, features = zip(
+            *(_build(body, 1, rows_per_pair, activation, batch_norm) for _ in range(copies))
+        )
         self.bodies = nn.ModuleList(bodies)
         if digit_head == "per_image":
-            parts = [digit_part(digit_head, features[0], digit_hidden, activation, batch_norm) for _ in range(copies)]
+            parts = [
+                digit_part(digit_head, features[0], digit_hidden, activation, batch_norm)
+                for _ in range(copies)
+            ]
             self.digit_parts = nn.ModuleList(parts)
         else:
-            self.digit_part = digit_part(digit_head, 2 * features[0], digit_hidden, activation, batch_norm)
+            self.digit_part = digit_part(
+                digit_head, 2 * features[0], digit_hidden, activation, batch_norm
+            )
         self.comparison_part = ComparisonPart(
             2 * features[0],
             self.has_digits,
@@ -121,13 +132,17 @@ class SiameseNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Prediction:
         axis = images.dim() - 3  # of the two images
-        features = self._each(self.bodies, images.unsqueeze(-3), axis)  # (..., B, 2, 1, 14, 14) -> (..., B, 2, features)
+        features = self._each(
+            self.bodies, images.unsqueeze(-3), axis
+        )  # (..., B, 2, 1, 14, 14) -> (..., B, 2, features)
         digits = None
         if self.digit_head == "per_image":
             digits = self._each(self.digit_parts, features, axis)  # (..., B, 2, 10)
         elif self.digit_head == "joint":
             digits = self.digit_part(features.flatten(-2)).unflatten(-1, (2, CLASSES))
-        seen = features.flatten(-2) if self.comparison_part.sees == "features" else None  # not put together for nothing
+        seen = (
+            features.flatten(-2) if self.comparison_part.sees == "features" else None
+        )  # not put together for nothing
         return Prediction(self.comparison_part(seen, digits), digits)
 
     def _each(self, parts: nn.ModuleList, inputs: Tensor, axis: int) -> Tensor:

@@ -21,13 +21,18 @@ COMPARISON_INPUTS = {
 }
 
 
-def digit_part(kind: str, features: int, hidden: Sequence[int], activation: str, batch_norm: bool) -> nn.Sequential | None:
+def digit_part(
+    kind: str, features: int, hidden: Sequence[int], activation: str, batch_norm: bool
+) -> nn.Sequential | None:
     """Features -> 10 logits of one digit ("per_image") or 20 of both ("joint"), after hidden layers of the given widths;
-    None for "none"."""
+    None for "none".
+    """
     if kind == "none":
         integers("digit_hidden", hidden)
         return None
-    layers, width = linear_stack(features, hidden, key="digit_hidden", activation=activation, batch_norm=batch_norm)
+    layers, width = linear_stack(
+        features, hidden, key="digit_hidden", activation=activation, batch_norm=batch_norm
+    )
     return nn.Sequential(*layers, Linear(width, 2 * CLASSES if kind == "joint" else CLASSES))
 
 
@@ -62,24 +67,40 @@ class ComparisonPart(nn.Module):
         self.detached = False
         self.sees = choice("comparison_input", sees, [*COMPARISON_INPUTS, "posterior", "features"])
         if sees != "features" and not has_digits:
-            raise InvalidValue("comparison_input", sees, "features, since digit_head=none leaves no digit logits to see")
+            raise InvalidValue(
+                "comparison_input",
+                sees,
+                "features, since digit_head=none leaves no digit logits to see",
+            )
         if outputs not in (1, 2) or not isinstance(outputs, int) or isinstance(outputs, bool):
-            raise InvalidValue("comparison_outputs", outputs, "1 (binary cross-entropy) or 2 (cross-entropy)")
+            raise InvalidValue(
+                "comparison_outputs", outputs, "1 (binary cross-entropy) or 2 (cross-entropy)"
+            )
         integers("comparison_hidden", hidden)  # checked for the posterior, too, which has no layers
         last = [] if output_activation is None else [_output_activation(output_activation)]
         if sees != "posterior":
             inputs = features if sees == "features" else 2 * CLASSES
-            layers, width = linear_stack(inputs, hidden, key="comparison_hidden", activation=activation, batch_norm=batch_norm)
+            layers, width = linear_stack(
+                inputs,
+                hidden,
+                key="comparison_hidden",
+                activation=activation,
+                batch_norm=batch_norm,
+            )
             self.layers = nn.Sequential(*layers, Linear(width, outputs), *last)
 
     def forward(self, features: Tensor | None, digits: Tensor | None) -> Tensor:
         """(..., B, features), unless the digits are what it sees, and (..., B, 2, 10) or None -> (..., B, outputs)."""
         if self.detached:
-            features, digits = (each if each is None else each.detach() for each in (features, digits))
+            features, digits = (
+                each if each is None else each.detach() for each in (features, digits)
+            )
         if self.sees == "posterior":
             return posterior_logit(digits)[..., None]
         if self.sees != "features":
-            features = COMPARISON_INPUTS[self.sees](digits).flatten(-2)  # (..., B, 2, 10) -> (..., B, 20)
+            features = COMPARISON_INPUTS[self.sees](digits).flatten(
+                -2
+            )  # (..., B, 2, 10) -> (..., B, 20)
         return self.layers(features)
 
 
@@ -87,12 +108,15 @@ def _output_activation(name: str) -> nn.Module:
     try:
         return activation_layer(name)
     except InvalidValue as fault:
-        raise InvalidValue("comparison_output_activation", name, f"null, or {fault.accepted}") from None
+        raise InvalidValue(
+            "comparison_output_activation", name, f"null, or {fault.accepted}"
+        ) from None
 
 
 def posteriors(digits: Tensor) -> Tensor:
     """Digit logits (..., 2, 10) or (..., B, 2, 10) -> the softmax, computed with the classes before the rows: of ten values at
-    a time, torch's takes several times as long."""
+    a time, torch's takes several times as long.
+    """
     axis = max(0, digits.dim() - 3)
     return digits.movedim(-1, axis).softmax(axis).movedim(axis, -1)
 
@@ -111,7 +135,9 @@ def posterior_logit(digits: Tensor) -> Tensor:
     """
     wide = digits.float() if digits.dtype in (torch.bfloat16, torch.float16) else digits
     log_posterior = wide.log_softmax(-1)
-    joint = log_posterior[..., 0, :, None] + log_posterior[..., 1, None, :]  # (..., 10, 10): first by second
+    joint = (
+        log_posterior[..., 0, :, None] + log_posterior[..., 1, None, :]
+    )  # (..., 10, 10): first by second
     at_most = torch.ones(CLASSES, CLASSES, dtype=torch.bool, device=digits.device).triu()
     masked = [joint.masked_fill(outside, -torch.inf).flatten(-2) for outside in (~at_most, at_most)]
     return masked[0].logsumexp(-1) - masked[1].logsumexp(-1)

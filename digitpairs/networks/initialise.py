@@ -14,12 +14,15 @@ from torch import nn
 
 from digitpairs.networks.layers import Dropout
 
-
 SCHEMES = {  # of a layer that names one as its `scheme`; its biases are then 0
     "torch": None,  # torch's own, below
     "xavier": nn.init.xavier_uniform_,  # Glorot and Bengio 2010
-    "he": lambda weight, generator: nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator),  # He et al. 2015
-    "lecun": lambda weight, generator: nn.init.kaiming_normal_(weight, nonlinearity="linear", generator=generator),  # LeCun et al. 1998
+    "he": lambda weight, generator: nn.init.kaiming_normal_(
+        weight, nonlinearity="relu", generator=generator
+    ),  # He et al. 2015
+    "lecun": lambda weight, generator: nn.init.kaiming_normal_(
+        weight, nonlinearity="linear", generator=generator
+    ),  # LeCun et al. 1998
 }
 
 
@@ -28,7 +31,9 @@ def create(make: Callable[[], nn.Module], generator: torch.Generator) -> nn.Modu
     with torch.device("meta"):
         network = make()
     network = initialise(network.to_empty(device="cpu"), generator)
-    return network.to(memory_format=torch.channels_last)  # on CPUs, small convolutions and pools are 1.7 times as fast so
+    return network.to(
+        memory_format=torch.channels_last
+    )  # on CPUs, small convolutions and pools are 1.7 times as fast so
 
 
 @torch.no_grad()

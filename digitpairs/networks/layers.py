@@ -107,7 +107,9 @@ class Conv2d(nn.Conv2d):
             return super().forward(inputs)
         if inputs.device.type in LOOPING_DEVICES:
             each = zip(*(_unstacked(tensor) for tensor in (inputs, self.weight, self.bias)))
-            return _stacked([F.conv2d(rows, weight, bias, padding=self.padding) for rows, weight, bias in each])
+            return _stacked(
+                [F.conv2d(rows, weight, bias, padding=self.padding) for rows, weight, bias in each]
+            )
         members, weight, bias = len(self.weight), self.weight.flatten(0, 1), self.bias.flatten()
         outputs = F.conv2d(side_by_side(inputs), weight, bias, padding=self.padding, groups=members)
         return one_after_another(outputs, members)
@@ -205,10 +207,14 @@ class Dropout(nn.Module):
         array has members.
         """
         keep, shape = 1 - self.probability, (pairs * self.rows_per_pair, self.units)
-        uniform = torch.empty(len(generators), *shape, dtype=torch.float32)  # the same masks in every precision
+        uniform = torch.empty(
+            len(generators), *shape, dtype=torch.float32
+        )  # the same masks in every precision
         for row, generator in zip(uniform, generators):
             torch.rand(shape, generator=generator, out=row)
-        kept = (uniform if self.mask.dim() == 3 else uniform[0]) < keep  # in a third of bernoulli_'s time
+        kept = (
+            uniform if self.mask.dim() == 3 else uniform[0]
+        ) < keep  # in a third of bernoulli_'s time
         self.mask = kept.to(self.mask).div_(keep)
 
     def extra_repr(self) -> str:
@@ -220,7 +226,9 @@ def dropout_layers(network: nn.Module) -> list[Dropout]:
     return [layer for layer in network.modules() if isinstance(layer, Dropout)]
 
 
-def draw_masks(layers: Sequence[Dropout], pairs: int, generators: Sequence[torch.Generator]) -> None:
+def draw_masks(
+    layers: Sequence[Dropout], pairs: int, generators: Sequence[torch.Generator]
+) -> None:
     """Masks for a mini-batch of `pairs` pairs, in each of the layers, from each member's generator (one, of one network)."""
     for layer in layers:
         layer.draw_mask(pairs, generators)

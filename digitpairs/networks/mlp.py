@@ -21,7 +21,9 @@ class MLPBody:
     def __init__(self, hidden: Sequence[int], dropout: float = 0.0) -> None:
         self.hidden, self.dropout = hidden, dropout
 
-    def __call__(self, in_channels: int, rows_per_pair: int, activation: str, batch_norm: bool) -> tuple[nn.Module, int]:
+    def __call__(
+        self, in_channels: int, rows_per_pair: int, activation: str, batch_norm: bool
+    ) -> tuple[nn.Module, int]:
         """The body (rows, in_channels, 14, 14) -> (rows, features), and the number of features."""
         layers, features = linear_stack(
             in_channels * SIDE * SIDE,

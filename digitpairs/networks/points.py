@@ -32,10 +32,16 @@ class PointMLP(nn.Module):
     ) -> None:
         super().__init__()
         batch_norm = boolean("batch_norm", batch_norm)
-        layers, width = linear_stack(2, hidden, key="hidden", activation=activation, batch_norm=batch_norm, dropout=dropout)
+        layers, width = linear_stack(
+            2, hidden, key="hidden", activation=activation, batch_norm=batch_norm, dropout=dropout
+        )
         layers.append(Linear(width, 1))
         if output_activation is not None:
-            layers.append(activation_layer(choice("output_activation", output_activation, ["tanh", "sigmoid"])))
+            layers.append(
+                activation_layer(
+                    choice("output_activation", output_activation, ["tanh", "sigmoid"])
+                )
+            )
         self.layers = nn.Sequential(*layers)
         for layer in self.layers:
             if isinstance(layer, nn.Linear):

@@ -25,9 +25,14 @@ class ResNetBody:
     def __init__(self, blocks: Sequence[int] = (2, 2, 2, 2)) -> None:
         self.blocks = blocks
 
-    def __call__(self, in_channels: int, rows_per_pair: int, activation: str, batch_norm: bool) -> tuple[nn.Module, int]:
+    def __call__(
+        self, in_channels: int, rows_per_pair: int, activation: str, batch_norm: bool
+    ) -> tuple[nn.Module, int]:
         """The body (rows, in_channels, 14, 14) -> (rows, 512), and 512."""
-        from torchvision.models.resnet import BasicBlock, ResNet  # a second to import, for this body alone
+        from torchvision.models.resnet import (  # a second to import, for this body alone
+            BasicBlock,
+            ResNet,
+        )
 
         blocks = list(integers("blocks", self.blocks, length=STAGES))
         if activation != "relu":

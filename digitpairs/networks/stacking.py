@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Hashable, Sequence
-
 from typing import Any
 
 import torch
@@ -18,7 +17,15 @@ from digitpairs.networks import layers
 from digitpairs.networks.comparison import JointNetwork, SiameseNetwork
 from digitpairs.networks.heads import ComparisonPart
 
-_LAYERS = (layers.Linear, layers.Conv2d, layers.MaxPool2d, layers.Flatten, layers.BatchNorm1d, layers.BatchNorm2d, layers.Dropout)
+_LAYERS = (
+    layers.Linear,
+    layers.Conv2d,
+    layers.MaxPool2d,
+    layers.Flatten,
+    layers.BatchNorm1d,
+    layers.BatchNorm2d,
+    layers.Dropout,
+)
 _STRUCTURES = (nn.Sequential, nn.ModuleList, JointNetwork, SiameseNetwork, ComparisonPart)
 _KNOWN = {*_LAYERS, *_STRUCTURES, *layers.ACTIVATIONS.values()}
 
@@ -26,27 +33,49 @@ _KNOWN = {*_LAYERS, *_STRUCTURES, *layers.ACTIVATIONS.values()}
 _SIMPLE: dict[type, Callable[[nn.Module], bool]] = {
     layers.Linear: lambda layer: layer.bias is not None,
     layers.Conv2d: lambda layer: (
-        layer.bias is not None and layer.stride == layer.dilation == (1, 1) and layer.groups == 1 and layer.padding_mode == "zeros"
+        layer.bias is not None
+        and layer.stride == layer.dilation == (1, 1)
+        and layer.groups == 1
+        and layer.padding_mode == "zeros"
     ),
-    layers.BatchNorm1d: lambda layer: layer.affine and layer.track_running_stats and layer.momentum is not None,
-    layers.BatchNorm2d: lambda layer: layer.affine and layer.track_running_stats and layer.momentum is not None,
+    layers.BatchNorm1d: lambda layer: (
+        layer.affine and layer.track_running_stats and layer.momentum is not None
+    ),
+    layers.BatchNorm2d: lambda layer: (
+        layer.affine and layer.track_running_stats and layer.momentum is not None
+    ),
 }
 
 
 def is_stackable(network: nn.Module) -> bool:
     """Whether the network is made of nothing but what computes as an array as well."""
-    return all(type(module) in _KNOWN and _SIMPLE.get(type(module), lambda _: True)(module) for module in network.modules())
+    return all(
+        type(module) in _KNOWN and _SIMPLE.get(type(module), lambda _: True)(module)
+        for module in network.modules()
+    )
 
 
 def kind_of(network: nn.Module) -> Hashable:
     """What networks have in common that compute the same but for their values: their modules, with all their settings, and shapes."""
-    modules = tuple((name, type(module), _settings(module)) for name, module in network.named_modules())
+    modules = tuple(
+        (name, type(module), _settings(module)) for name, module in network.named_modules()
+    )
     return modules, tuple((name, tuple(tensor.shape)) for name, tensor in _tensors(network))
 
 
 def _settings(module: nn.Module) -> tuple[tuple[str, Any], ...]:
-    plain = {name: value for name, value in vars(module).items() if isinstance(value, (bool, int, float, str, tuple))}
-    return tuple(sorted((name, value) for name, value in plain.items() if not name.startswith("_") and name != "training"))
+    plain = {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, (bool, int, float, str, tuple))
+    }
+    return tuple(
+        sorted(
+            (name, value)
+            for name, value in plain.items()
+            if not name.startswith("_") and name != "training"
+        )
+    )
 
 
 def stack(modules: Sequence[nn.Module]) -> nn.Module:
@@ -55,7 +84,11 @@ def stack(modules: Sequence[nn.Module]) -> nn.Module:
     for (name, first), *others in zip(*(_tensors(module) for module in modules)):
         value = _in_rows([first, *(tensor for _, tensor in others)])
         owner, _, leaf = name.rpartition(".")
-        setattr(stacked.get_submodule(owner), leaf, nn.Parameter(value) if isinstance(first, nn.Parameter) else value)
+        setattr(
+            stacked.get_submodule(owner),
+            leaf,
+            nn.Parameter(value) if isinstance(first, nn.Parameter) else value,
+        )
     return stacked
 
 
@@ -67,7 +100,9 @@ def _in_rows(tensors: Sequence[Tensor]) -> Tensor:
     """
     first = tensors[0].detach()
     strides = (first.numel(), *first.stride())
-    rows = torch.empty_strided((len(tensors), *first.shape), strides, dtype=first.dtype, device=first.device)
+    rows = torch.empty_strided(
+        (len(tensors), *first.shape), strides, dtype=first.dtype, device=first.device
+    )
     return torch.stack([tensor.detach() for tensor in tensors], out=rows)
 
 

@@ -41,14 +41,22 @@ def compose_sweep(
 ) -> list[Asked]:
     """The jobs of a sweep, given their overrides. Raises Hydra's and OmegaConf's errors for what cannot be composed."""
     parse = functools.lru_cache(None)(OverridesParser.create(config_loader=loader).parse_override)
-    is_group = functools.lru_cache(None)(lambda key: bool(loader.get_group_options(key, results_filter=None)))
+    is_group = functools.lru_cache(None)(
+        lambda key: bool(loader.get_group_options(key, results_filter=None))
+    )
     bases: dict[tuple, _Base] = {}
     jobs = []
     for overrides in sweep:
         values, choices = [], []
         for override in map(parse, overrides):
-            (values if _is_plain(override) and not is_group(override.key_or_group) else choices).append(override)
-        key = (*(each.input_line for each in choices), None, *(each.key_or_group for each in values))
+            (
+                values if _is_plain(override) and not is_group(override.key_or_group) else choices
+            ).append(override)
+        key = (
+            *(each.input_line for each in choices),
+            None,
+            *(each.key_or_group for each in values),
+        )
         if key not in bases:
             bases[key] = _Base(loader.load_sweep_config(master, list(overrides)))
         jobs.append(bases[key].with_values(values, overrides))
@@ -107,7 +115,8 @@ class _Base:
 
 def _read_text(value: Any, path: str = "") -> Any:
     """The config in which text that is a number or a truth value, as in an environment variable, is
-    read as such. Paths stay text, and keys become text."""
+    read as such. Paths stay text, and keys become text.
+    """
     if isinstance(value, dict):
         return {str(key): _read_text(each, f"{path}{key}.") for key, each in value.items()}
     if isinstance(value, list):
@@ -126,6 +135,10 @@ def _number_or_truth(text: str) -> Any:
 
 def _is_plain(override: Override) -> bool:
     """Whether it sets a number, a word, a list of them or nothing, and no new key."""
-    changes = not (override.is_add() or override.is_force_add() or override.is_delete() or override.package)
+    changes = not (
+        override.is_add() or override.is_force_add() or override.is_delete() or override.package
+    )
     value = override.value()
-    return changes and all(isinstance(each, _PLAIN) for each in (value if isinstance(value, list) else [value]))
+    return changes and all(
+        isinstance(each, _PLAIN) for each in (value if isinstance(value, list) else [value])
+    )

@@ -23,7 +23,9 @@ class EventsLogger(Logger):
     an array of a thousand runs. `tell` is called with each row as well.
     """
 
-    def __init__(self, folder: Path, tell: Callable[[Mapping[str, float]], None] = lambda row: None) -> None:
+    def __init__(
+        self, folder: Path, tell: Callable[[Mapping[str, float]], None] = lambda row: None
+    ) -> None:
         super().__init__()
         self._path = folder / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
         self._tell = tell
@@ -41,7 +43,11 @@ class EventsLogger(Logger):
         """The config has a file of its own."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items() if name != "epoch"]
+        values = [
+            Summary.Value(tag=name, simple_value=value)
+            for name, value in metrics.items()
+            if name != "epoch"
+        ]
         self._append(Event(wall_time=time.time(), step=step or 0, summary=Summary(value=values)))
         self._tell(metrics)
 

@@ -24,7 +24,9 @@ def unfinished(jobs: Sequence[Job]) -> dict[int, Damaged | None]:
         except Damaged as damage:
             todo[place] = damage
         if place in todo and job.folder.is_symlink():
-            accepted = f"a folder for each run to do, and {job.folder} is a symbolic link: remove it"
+            accepted = (
+                f"a folder for each run to do, and {job.folder} is a symbolic link: remove it"
+            )
             raise InvalidValue("output", job.config["output"], accepted)
     return todo
 
@@ -40,7 +42,9 @@ def _is_whole(job: Job) -> bool:
     if result is None:
         return False
     if result["fingerprint"] != fingerprint(job.config):
-        accepted = f"a folder without results of other configs, and {job.folder} holds one: rename it"
+        accepted = (
+            f"a folder without results of other configs, and {job.folder} holds one: rename it"
+        )
         raise InvalidValue("output", job.config["output"], accepted)
     refuse_harm(job.folder, result)
     return True

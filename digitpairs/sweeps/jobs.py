@@ -31,7 +31,9 @@ CAME_LATER = {"label_smoothing": 0, "scheduler.delay": 0, "data.polarity": "auto
 class Job(NamedTuple):
     """One run."""
 
-    config: dict[str, Any]  # resolved, with the data that "auto" stands for; without `hydra` and `sweep`
+    config: dict[
+        str, Any
+    ]  # resolved, with the data that "auto" stands for; without `hydra` and `sweep`
     seed: int
     configuration: str  # the name of the folder of its configuration
     folder: Path
@@ -44,14 +46,26 @@ def plan_jobs(asked_for: Sequence[Asked]) -> list[Job]:
     """
     configs = [_prepared(_checked(each.config)) for each in asked_for]
     digests = [digest(_without_places(_prepared(each.pattern))) for each in asked_for]
-    asked = [[item for item in each.overrides if not _concerns_place_or_seed(item)] for each in asked_for]
+    asked = [
+        [item for item in each.overrides if not _concerns_place_or_seed(item)] for each in asked_for
+    ]
     common = set(asked[0]).intersection(*asked[1:])
-    names = [_name([each.model, *[item for item in items if item not in common]]) for each, items in zip(asked_for, asked)]
+    names = [
+        _name([each.model, *[item for item in items if item not in common]])
+        for each, items in zip(asked_for, asked)
+    ]
     sweep_name = f"{_name(sorted(common) or [names[0]])}-{digest(sorted(set(digests)))}"
     jobs = []
     for config, name, each in zip(configs, names, digests):
         seed = check_seed("seed", config["seed"])
-        jobs.append(Job(config, seed, f"{name}-{each}", Path(config["output"], sweep_name, f"{name}-{each}", f"seed={seed}")))
+        jobs.append(
+            Job(
+                config,
+                seed,
+                f"{name}-{each}",
+                Path(config["output"], sweep_name, f"{name}-{each}", f"seed={seed}"),
+            )
+        )
     _refuse_repetitions(jobs)
     return jobs
 
@@ -70,10 +84,14 @@ def _refuse_repetitions(jobs: Sequence[Job]) -> None:
     outputs = {job.config["output"] for job in jobs}
     if len(outputs) > 1:
         raise InvalidValue("output", ",".join(sorted(outputs)), "one folder a sweep")
-    for (folder, count) in Counter(job.folder for job in jobs).items():
+    for folder, count in Counter(job.folder for job in jobs).items():
         if count > 1:
             again = next(job for job in jobs if job.folder == folder)
-            raise InvalidValue("seed", again.seed, f"each seed once a configuration; {again.configuration} was asked for {count} times")
+            raise InvalidValue(
+                "seed",
+                again.seed,
+                f"each seed once a configuration; {again.configuration} was asked for {count} times",
+            )
 
 
 def _checked(config: dict[str, Any]) -> dict[str, Any]:
@@ -90,7 +108,8 @@ def _prepared(config: dict[str, Any]) -> dict[str, Any]:
 
 def _resolved(data: dict[str, Any]) -> dict[str, Any]:
     """The section `data` with its root's whole path, and with what "auto" stands for. That of the
-    disk has neither."""
+    disk has neither.
+    """
     if data.get("root") not in (None, ""):
         data = {**data, "root": folder("data.root", data["root"])}
     if "source" not in data:
@@ -106,7 +125,9 @@ def _without_places(config: dict[str, Any]) -> dict[str, Any]:
     data = config["data"]
     if data.get("source") in ("mnist", "digits"):
         data = {key: value for key, value in data.items() if key != "root"}
-    return _earlier({key: value for key, value in {**config, "data": data}.items() if key != "output"})
+    return _earlier(
+        {key: value for key, value in {**config, "data": data}.items() if key != "output"}
+    )
 
 
 def _earlier(config: dict[str, Any], inside: str = "") -> dict[str, Any]:

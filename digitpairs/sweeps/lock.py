@@ -19,7 +19,9 @@ from digitpairs.checks import InvalidValue
 
 LOCK, HOLDER = ".lock", ".holder.json"
 # What file systems without locks answer: some network file systems, FUSE and archives mounted as folders.
-NO_LOCKS = {getattr(errno, name, None) for name in ("ENOLCK", "ENOSYS", "EOPNOTSUPP", "ENOTSUP", "EIO")}
+NO_LOCKS = {
+    getattr(errno, name, None) for name in ("ENOLCK", "ENOSYS", "EOPNOTSUPP", "ENOTSUP", "EIO")
+}
 
 
 @contextlib.contextmanager
@@ -34,9 +36,17 @@ def held(sweep: Path) -> Iterator[None]:
     try:
         _acquire(lock, sweep)
     except Timeout:
-        raise InvalidValue("output", str(sweep.parent), f"a folder where this very sweep is not running: {_holder(sweep)} runs it in {sweep}") from None
+        raise InvalidValue(
+            "output",
+            str(sweep.parent),
+            f"a folder where this very sweep is not running: {_holder(sweep)} runs it in {sweep}",
+        ) from None
     try:
-        holder = dict(process=os.getpid(), host=socket.gethostname(), since=time.strftime("%Y-%m-%d %H:%M:%S"))
+        holder = {
+            "process": os.getpid(),
+            "host": socket.gethostname(),
+            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        }
         with contextlib.suppress(OSError):  # a full disk: the lock holds without the note
             files.write_json(sweep / HOLDER, holder)
         yield

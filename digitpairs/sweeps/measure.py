@@ -47,7 +47,11 @@ class Figure(NamedTuple):
 def best_size(figures: dict[int, Figure], data_bytes: int, available_bytes: float) -> int:
     """The size of array, 1 for none, that is fastest, or nearly so and larger, and fits into the memory."""
     limit = SHARE_OF_MEMORY * available_bytes
-    seconds = {size: each.seconds for size, each in figures.items() if size > 1 and size * (each.bytes + data_bytes) <= limit}
+    seconds = {
+        size: each.seconds
+        for size, each in figures.items()
+        if size > 1 and size * (each.bytes + data_bytes) <= limit
+    }
     if not seconds or min(seconds.values()) >= WORTH * figures[1].seconds:
         return 1
     return max(size for size, each in seconds.items() if each <= NEARLY * min(seconds.values()))
@@ -68,7 +72,11 @@ def measure(job: Job, device: str) -> dict[int, Figure]:
         except Exception as fault:  # memory, or whatever else an array of this size fails of: told, and done without
             if size == 1:
                 raise
-            warnings.warn(f"arrays of {size} cannot be trained here ({type(fault).__name__}: {fault})", DigitPairsWarning, stacklevel=2)
+            warnings.warn(
+                f"arrays of {size} cannot be trained here ({type(fault).__name__}: {fault})",
+                DigitPairsWarning,
+                stacklevel=2,
+            )
             break
         earlier = [figure.seconds for figure in figures.values()]
         figures[size] = Figure(seconds, max(0.0, _peak_memory(device) - before) / size)
@@ -83,7 +91,9 @@ def available_bytes(device: str) -> float:
         return torch.cuda.mem_get_info()[0]
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+        return next(
+            int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")
+        )
     except OSError:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
@@ -102,9 +112,15 @@ def _figures(entry: Any) -> dict[int, Figure]:
         raise InvalidValue("the entry", entry, "a mapping from sizes, 1 among them")
     figures = {}
     for size, figure in entry.items():
-        if not re.fullmatch("[1-9][0-9]{0,8}", size) or not isinstance(figure, list) or len(figure) != len(Figure._fields):
+        if (
+            not re.fullmatch("[1-9][0-9]{0,8}", size)
+            or not isinstance(figure, list)
+            or len(figure) != len(Figure._fields)
+        ):
             raise InvalidValue(size, figure, "the seconds and bytes of arrays of this size")
-        figures[int(size)] = Figure(*(number(name, value) for name, value in zip(Figure._fields, figure)))
+        figures[int(size)] = Figure(
+            *(number(name, value) for name, value in zip(Figure._fields, figure))
+        )
     return figures
 
 
@@ -116,7 +132,11 @@ def write_cache(key: Hashable, device: str, threads: int, figures: dict[int, Fig
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(path, _read() | {_entry(key, device, threads): entry})
     except (OSError, RuntimeError) as fault:  # the latter where there is no home folder
-        warnings.warn(f"what was measured of this machine's speed cannot be kept ({fault})", DigitPairsWarning, stacklevel=2)
+        warnings.warn(
+            f"what was measured of this machine's speed cannot be kept ({fault})",
+            DigitPairsWarning,
+            stacklevel=2,
+        )
 
 
 def _read() -> dict[str, Any]:
@@ -128,7 +148,11 @@ def _read() -> dict[str, Any]:
 
 
 def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "digitpairs" / "step_times.json"
+    return (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        / "digitpairs"
+        / "step_times.json"
+    )
 
 
 def _entry(key: Hashable, device: str, threads: int) -> str:
@@ -140,7 +164,10 @@ def _seconds(job: Job, size: int) -> float:
     watch, job = _Watch(), job._replace(config={**job.config, "early_stopping": None})
     trainer = make_trainer({**job.config["trainer"], "max_epochs": MOST_EPOCHS})
     trainer.callbacks.append(watch)
-    modules, datamodules = [make_module(job.config) for _ in range(size)], [_blank(job) for _ in range(size)]
+    modules, datamodules = (
+        [make_module(job.config) for _ in range(size)],
+        [_blank(job) for _ in range(size)],
+    )
     with quiet_lightning(), quick_cuda_check():
         trainer.fit(PairComparisonArray(modules), PairDataModuleArray(datamodules))
     return min(watch.seconds[1:] or watch.seconds) / STEPS / size
@@ -166,10 +193,20 @@ def _blank(job: Job) -> PairDataModule:
     """A data module like the job's, of a few mini-batches of noise."""
     batch_size = job.config["data"]["batch_size"]
     pairs = STEPS * batch_size
-    alone = {"pairs": max(2, pairs), "validation": 0.0, "folds": None, "fold": 0, "test_pairs": 1, "watch_test": False}  # trained on, nothing else
+    alone = {
+        "pairs": max(2, pairs),
+        "validation": 0.0,
+        "folds": None,
+        "fold": 0,
+        "test_pairs": 1,
+        "watch_test": False,
+    }  # trained on, nothing else
     module: PairDataModule = build(job.config["data"] | alone)
     generator = torch.Generator().manual_seed(0)
-    images, classes = torch.rand(2 * pairs, 14, 14, generator=generator), torch.randint(10, (2 * pairs,), generator=generator)
+    images, classes = (
+        torch.rand(2 * pairs, 14, 14, generator=generator),
+        torch.randint(10, (2 * pairs,), generator=generator),
+    )
     module.train_set = PairSet(images, classes, torch.arange(2 * pairs).view(-1, 2))
     module.validation_set = module.test_set = module.train_set.select(slice(0))
     return module

@@ -37,11 +37,24 @@ class Plan(NamedTuple):
     threads: int  # of each process
 
     def __str__(self) -> str:
-        arrays, alone = [piece for piece in self.pieces if len(piece) > 1], sum(len(piece) == 1 for piece in self.pieces)
+        arrays, alone = (
+            [piece for piece in self.pieces if len(piece) > 1],
+            sum(len(piece) == 1 for piece in self.pieces),
+        )
         sizes = sorted({len(piece) for piece in arrays})
-        parts = [f"{len(arrays)} array{'s' * (len(arrays) > 1)} of {' to '.join(map(str, (sizes[:1] + sizes[1:][-1:])))}"] if arrays else []
+        parts = (
+            [
+                f"{len(arrays)} array{'s' * (len(arrays) > 1)} of {' to '.join(map(str, (sizes[:1] + sizes[1:][-1:])))}"
+            ]
+            if arrays
+            else []
+        )
         parts += [f"{alone} alone"] if alone else []
-        where = f"in {self.processes} process{'es' * (self.processes > 1)}" if self.processes else "in this process"
+        where = (
+            f"in {self.processes} process{'es' * (self.processes > 1)}"
+            if self.processes
+            else "in this process"
+        )
         return f"{' and '.join(parts)}, {where} of {self.threads} thread{'s' * (self.threads > 1)}"
 
 
@@ -63,16 +76,24 @@ def make_plan(jobs: Sequence[Job], keys: Sequence[Hashable | None], settings: Se
     """
     # One thread: with more, products are cut by their sizes, and a run's bits would follow from the size of its array.
     device, threads = _device(jobs), settings.threads or 1
-    processes = settings.processes or (max(1, len(available_cores()) // threads) if device == "cpu" else 1)
+    processes = settings.processes or (
+        max(1, len(available_cores()) // threads) if device == "cpu" else 1
+    )
     processes = min(len(jobs), processes)
     if settings.plan in ("array", "processes") and not can_fork():
-        raise InvalidValue("sweep.plan", settings.plan, "auto or serial on this system, which cannot fork")
+        raise InvalidValue(
+            "sweep.plan", settings.plan, "auto or serial on this system, which cannot fork"
+        )
     if settings.plan == "serial" or not can_fork() or (settings.plan == "auto" and len(jobs) == 1):
         return Plan([[place] for place in range(len(jobs))], 0, threads)
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for place, key in enumerate(keys):
         if key is None and settings.plan == "array":
-            raise InvalidValue("sweep.plan", "array", "auto or processes, since these runs train only by themselves (of the disk those with engine=lightning; of pairs networks of other layers)")
+            raise InvalidValue(
+                "sweep.plan",
+                "array",
+                "auto or processes, since these runs train only by themselves (of the disk those with engine=lightning; of pairs networks of other layers)",
+            )
         groups[key if key is not None else ("alone", place)].append(place)
     pieces = []
     for key, places in groups.items():
@@ -81,7 +102,9 @@ def make_plan(jobs: Sequence[Job], keys: Sequence[Hashable | None], settings: Se
             most = max(most, min(2, len(places)))
         size = 1 if settings.plan == "processes" or most == 1 else settings.array_size
         if size is None:
-            size = _best_size(jobs[places[0]], key, threads, device, processes, settings.plan == "array")
+            size = _best_size(
+                jobs[places[0]], key, threads, device, processes, settings.plan == "array"
+            )
         pieces += cut(places, min(size, most) if settings.array_size is None else size, processes)
     return Plan(pieces, min(processes, len(pieces)), threads)
 
@@ -96,7 +119,9 @@ def cut(places: Sequence[int], size: int, processes: int) -> list[list[int]]:
     return [list(places[start:stop]) for start, stop in zip(bounds, bounds[1:])]
 
 
-def _best_size(job: Job, key: Hashable, threads: int, device: str, processes: int, must: bool) -> int:
+def _best_size(
+    job: Job, key: Hashable, threads: int, device: str, processes: int, must: bool
+) -> int:
     most = engine_of(job.config).most_members
     if most is not None:
         return most
@@ -109,9 +134,15 @@ def _best_size(job: Job, key: Hashable, threads: int, device: str, processes: in
             return 1
         measure.write_cache(key, device, threads, figures)
     if must:
-        figures = {size: figure for size, figure in figures.items() if size > 1} | {1: measure.Figure(float("inf"), 0.0)}
+        figures = {size: figure for size, figure in figures.items() if size > 1} | {
+            1: measure.Figure(float("inf"), 0.0)
+        }
     # A GPU is asked in a process of its own: once it has been started here, no forked process could use it.
-    available = measure.available_bytes(device) if device == "cpu" else _in_a_process(lambda: measure.available_bytes(device), threads)
+    available = (
+        measure.available_bytes(device)
+        if device == "cpu"
+        else _in_a_process(lambda: measure.available_bytes(device), threads)
+    )
     return measure.best_size(figures, _data_bytes(job), available / processes)
 
 
@@ -123,7 +154,9 @@ def _in_a_process(work: Callable[[], Any], threads: int) -> Any:
         if said.kind == "note":
             warnings.warn(said.value.removeprefix("warning: "), DigitPairsWarning, stacklevel=2)
         if said.kind in ("raised", "died"):
-            raise RuntimeError(f"the speed of training could not be measured ({said.value.splitlines()[-1]})")
+            raise RuntimeError(
+                f"the speed of training could not be measured ({said.value.splitlines()[-1]})"
+            )
     raise RuntimeError("the speed of training could not be measured (no answer)")
 
 

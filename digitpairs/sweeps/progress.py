@@ -39,7 +39,9 @@ class SweepProgress:
         console: where it is shown; notes and failures go to `errors`.
     """
 
-    def __init__(self, labels: Sequence[str], epochs: Sequence[int], console: Console, errors: Console) -> None:
+    def __init__(
+        self, labels: Sequence[str], epochs: Sequence[int], console: Console, errors: Console
+    ) -> None:
         self._labels, self._epochs = labels, list(epochs)
         self._console, self._errors = console, errors
         self._rows: dict[int, Mapping[str, float]] = {}
@@ -47,8 +49,15 @@ class SweepProgress:
         self._notes: set[str] = set()
         self.failures = 0
         self._started = self._last_line = time.monotonic()
-        columns = (TextColumn("{task.fields[runs]}"), BarColumn(24), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
-        self._display = Progress(*columns, console=console, auto_refresh=False, transient=True)  # a thread would be forked
+        columns = (
+            TextColumn("{task.fields[runs]}"),
+            BarColumn(24),
+            TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(),
+        )
+        self._display = Progress(
+            *columns, console=console, auto_refresh=False, transient=True
+        )  # a thread would be forked
         self._bar = self._display.add_task("", total=sum(self._epochs), runs="", state="")
 
     def __enter__(self) -> SweepProgress:
@@ -83,14 +92,18 @@ class SweepProgress:
     def show(self) -> None:
         """The state as it is; where there is no terminal, only if some time has passed."""
         if self._console.is_terminal:
-            self._display.update(self._bar, completed=self._epochs_done(), runs=self._runs(), state=self._state())
+            self._display.update(
+                self._bar, completed=self._epochs_done(), runs=self._runs(), state=self._state()
+            )
             self._display.refresh()
         elif time.monotonic() - self._last_line > QUIET_SECONDS:
             self._last_line = time.monotonic()
             self._console.print(f"{self._runs()}, {self._state()}", soft_wrap=True, highlight=False)
 
     def _epochs_done(self) -> int:
-        running = (int(row["epoch"]) + 1 for place, row in self._rows.items() if place not in self.done)
+        running = (
+            int(row["epoch"]) + 1 for place, row in self._rows.items() if place not in self.done
+        )
         return sum(running) + sum(self._epochs[place] for place in self.done)
 
     def _runs(self) -> str:
@@ -99,10 +112,16 @@ class SweepProgress:
     def _state(self) -> str:
         done, total = self._epochs_done(), sum(self._epochs)
         parts = [f"{done}/{total} epochs"]
-        name = next((name for name in _WATCHED if any(name in row for row in self._rows.values())), None)
+        name = next(
+            (name for name in _WATCHED if any(name in row for row in self._rows.values())), None
+        )
         if name:
             errors = [row[name] for row in self._rows.values() if name in row]
-            spread = f" {plus_minus(self._console)} {statistics.stdev(errors):.2f}" if len(errors) > 1 else ""
+            spread = (
+                f" {plus_minus(self._console)} {statistics.stdev(errors):.2f}"
+                if len(errors) > 1
+                else ""
+            )
             parts.append(f"{name.partition('/')[0]} error {statistics.fmean(errors):.2f}{spread} %")
         if 0 < done < total:
             left = (time.monotonic() - self._started) * (total - done) / done

@@ -20,7 +20,12 @@ _ROOT = Path(digitpairs.__file__).resolve().parent.parent
 @functools.cache
 def provenance() -> dict[str, Any]:
     """Versions, the commit of the project (None outside of a checkout), the processor and its cores; as they were when first asked for."""
-    return {"versions": versions(), "commit": commit(_ROOT), "processor": _processor(), "cores": os.cpu_count()}
+    return {
+        "versions": versions(),
+        "commit": commit(_ROOT),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+    }
 
 
 @functools.cache
@@ -39,7 +44,16 @@ def commit(root: Path) -> str | None:
     """The short hash of the checkout at `root`, "+" after it where files in git's keeping are changed; None where there is none."""
     if not (root / ".git").exists():
         return None
-    command = ["git", "--no-optional-locks", "-C", str(root), "describe", "--always", "--match=", "--dirty=+"]
+    command = [
+        "git",
+        "--no-optional-locks",
+        "-C",
+        str(root),
+        "describe",
+        "--always",
+        "--match=",
+        "--dirty=+",
+    ]
     try:
         asked = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:  # there is no git
@@ -53,4 +67,7 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:  # not Linux
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )

@@ -38,10 +38,14 @@ def run_jobs(jobs: Sequence[Job], listener: Listener) -> None:
     started = time.perf_counter()
     try:
         runs = _trained(jobs, listener)
-    except Exception as fault:  # a run's fault is its own: it is told here, kept in its folder, and counted
+    except (
+        Exception
+    ) as fault:  # a run's fault is its own: it is told here, kept in its folder, and counted
         reason = f"{type(fault).__name__}: {fault}"
         if len(jobs) == 1:
-            if not isinstance(fault, OSError):  # of the disk, or of whoever removed the folder: it names the file
+            if not isinstance(
+                fault, OSError
+            ):  # of the disk, or of whoever removed the folder: it names the file
                 listener.note(traceback.format_exc().rstrip())
             listener.ended(0, fail(jobs[0], reason))
             return
@@ -77,7 +81,10 @@ def _trained(jobs: Sequence[Job], listener: Listener) -> list[Run]:
             shutil.rmtree(job.folder)  # what was cut short left no result; its events would stay
         job.folder.mkdir(parents=True)
         files.write_config(job.folder, job.config)
-    loggers = [EventsLogger(job.folder, functools.partial(listener.epoch, place)) for place, job in enumerate(jobs)]
+    loggers = [
+        EventsLogger(job.folder, functools.partial(listener.epoch, place))
+        for place, job in enumerate(jobs)
+    ]
     return engine_of(jobs[0].config).train([job.config for job in jobs], loggers)
 
 
@@ -92,7 +99,10 @@ def _write(job: Job, run: Run, seconds: float, array_size: int) -> str | None:
         for name, content in contents.items():
             files.write_whole(job.folder / name, content)
         whole = inventory(job.folder, [files.CONFIG, files.METRICS, *contents])
-        files.write_json(job.folder / files.RESULT, result_of(job, run, seconds, array_size) | {files.FILES: whole})
+        files.write_json(
+            job.folder / files.RESULT,
+            result_of(job, run, seconds, array_size) | {files.FILES: whole},
+        )
     except Exception as fault:  # as in `run_jobs`; a full disk, most likely
         return fail(job, f"{type(fault).__name__}: {fault}")
     return None
@@ -112,7 +122,11 @@ def result_of(job: Job, run: Run, seconds: float, array_size: int) -> dict[str, 
         "best_epoch": int(run.final_row["epoch"]),
         "parameters": run.parameters,
         **run.test_metrics,
-        **{name: value for name, value in run.final_row.items() if name.startswith(("train/", "validation/"))},
+        **{
+            name: value
+            for name, value in run.final_row.items()
+            if name.startswith(("train/", "validation/"))
+        },
         "seconds": seconds,
         "array_size": array_size,
         "threads": torch.get_num_threads(),
@@ -122,7 +136,12 @@ def result_of(job: Job, run: Run, seconds: float, array_size: int) -> dict[str, 
 
 def fail(job: Job, reason: str, **details: Any) -> str:
     """Write why the run failed, where that can be written; returns the reason, and why it could not be written."""
-    content = {"seed": job.seed, "fingerprint": fingerprint(job.config), "reason": reason, **details}
+    content = {
+        "seed": job.seed,
+        "fingerprint": fingerprint(job.config),
+        "reason": reason,
+        **details,
+    }
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
         files.write_json(job.folder / files.FAILURE, content)

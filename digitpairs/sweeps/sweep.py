@@ -62,7 +62,9 @@ def run_sweep(asked_for: Sequence[Asked], elsewhere: Elsewhere | None = None) ->
                 _say_what_is_done(len(jobs), len(todo), plan, console)
                 failures = carry_out(left, plan, console, names.of)
             else:
-                console.print(f"{len(jobs)} run{'s' * (len(jobs) > 1)}, all finished before", highlight=False)
+                console.print(
+                    f"{len(jobs)} run{'s' * (len(jobs) > 1)}, all finished before", highlight=False
+                )
                 failures = 0
     print_table(sweep, [job.folder for job in jobs], console, names)
     return failures
@@ -85,7 +87,9 @@ def carry_out(jobs: Sequence[Job], plan: Plan, console: Console, names: Mapping[
             (_in_processes if plan.processes else _here)(jobs, plan, progress)
         except KeyboardInterrupt:
             finished = sum(map(is_finished, jobs))
-            progress.note(f"interrupted: {finished} of {len(jobs)} runs finished; the same command goes on with the rest")
+            progress.note(
+                f"interrupted: {finished} of {len(jobs)} runs finished; the same command goes on with the rest"
+            )
             raise
         return progress.failures
 
@@ -124,11 +128,19 @@ def _in_processes(jobs: Sequence[Job], plan: Plan, progress: SweepProgress) -> N
                 for name, *arguments in said.value:
                     getattr(Places(piece, progress), name)(*arguments)
             elif said.kind in ("died", "raised"):
-                for place in [place for place in piece if place not in progress.done and is_finished(jobs[place])]:
-                    progress.ended(place, None)  # it was written, and then there was no time to say so
+                for place in [
+                    place
+                    for place in piece
+                    if place not in progress.done and is_finished(jobs[place])
+                ]:
+                    progress.ended(
+                        place, None
+                    )  # it was written, and then there was no time to say so
                 left = [place for place in piece if place not in progress.done]
                 if len(piece) > 1:
-                    progress.note(f"an array of {len(piece)} runs failed and is done one by one ({said.value})")
+                    progress.note(
+                        f"an array of {len(piece)} runs failed and is done one by one ({said.value})"
+                    )
                     again += [[place] for place in left]
                 else:
                     for place in left:
@@ -177,7 +189,9 @@ def _settings(asked_for: Sequence[Asked]) -> Settings:
 
 
 def _say_what_is_damaged(todo: Mapping[int, files.Damaged | None]) -> None:
-    for line in files.tell([damage for damage in todo.values() if damage is not None], "its run is done again"):
+    for line in files.tell(
+        [damage for damage in todo.values() if damage is not None], "its run is done again"
+    ):
         print(f"warning: {line}", file=sys.stderr)
 
 

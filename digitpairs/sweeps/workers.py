@@ -31,7 +31,9 @@ class Said(NamedTuple):
     """What comes back of a piece of work."""
 
     work: int  # its number
-    kind: str  # "said", "note" (a warning's text), "returned", "raised" (a traceback) or "died" (how)
+    kind: (
+        str  # "said", "note" (a warning's text), "returned", "raised" (a traceback) or "died" (how)
+    )
     value: Any
 
 
@@ -47,14 +49,20 @@ def available_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def in_processes(works: Sequence[Work], processes: int, threads: int, tick: float | None = None) -> Iterator[Said | None]:
+def in_processes(
+    works: Sequence[Work], processes: int, threads: int, tick: float | None = None
+) -> Iterator[Said | None]:
     """Does the pieces of work in so many processes of so many threads each, and yields what they say, as it comes.
 
     A process that dies takes only its own piece with it, and another takes its place. With `tick` there is also a None
     after so many seconds without a word. Leaving the iterator early ends all processes.
     """
     cores = available_cores()
-    pins = [cores[i * threads : (i + 1) * threads] for i in range(processes)] if processes * threads == len(cores) else [None] * processes
+    pins = (
+        [cores[i * threads : (i + 1) * threads] for i in range(processes)]
+        if processes * threads == len(cores)
+        else [None] * processes
+    )
     left, workers = deque(range(len(works))), []
     lifeline, held_open = os.pipe()
     gc.freeze()  # or a worker's garbage collector would go through, and so copy, all that this process has made
@@ -64,14 +72,19 @@ def in_processes(works: Sequence[Work], processes: int, threads: int, tick: floa
             workers[-1].start(left.popleft())
         while any(worker.work is not None for worker in workers):
             busy = [worker for worker in workers if worker.work is not None]
-            ready = wait([each for worker in busy for each in (worker.connection, worker.process.sentinel)], tick)
+            ready = wait(
+                [each for worker in busy for each in (worker.connection, worker.process.sentinel)],
+                tick,
+            )
             if not ready:
                 yield None
             for place, worker in enumerate(workers):
                 yield from worker.heard()
                 if worker.work is None and left:
                     if not worker.process.is_alive():
-                        workers[place] = worker = _Worker(works, worker.pin, threads, (lifeline, held_open), workers)
+                        workers[place] = worker = _Worker(
+                            works, worker.pin, threads, (lifeline, held_open), workers
+                        )
                     worker.start(left.popleft())
     finally:
         gc.unfreeze()
@@ -86,18 +99,36 @@ def in_processes(works: Sequence[Work], processes: int, threads: int, tick: floa
 class _Worker:
     """A process that does one piece of work after another."""
 
-    def __init__(self, works: Sequence[Work], pin: list[int] | None, threads: int, lifeline: tuple[int, int], others: list[_Worker]) -> None:
+    def __init__(
+        self,
+        works: Sequence[Work],
+        pin: list[int] | None,
+        threads: int,
+        lifeline: tuple[int, int],
+        others: list[_Worker],
+    ) -> None:
         self.pin = pin
         self.work: int | None = None
         self.connection, theirs = multiprocessing.Pipe()
-        arguments = (works, theirs, pin, threads, lifeline, [self.connection, *(other.connection for other in others)])
-        self.process = multiprocessing.get_context("fork").Process(target=_serve, args=arguments, daemon=True)
+        arguments = (
+            works,
+            theirs,
+            pin,
+            threads,
+            lifeline,
+            [self.connection, *(other.connection for other in others)],
+        )
+        self.process = multiprocessing.get_context("fork").Process(
+            target=_serve, args=arguments, daemon=True
+        )
         self.process.start()
         theirs.close()
 
     def start(self, work: int) -> None:
         self.work = work
-        with contextlib.suppress(BrokenPipeError):  # it has died already, which its sentinel will tell
+        with contextlib.suppress(
+            BrokenPipeError
+        ):  # it has died already, which its sentinel will tell
             self.connection.send(work)
 
     def heard(self) -> Iterator[Said]:
@@ -128,17 +159,26 @@ def _how(exit_code: int | None) -> str:
 
 
 def _serve(
-    works: Sequence[Work], connection: Connection, pin: list[int] | None, threads: int, lifeline: tuple[int, int], inherited: list[Connection]
+    works: Sequence[Work],
+    connection: Connection,
+    pin: list[int] | None,
+    threads: int,
+    lifeline: tuple[int, int],
+    inherited: list[Connection],
 ) -> None:
     """What a worker's process does; ends when the parent closes the connection, or is there no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent as well, which ends its workers
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the parent as well, which ends its workers
     for each in inherited:
         each.close()
     _end_with_parent(*lifeline)
     if pin is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, pin)
     torch.set_num_threads(threads)
-    warnings.showwarning = lambda message, category, *place, **_: connection.send(("note", _plain(message, category, *place)))
+    warnings.showwarning = lambda message, category, *place, **_: connection.send(
+        ("note", _plain(message, category, *place))
+    )
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             work = works[connection.recv()]
@@ -149,7 +189,9 @@ def _serve(
             connection.send(answer)
 
 
-def _plain(message: Warning | str, category: type[Warning], filename: str, line: int, *_: Any) -> str:
+def _plain(
+    message: Warning | str, category: type[Warning], filename: str, line: int, *_: Any
+) -> str:
     if issubclass(category, DigitPairsWarning):
         return f"warning: {message}"
     return warnings.formatwarning(message, category, filename, line).rstrip()

@@ -6,7 +6,14 @@ from digitpairs.training.optimizers import SGD, Adam, AdamW
 from digitpairs.training.pair_comparison import Diverged, PairComparison
 from digitpairs.training.pair_comparison_array import PairComparisonArray
 from digitpairs.training.point_classification import PointClassification
-from digitpairs.training.schedulers import Constant, Cosine, Exponential, OneCycle, StepDecay, WarmRestarts
+from digitpairs.training.schedulers import (
+    Constant,
+    Cosine,
+    Exponential,
+    OneCycle,
+    StepDecay,
+    WarmRestarts,
+)
 
 __all__ = [
     "SGD",

@@ -48,7 +48,9 @@ class ArrayOptimizer(torch.optim.Optimizer):
         self.weight_decay = self.column([each["weight_decay"] for each in settings])
         self.clip = self.column(clip_values) if min(clip_values) < float("inf") else None
         self.clip_algorithm = clip_algorithm
-        self.still: Tensor | None = None  # (members,), true where nothing moves any more; None while all do
+        self.still: Tensor | None = (
+            None  # (members,), true where nothing moves any more; None while all do
+        )
 
     def stop(self, ended: Sequence[bool]) -> None:
         """The members that move no more, from the next epoch on."""
@@ -138,9 +140,14 @@ class ArrayAdam(ArrayOptimizer):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         for each in self.parameters:  # by torch's names, where torch's `state_dict` looks for them
-            self.state[each] = {"exp_avg": torch.zeros_like(each), "exp_avg_sq": torch.zeros_like(each)}
+            self.state[each] = {
+                "exp_avg": torch.zeros_like(each),
+                "exp_avg_sq": torch.zeros_like(each),
+            }
         self.eps = self.column([each["eps"] for each in self.settings])
-        self.betas = torch.tensor([each["betas"] for each in self.settings], dtype=torch.float64)  # (members, 2)
+        self.betas = torch.tensor(
+            [each["betas"] for each in self.settings], dtype=torch.float64
+        )  # (members, 2)
         self.new1, self.new2 = self.column(1 - self.betas).unbind(1)
         self.param_groups[0] |= {"steps": 0, "learning": [True] * len(self.parameters)}
         self.in_one_pass = self.parameters[0].device.type in ONE_PASS_DEVICES
@@ -157,15 +164,22 @@ class ArrayAdam(ArrayOptimizer):
         else:
             first = counts["steps"] + 1
             steps = torch.arange(first, first + len(rates), dtype=torch.float64)[:, None, None]
-            correction1, correction2 = (1 - self.betas**steps).unbind(-1)  # of the moments' bias, (steps, members) each
-            self.corrections = iter(zip(self.column(1 / correction1), self.column(correction2.rsqrt())))
+            correction1, correction2 = (1 - self.betas**steps).unbind(
+                -1
+            )  # of the moments' bias, (steps, members) each
+            self.corrections = iter(
+                zip(self.column(1 / correction1), self.column(correction2.rsqrt()))
+            )
             super().start_epoch(rates)
         counts["steps"] += len(rates)
 
     @property
     def moments(self) -> list[tuple[Tensor, Tensor]]:
         """Averages of each parameter's gradient and of its square, of the parameter's shape."""
-        return [(self.state[each]["exp_avg"], self.state[each]["exp_avg_sq"]) for each in self.parameters]
+        return [
+            (self.state[each]["exp_avg"], self.state[each]["exp_avg_sq"])
+            for each in self.parameters
+        ]
 
     def update(self, rate: Tensor | Sequence[float]) -> None:
         if self.in_one_pass:
@@ -191,7 +205,12 @@ class ArrayAdam(ArrayOptimizer):
         alike: dict[tuple, list[int]] = {}
         for member, setting in enumerate(self.settings):
             if self.still is None or not self.still[member]:
-                key = (setting["betas"], setting["eps"], setting["weight_decay"], *rates[:, member].tolist())
+                key = (
+                    setting["betas"],
+                    setting["eps"],
+                    setting["weight_decay"],
+                    *rates[:, member].tolist(),
+                )
                 alike.setdefault(key, []).append(member)
         return list(alike.values())
 
@@ -203,7 +222,9 @@ class ArrayAdam(ArrayOptimizer):
             for decays in sorted(set(self.decaying)):
                 mine = [
                     (parameter, *moments, self._rows(parameter, group))
-                    for parameter, moments, each in zip(self.parameters, self.moments, self.decaying)
+                    for parameter, moments, each in zip(
+                        self.parameters, self.moments, self.decaying
+                    )
                     if each == decays and parameter.requires_grad
                 ]
                 tensors = [
@@ -211,7 +232,12 @@ class ArrayAdam(ArrayOptimizer):
                     for place in range(3)
                 ]
                 steps = torch.tensor(float(steps_done))
-                shared = dict(beta1=setting["betas"][0], beta2=setting["betas"][1], eps=setting["eps"], weight_decay=setting["weight_decay"] * decays)
+                shared = {
+                    "beta1": setting["betas"][0],
+                    "beta2": setting["betas"][1],
+                    "eps": setting["eps"],
+                    "weight_decay": setting["weight_decay"] * decays,
+                }
                 gradients = [(parameter, rows) for parameter, *_, rows in mine]
                 passes.append(_Pass(group[0], gradients, *tensors, steps, shared))
         return passes
@@ -222,12 +248,17 @@ class ArrayAdam(ArrayOptimizer):
         The kernel rounds the last elements, those that do not fill a vector, differently: a
         member's values must not end within a vector, or its bits would follow from the array.
         """
-        whole = len(group) == len(self.settings) and parameter[0].numel() % vector_length(parameter) == 0
+        whole = (
+            len(group) == len(self.settings)
+            and parameter[0].numel() % vector_length(parameter) == 0
+        )
         return None if whole else group
 
     def _update_in_one_pass(self, rates: Sequence[float]) -> None:
         for each in self.passes:
-            gradients = [part for parameter, rows in each.gradients for part in _parts(parameter.grad, rows)]
+            gradients = [
+                part for parameter, rows in each.gradients for part in _parts(parameter.grad, rows)
+            ]
             each.steps.add_(1)
             self.one_pass(
                 each.values, gradients, each.firsts, each.seconds, [], [each.steps] * len(gradients), lr=rates[each.member],
@@ -268,4 +299,8 @@ class ArrayAdamW(ArrayAdam):
             parameter.mul_(beside(shrink, parameter))
 
 
-ARRAY_OPTIMIZERS: dict[type, type[ArrayOptimizer]] = {SGD: ArraySGD, Adam: ArrayAdam, AdamW: ArrayAdamW}
+ARRAY_OPTIMIZERS: dict[type, type[ArrayOptimizer]] = {
+    SGD: ArraySGD,
+    Adam: ArrayAdam,
+    AdamW: ArrayAdamW,
+}

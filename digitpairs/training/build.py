@@ -69,7 +69,8 @@ def _located(name: str) -> Callable[..., Any]:
 
 def _check_arguments(name: str, part: Mapping[str, Any]) -> None:
     """Raises InvalidValue for a key that is no argument of the target, and for an argument without
-    a default that is not given."""
+    a default that is not given.
+    """
     accepted, needed, takes_others = _arguments(name)
     for key in part.keys() - {"_target_", *accepted}:
         if not takes_others:
@@ -84,7 +85,8 @@ def _check_arguments(name: str, part: Mapping[str, Any]) -> None:
 @functools.cache
 def _arguments(name: str) -> tuple[list[str], list[str], bool]:
     """The names of the target's arguments, the names of those without a default, and whether it
-    takes any other."""
+    takes any other.
+    """
     try:
         parameters = inspect.signature(_located(name)).parameters.values()
     except (TypeError, ValueError):  # of a class in C

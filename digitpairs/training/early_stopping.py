@@ -13,7 +13,14 @@ from digitpairs.checks import InvalidValue, choice, did_you_mean, integer, numbe
 MONITORED = tuple(
     f"{split}/{name}"
     for split in ("validation", "train")
-    for name in ("comparison_error", "comparison_loss", "loss", "digit_error", "digit1_loss", "digit2_loss")
+    for name in (
+        "comparison_error",
+        "comparison_loss",
+        "loss",
+        "digit_error",
+        "digit1_loss",
+        "digit2_loss",
+    )
 )
 _SETTINGS = ("patience", "monitor", "min_delta")
 
@@ -30,7 +37,10 @@ class EarlyStopping:
     """
 
     def __init__(
-        self, patience: int | None = None, monitor: str = "validation/comparison_error", min_delta: float = 0.0
+        self,
+        patience: int | None = None,
+        monitor: str = "validation/comparison_error",
+        min_delta: float = 0.0,
     ) -> None:
         self.patience = None if patience is None else integer("patience", patience, at_least=1)
         self.monitor = choice("monitor", monitor, MONITORED)
@@ -48,7 +58,11 @@ class EarlyStopping:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from a `state_dict`."""
-        self.best_epoch, self._best, self._state = state["best_epoch"], state["best"], state["state"]
+        self.best_epoch, self._best, self._state = (
+            state["best_epoch"],
+            state["best"],
+            state["state"],
+        )
 
     def ends(self, row: Mapping[str, float], network: nn.Module) -> bool:
         """Whether the run ends with this epoch, whose row of metrics this is."""
@@ -56,9 +70,14 @@ class EarlyStopping:
             return False
         if self.monitor not in row:
             there = ", ".join(name for name in MONITORED if name in row)
-            raise InvalidValue("early_stopping.monitor", self.monitor, f"a metric that this run has: {there}")
+            raise InvalidValue(
+                "early_stopping.monitor", self.monitor, f"a metric that this run has: {there}"
+            )
         if self.best_epoch is None or row[self.monitor] < self._best - self.min_delta:
-            self.best_epoch, self._best = int(row["epoch"]), row[self.monitor] if math.isfinite(row[self.monitor]) else math.inf
+            self.best_epoch, self._best = (
+                int(row["epoch"]),
+                row[self.monitor] if math.isfinite(row[self.monitor]) else math.inf,
+            )
             # Clones: a deep copy of a row would copy the whole array that the row is part of.
             self._state = {name: value.clone() for name, value in network.state_dict().items()}
         return row["epoch"] - self.best_epoch >= self.patience
@@ -75,5 +94,7 @@ def early_stopping(settings: EarlyStopping | Mapping[str, Any] | None) -> EarlyS
         return settings
     for key in settings or {}:
         if key not in _SETTINGS:
-            raise InvalidValue(key, settings[key], f"one of {', '.join(_SETTINGS)}{did_you_mean(key, _SETTINGS)}")
+            raise InvalidValue(
+                key, settings[key], f"one of {', '.join(_SETTINGS)}{did_you_mean(key, _SETTINGS)}"
+            )
     return EarlyStopping(**(settings or {}))

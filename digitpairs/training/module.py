@@ -38,7 +38,9 @@ class ComparisonModule(Resumable):
     network: nn.Module
     aux: Weighting
 
-    def __init__(self, network: nn.Module, aux: Weighting, mean_and_std_shape: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, network: nn.Module, aux: Weighting, mean_and_std_shape: tuple[int, ...] = ()
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.network, self.aux = network, aux
@@ -52,21 +54,43 @@ class ComparisonModule(Resumable):
 
     def on_fit_start(self) -> None:
         if self.trainer.precision == "16-mixed":
-            raise InvalidValue("precision", "16-mixed", "a precision whose gradients need no scaling, such as bf16-mixed")
-        self._last_set: tuple[Tensor | None, Tensor | None] = (None, None)  # images, and the same normalised
+            raise InvalidValue(
+                "precision",
+                "16-mixed",
+                "a precision whose gradients need no scaling, such as bf16-mixed",
+            )
+        self._last_set: tuple[Tensor | None, Tensor | None] = (
+            None,
+            None,
+        )  # images, and the same normalised
         smoothing = [member.label_smoothing for member in self.members]
-        self._smoothing = self.mean.new_tensor(smoothing).view(self.mean.shape) if any(smoothing) else None
+        self._smoothing = (
+            self.mean.new_tensor(smoothing).view(self.mean.shape) if any(smoothing) else None
+        )
         for member in self.members:
             member.start()
-        self._stepping = [member for member in self.members if type(member.aux).start_step is not Weighting.start_step]
+        self._stepping = [
+            member
+            for member in self.members
+            if type(member.aux).start_step is not Weighting.start_step
+        ]
         self.resume()
 
     def timing(self) -> Timing:
         """The fit's length; InvalidValue when it has none."""
         if (self.trainer.max_epochs or 0) < 1:
-            raise InvalidValue("max_epochs", self.trainer.max_epochs, "at least 1: learning-rate schedules are laid out in epochs")
-        batches = self.trainer.estimated_stepping_batches // self.trainer.max_epochs  # this sets the loaders up, too
-        return Timing(self.trainer.max_epochs, getattr(self.trainer.train_dataloader, "steps_per_epoch", batches))
+            raise InvalidValue(
+                "max_epochs",
+                self.trainer.max_epochs,
+                "at least 1: learning-rate schedules are laid out in epochs",
+            )
+        batches = (
+            self.trainer.estimated_stepping_batches // self.trainer.max_epochs
+        )  # this sets the loaders up, too
+        return Timing(
+            self.trainer.max_epochs,
+            getattr(self.trainer.train_dataloader, "steps_per_epoch", batches),
+        )
 
     def depends_on_epochs(self) -> bool:
         return any(member.schedule.depends_on_epochs or member.two_stage for member in self.members)
@@ -96,7 +120,9 @@ class ComparisonModule(Resumable):
         epochs.
         """
         optimizer = self.optimizers()
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        parameters = [
+            parameter for group in optimizer.param_groups for parameter in group["params"]
+        ]
         streams = [member.dropout_stream for member in self.members]
         for number, (images, digits, target) in enumerate(self._normalised_minibatches(batch)):
             draw_masks(self._dropouts, target.shape[-1], streams)
@@ -107,7 +133,9 @@ class ComparisonModule(Resumable):
             loss = self.aux(parts)
             for parameter in parameters:
                 parameter.grad = None  # what `zero_grad` does, without its profiler hooks
-            loss.backward(torch.ones_like(loss))  # an array's members have no value in common: each gets its own gradient
+            loss.backward(
+                torch.ones_like(loss)
+            )  # an array's members have no value in common: each gets its own gradient
             self._end_step(optimizer.optimizer if number else optimizer)
             # Autocast keeps the weights that it casts until its context ends, which here outlives their update.
             torch.clear_autocast_cache()
@@ -123,7 +151,9 @@ class ComparisonModule(Resumable):
             self.trainer.should_stop = True
         super().on_train_epoch_end()
 
-    def on_train_end(self) -> None:  # not on_fit_end, which comes after the weights have left the device
+    def on_train_end(
+        self,
+    ) -> None:  # not on_fit_end, which comes after the weights have left the device
         self._last_set = (None, None)
         if self.members[0].two_stage is not None:
             train_only(self.network, None)
@@ -153,7 +183,9 @@ class ComparisonModule(Resumable):
     test_step = validation_step
 
     def on_test_epoch_end(self) -> None:
-        for member, metrics, confusion in zip(self.members, self._evaluation.measure(), self._evaluation.confusions()):
+        for member, metrics, confusion in zip(
+            self.members, self._evaluation.measure(), self._evaluation.confusions()
+        ):
             member.record_test(metrics, confusion)
 
     def _start_rates(self) -> Sequence[float]:
@@ -169,7 +201,8 @@ class ComparisonModule(Resumable):
 
     def _normalised_minibatches(self, batch: Any) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """The mini-batches of an epoch, or an ordinary batch. Where nothing changes the pixels, all images of the set are
-        normalised once, and kept."""
+        normalised once, and kept.
+        """
         if isinstance(batch, Epoch) and batch.transform is None:
             yield from batch._replace(rows=self._normalised_set(batch.rows)).minibatches()
         else:
@@ -179,7 +212,9 @@ class ComparisonModule(Resumable):
     def _normalised_set(self, pairs: PairSet) -> PairSet:
         given, normalised = self._last_set
         if given is not pairs.images:
-            images = pairs.images.view(*self.mean.shape, -1, 1, *pairs.images.shape[1:])  # an array's members have as many each
+            images = pairs.images.view(
+                *self.mean.shape, -1, 1, *pairs.images.shape[1:]
+            )  # an array's members have as many each
             normalised = self._normalised(images).view_as(pairs.images)
             self._last_set = (pairs.images, normalised)
         return pairs._replace(images=normalised)

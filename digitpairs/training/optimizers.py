@@ -21,17 +21,21 @@ class SGD:
     weight_decay: L2 penalty.
     """
 
-    def __init__(self, lr: float, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0) -> None:
-        self.settings: dict[str, Any] = dict(
-            lr=positive("lr", lr),
-            momentum=number("momentum", momentum, at_most=1),
-            nesterov=boolean("nesterov", nesterov),
-            weight_decay=number("weight_decay", weight_decay),
-        )
+    def __init__(
+        self, lr: float, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
+    ) -> None:
+        self.settings: dict[str, Any] = {
+            "lr": positive("lr", lr),
+            "momentum": number("momentum", momentum, at_most=1),
+            "nesterov": boolean("nesterov", nesterov),
+            "weight_decay": number("weight_decay", weight_decay),
+        }
         if nesterov and not momentum:
             raise InvalidValue("nesterov", nesterov, "false, unless momentum is above 0")
 
-    def __call__(self, parameters: Iterable[nn.Parameter] | Iterable[dict]) -> torch.optim.Optimizer:
+    def __call__(
+        self, parameters: Iterable[nn.Parameter] | Iterable[dict]
+    ) -> torch.optim.Optimizer:
         return torch.optim.SGD(parameters, **self.settings, fused=True)
 
 
@@ -45,13 +49,22 @@ class Adam:
     make: type[torch.optim.Optimizer] = torch.optim.Adam
 
     def __init__(
-        self, lr: float, betas: Sequence[float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0
+        self,
+        lr: float,
+        betas: Sequence[float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
     ) -> None:
-        self.settings: dict[str, Any] = dict(
-            lr=positive("lr", lr), betas=_betas(betas), eps=positive("eps", eps), weight_decay=number("weight_decay", weight_decay)
-        )
+        self.settings: dict[str, Any] = {
+            "lr": positive("lr", lr),
+            "betas": _betas(betas),
+            "eps": positive("eps", eps),
+            "weight_decay": number("weight_decay", weight_decay),
+        }
 
-    def __call__(self, parameters: Iterable[nn.Parameter] | Iterable[dict]) -> torch.optim.Optimizer:
+    def __call__(
+        self, parameters: Iterable[nn.Parameter] | Iterable[dict]
+    ) -> torch.optim.Optimizer:
         return self.make(parameters, **self.settings, fused=True)
 
 

@@ -19,7 +19,8 @@ from digitpairs.losses import PARTS, LambdaWeighting, Weighting, check_fits
 from digitpairs.networks import Prediction, create
 from digitpairs.streams import check_seed, stream
 from digitpairs.training.build import build
-from digitpairs.training.early_stopping import EarlyStopping, early_stopping as early_stopping_of
+from digitpairs.training.early_stopping import EarlyStopping
+from digitpairs.training.early_stopping import early_stopping as early_stopping_of
 from digitpairs.training.metrics import says_less_or_equal
 from digitpairs.training.module import ComparisonModule
 from digitpairs.training.optimizers import Adam
@@ -94,30 +95,62 @@ class PairComparison(ComparisonModule):
         dropout_seed = check_seed("dropout_seed", dropout_seed, seed)
         aux_seed = check_seed("aux_seed", aux_seed, seed)
         configured = isinstance(network, Mapping)
-        made = create(lambda: build(network), stream(weights_seed, "weights")) if configured else network
+        made = (
+            create(lambda: build(network), stream(weights_seed, "weights"))
+            if configured
+            else network
+        )
         super().__init__(made, LambdaWeighting(0.8) if aux is None else build(aux))
-        parts = dict(network=network, aux=aux, optimizer=optimizer, scheduler=scheduler, early_stopping=early_stopping)
-        plain = {key: part for key, part in parts.items() if part is None or isinstance(part, Mapping)}
-        seeds = dict(seed=seed, weights_seed=weights_seed, dropout_seed=dropout_seed, aux_seed=aux_seed)
-        numbers = dict(two_stage=two_stage, label_smoothing=label_smoothing)
-        clipping = dict(gradient_clip_val=gradient_clip_val, gradient_clip_algorithm=gradient_clip_algorithm)
+        parts = {
+            "network": network,
+            "aux": aux,
+            "optimizer": optimizer,
+            "scheduler": scheduler,
+            "early_stopping": early_stopping,
+        }
+        plain = {
+            key: part for key, part in parts.items() if part is None or isinstance(part, Mapping)
+        }
+        seeds = {
+            "seed": seed,
+            "weights_seed": weights_seed,
+            "dropout_seed": dropout_seed,
+            "aux_seed": aux_seed,
+        }
+        numbers = {"two_stage": two_stage, "label_smoothing": label_smoothing}
+        clipping = {
+            "gradient_clip_val": gradient_clip_val,
+            "gradient_clip_algorithm": gradient_clip_algorithm,
+        }
         self.save_hyperparameters(plain | numbers | clipping | seeds, logger=False)
         self.optimizer_recipe = Adam(lr=0.001) if optimizer is None else build(optimizer)
         self.schedule: Schedule = Constant() if scheduler is None else build(scheduler)
         self.early_stopping = early_stopping_of(early_stopping)
         self.label_smoothing = number("label_smoothing", label_smoothing, at_most=1)
-        self.clip_value = None if gradient_clip_val is None else positive("gradient_clip_val", gradient_clip_val)
-        self.clip_algorithm = choice("gradient_clip_algorithm", gradient_clip_algorithm, CLIP_ALGORITHMS)
+        self.clip_value = (
+            None if gradient_clip_val is None else positive("gradient_clip_val", gradient_clip_val)
+        )
+        self.clip_algorithm = choice(
+            "gradient_clip_algorithm", gradient_clip_algorithm, CLIP_ALGORITHMS
+        )
         check_fits(self.aux, _has_digits(self.network))
         self.two_stage = check_two_stage(two_stage, self.network, self.aux)
         if self.two_stage and self.early_stopping.patience is not None:
-            raise InvalidValue("two_stage", two_stage, "null with early stopping, which would watch both stages as one")
+            raise InvalidValue(
+                "two_stage",
+                two_stage,
+                "null with early stopping, which would watch both stages as one",
+            )
         self.history: list[dict[str, float]] = []
         self.test_metrics: dict[str, float] = {}
-        self.confusion: Sequence[Sequence[Sequence[int]]] | None = None  # of the test; None without digit logits
+        self.confusion: Sequence[Sequence[Sequence[int]]] | None = (
+            None  # of the test; None without digit logits
+        )
         self.failure: Diverged | None = None
         self.ended = False  # before the last epoch, by a failure or by early stopping
-        self._part_history: list[Tensor] = []  # mean losses by part of each epoch, for the weighting
+        self._part_history: list[
+            Tensor
+        ] = []  # mean losses by part of each epoch, for the weighting
         self._row: dict[str, float] = {}
 
     @property
@@ -163,7 +196,9 @@ class PairComparison(ComparisonModule):
             return
         self.aux.start_epoch(epoch, self._part_history)
         self._row = {"epoch": epoch, "learning_rate": rate}
-        self._row |= {f"aux/{part}_weight": weight for part, weight in zip(PARTS, self.aux.current().tolist())}
+        self._row |= {
+            f"aux/{part}_weight": weight for part, weight in zip(PARTS, self.aux.current().tolist())
+        }
 
     def record(self, split: str, metrics: Mapping[str, float]) -> None:
         """An epoch's metrics into its row; of the training, also where the weighting looks for the parts' losses."""
@@ -171,7 +206,11 @@ class PairComparison(ComparisonModule):
             return
         self._row |= _prefixed(split, metrics)
         if split == "train":
-            self._part_history.append(torch.tensor([metrics[f"{part}_loss"] for part in PARTS if f"{part}_loss" in metrics]))
+            self._part_history.append(
+                torch.tensor(
+                    [metrics[f"{part}_loss"] for part in PARTS if f"{part}_loss" in metrics]
+                )
+            )
         self._check(metrics["loss"])
 
     def end_epoch(self) -> None:
@@ -181,7 +220,9 @@ class PairComparison(ComparisonModule):
         self.history.append(self._row)
         self.ended = self.failure is not None or self.early_stopping.ends(self._row, self.network)
 
-    def record_test(self, metrics: Mapping[str, float], confusion: Sequence[Sequence[Sequence[int]]] | None) -> None:
+    def record_test(
+        self, metrics: Mapping[str, float], confusion: Sequence[Sequence[Sequence[int]]] | None
+    ) -> None:
         """The metrics of the test pairs, and how often each digit got each answer (see `metrics.confusion`)."""
         self.test_metrics, self.confusion = _prefixed("test", metrics), confusion
         self._check(metrics["loss"])
@@ -189,17 +230,26 @@ class PairComparison(ComparisonModule):
     def final_row(self) -> dict[str, float]:
         """The history's row of the epoch whose weights the network has: the last, or early stopping's best."""
         best = self.early_stopping.best_epoch
-        return self.history[-1] if best is None else next(row for row in self.history if row["epoch"] == best)
+        return (
+            self.history[-1]
+            if best is None
+            else next(row for row in self.history if row["epoch"] == best)
+        )
 
     def _check(self, loss: float) -> None:
-        if self.failure is None and not math.isfinite(loss):  # a part that is not finite makes the sum so, whatever its weight
+        if self.failure is None and not math.isfinite(
+            loss
+        ):  # a part that is not finite makes the sum so, whatever its weight
             self.failure = Diverged(int(self._row.get("epoch", 0)), loss)
 
     # What Lightning calls, alone.
 
     def configure_optimizers(self) -> dict[str, Any]:
         weights = {"params": list(self.network.parameters())}
-        learned = {"params": list(self.aux.parameters()), "weight_decay": 0.0}  # a decay would pull the loss's weights to 1
+        learned = {
+            "params": list(self.aux.parameters()),
+            "weight_decay": 0.0,
+        }  # a decay would pull the loss's weights to 1
         optimizer = self.optimizer_recipe([weights, learned] if learned["params"] else [weights])
         return {"optimizer": optimizer, "lr_scheduler": self.schedule(optimizer, self.timing())}
 
@@ -219,7 +269,9 @@ class PairComparison(ComparisonModule):
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
         self._tell_callbacks()
-        if self.trainer.state.fn == TrainerFn.VALIDATING:  # `trainer.validating` is true within a fit as well
+        if (
+            self.trainer.state.fn == TrainerFn.VALIDATING
+        ):  # `trainer.validating` is true within a fit as well
             self.log_dict(_prefixed(self.watched, self._evaluation.measure()[0]))
 
     def on_test_epoch_end(self) -> None:
@@ -237,7 +289,9 @@ class PairComparison(ComparisonModule):
 
     def _end_step(self, optimizer: Optimizer) -> None:
         if self.clip_value is not None:
-            clip = {"norm": nn.utils.clip_grad_norm_, "value": nn.utils.clip_grad_value_}[self.clip_algorithm]
+            clip = {"norm": nn.utils.clip_grad_norm_, "value": nn.utils.clip_grad_value_}[
+                self.clip_algorithm
+            ]
             clip([*self.network.parameters(), *self.aux.parameters()], self.clip_value)
         optimizer.step()
         if self.schedule.interval == "step":
@@ -274,9 +328,15 @@ def _has_digits(network: nn.Module) -> bool:
     like = next(network.parameters(), torch.empty(0))
     try:
         with torch.no_grad():
-            return copy.deepcopy(network).eval()(like.new_zeros(1, 2, SIDE, SIDE)).digits is not None
+            return (
+                copy.deepcopy(network).eval()(like.new_zeros(1, 2, SIDE, SIDE)).digits is not None
+            )
     except (RuntimeError, AttributeError, TypeError) as fault:
-        raise InvalidValue("model", type(network).__name__, f"a network that maps pairs (B, 2, {SIDE}, {SIDE}) to a Prediction, and it says: {fault}") from fault
+        raise InvalidValue(
+            "model",
+            type(network).__name__,
+            f"a network that maps pairs (B, 2, {SIDE}, {SIDE}) to a Prediction, and it says: {fault}",
+        ) from fault
 
 
 def _prefixed(split: str, metrics: Mapping[str, float]) -> dict[str, float]:

@@ -21,7 +21,9 @@ from digitpairs.training.optimizers import SGD
 from digitpairs.training.pair_comparison import PairComparison
 from digitpairs.training.schedulers import Timing
 
-_WEIGHTINGS = {each for each in vars(losses).values() if isinstance(each, type) and issubclass(each, Weighting)}
+_WEIGHTINGS = {
+    each for each in vars(losses).values() if isinstance(each, type) and issubclass(each, Weighting)
+}
 
 
 class PairComparisonArray(ComparisonModule):
@@ -42,10 +44,18 @@ class PairComparisonArray(ComparisonModule):
     def __init__(self, members: Sequence[PairComparison], loggers: Sequence[Logger] = ()) -> None:
         keys = {stacking_key(member) for member in members}
         if len(keys) != 1 or None in keys:
-            raise InvalidValue("members", f"{len(members)} networks", "networks, schemes and optimisers of one kind that can be stacked")
+            raise InvalidValue(
+                "members",
+                f"{len(members)} networks",
+                "networks, schemes and optimisers of one kind that can be stacked",
+            )
         networks = [member.network for member in members]
-        super().__init__(stack(networks), stack([member.aux for member in members]), (len(members),))
-        self.members = tuple(members)  # in a tuple, so that Lightning does not take them for parts of this module
+        super().__init__(
+            stack(networks), stack([member.aux for member in members]), (len(members),)
+        )
+        self.members = tuple(
+            members
+        )  # in a tuple, so that Lightning does not take them for parts of this module
         self.member_loggers = tuple(loggers)
 
     def configure_optimizers(self) -> ArrayOptimizer:
@@ -55,7 +65,10 @@ class PairComparisonArray(ComparisonModule):
             list(self.network.parameters()),
             list(self.aux.parameters()),
             [member.optimizer_recipe.settings for member in self.members],
-            [math.inf if member.clip_value is None else member.clip_value for member in self.members],
+            [
+                math.inf if member.clip_value is None else member.clip_value
+                for member in self.members
+            ],
             first.clip_algorithm,
         )
 
@@ -102,10 +115,21 @@ class PairComparisonArray(ComparisonModule):
 
 def stacking_key(member: PairComparison) -> tuple | None:
     """What members of one array have in common: equal keys can be stacked. None for a run that trains only by itself."""
-    if not is_stackable(member.network) or type(member.aux) not in _WEIGHTINGS or type(member.optimizer_recipe) not in ARRAY_OPTIMIZERS:
+    if (
+        not is_stackable(member.network)
+        or type(member.aux) not in _WEIGHTINGS
+        or type(member.optimizer_recipe) not in ARRAY_OPTIMIZERS
+    ):
         return None
     nesterov = member.optimizer_recipe.settings.get("nesterov")
-    return kind_of(member.network), type(member.aux), type(member.optimizer_recipe), nesterov, member.clip_algorithm, member.two_stage
+    return (
+        kind_of(member.network),
+        type(member.aux),
+        type(member.optimizer_recipe),
+        nesterov,
+        member.clip_algorithm,
+        member.two_stage,
+    )
 
 
 def rates_by_epoch(members: Sequence[PairComparison], timing: Timing) -> Iterator[Tensor]:

@@ -20,7 +20,10 @@ from digitpairs.training.resumable import Resumable
 from digitpairs.training.schedulers import Timing
 
 # framework's losses, which the config names, and the same by autograd
-LOSSES = {framework.MSE: F.mse_loss, framework.BinaryCrossEntropy: F.binary_cross_entropy_with_logits}
+LOSSES = {
+    framework.MSE: F.mse_loss,
+    framework.BinaryCrossEntropy: F.binary_cross_entropy_with_logits,
+}
 
 
 class PointClassification(Resumable):
@@ -49,12 +52,25 @@ class PointClassification(Resumable):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        parts = dict(network=network, loss=loss, optimizer=optimizer, scheduler=scheduler)
+        parts = {"network": network, "loss": loss, "optimizer": optimizer, "scheduler": scheduler}
         objects = [key for key, part in parts.items() if not isinstance(part, Mapping)]
-        self.save_hyperparameters(ignore=objects, logger=False)  # plain values: a checkpoint loads without running code
-        weights_seed, self.dropout_seed = check_seed("weights_seed", weights_seed, seed), check_seed("dropout_seed", dropout_seed, seed)
-        self.network = create(lambda: build(network), stream(weights_seed, "weights")) if isinstance(network, Mapping) else network
-        self.loss, self.optimizer_recipe, self.schedule = build(loss), build(optimizer), build(scheduler)
+        self.save_hyperparameters(
+            ignore=objects, logger=False
+        )  # plain values: a checkpoint loads without running code
+        weights_seed, self.dropout_seed = (
+            check_seed("weights_seed", weights_seed, seed),
+            check_seed("dropout_seed", dropout_seed, seed),
+        )
+        self.network = (
+            create(lambda: build(network), stream(weights_seed, "weights"))
+            if isinstance(network, Mapping)
+            else network
+        )
+        self.loss, self.optimizer_recipe, self.schedule = (
+            build(loss),
+            build(optimizer),
+            build(scheduler),
+        )
         self.threshold = threshold_of(self.loss, outside)
         self.stopping = stopping_of(early_stopping)
         self.history: list[dict[str, float]] = []
@@ -70,7 +86,10 @@ class PointClassification(Resumable):
         return {"optimizer": optimizer, "lr_scheduler": self.schedule(optimizer, self.timing())}
 
     def on_fit_start(self) -> None:
-        self._masks, self._dropouts = stream(self.dropout_seed, "dropout"), dropout_layers(self.network)
+        self._masks, self._dropouts = (
+            stream(self.dropout_seed, "dropout"),
+            dropout_layers(self.network),
+        )
         self.history = []
         if self.stopping is not None:
             self.stopping.start()
@@ -107,7 +126,9 @@ class PointClassification(Resumable):
             if self.schedule.interval == "step":
                 self.lr_schedulers().step()
             seen.append((output.detach(), target, loss.detach()))
-        self._row = {"epoch": self.current_epoch, "learning_rate": rate} | self._measured("train", seen)
+        self._row = {"epoch": self.current_epoch, "learning_rate": rate} | self._measured(
+            "train", seen
+        )
 
     def validation_step(self, batch: Any, batch_index: int) -> None:
         for points, target in minibatches(batch):
@@ -147,7 +168,9 @@ class PointClassification(Resumable):
 
     def on_train_end(self) -> None:
         if self.stopping is not None:
-            self.stopping.restore({name: value[None] for name, value in self.network.state_dict().items()})
+            self.stopping.restore(
+                {name: value[None] for name, value in self.network.state_dict().items()}
+            )
 
     def _loss(self, output: Tensor, target: Tensor) -> Tensor:
         return LOSSES[type(self.loss)](output, target, reduction=self.loss.reduction)
@@ -158,7 +181,10 @@ class PointClassification(Resumable):
         values = torch.stack(losses).double()
         total = (values if self.loss.reduction == "sum" else values * rows).sum()
         wrong = (torch.cat(outputs) > self.threshold[0]) != (torch.cat(targets) > self.threshold[1])
-        return {f"{split}/loss": (total / rows.sum()).item(), f"{split}/error": 100 * wrong.double().mean().item()}
+        return {
+            f"{split}/loss": (total / rows.sum()).item(),
+            f"{split}/error": 100 * wrong.double().mean().item(),
+        }
 
 
 def threshold_of(loss: Any, outside: float) -> tuple[float, float]:
@@ -173,7 +199,9 @@ def stopping_of(section: Mapping[str, Any] | None) -> framework.EarlyStopping | 
     return framework.EarlyStopping(**settings) if settings.get("patience") is not None else None
 
 
-def final_row(history: list[dict[str, float]], stopping: framework.EarlyStopping | None, replica: int) -> dict[str, float]:
+def final_row(
+    history: list[dict[str, float]], stopping: framework.EarlyStopping | None, replica: int
+) -> dict[str, float]:
     """The row of the best epoch where early stopping watched, else the last."""
     if stopping is None or replica not in stopping.best_epoch:
         return history[-1]
@@ -183,4 +211,7 @@ def final_row(history: list[dict[str, float]], stopping: framework.EarlyStopping
 def not_finite(epoch: int, loss: float) -> tuple[int, str]:
     """A run's failure: the epoch, and the reason in words."""
     what = "the weights are not finite" if math.isfinite(loss) else f"the loss is {loss}"
-    return epoch, f"{what} in epoch {epoch}: a lower learning rate may help, unless the data are at fault"
+    return (
+        epoch,
+        f"{what} in epoch {epoch}: a lower learning rate may help, unless the data are at fault",
+    )

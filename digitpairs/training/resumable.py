@@ -66,7 +66,9 @@ class Resumable(LightningModule):
         if self.trainer.ckpt_path is None or self._kept is None:
             return
         if self._kept["in_epoch"]:
-            accepted = "a checkpoint saved after an epoch: ModelCheckpoint(save_on_train_epoch_end=True)"
+            accepted = (
+                "a checkpoint saved after an epoch: ModelCheckpoint(save_on_train_epoch_end=True)"
+            )
             raise InvalidValue("ckpt_path", self.trainer.ckpt_path, accepted)
         now, then = self.timing(), Timing(*self._kept["timing"])
         if self.depends_on_epochs() and now.epochs != then.epochs:

@@ -48,7 +48,10 @@ class StepDecay(Schedule):
 
     def __init__(self, step_size: int, gamma: float) -> None:
         super().__init__("epoch")
-        self.step_size, self.gamma = integer("step_size", step_size, at_least=1), positive("gamma", gamma)
+        self.step_size, self.gamma = (
+            integer("step_size", step_size, at_least=1),
+            positive("gamma", gamma),
+        )
 
     def __call__(self, optimizer: Optimizer, timing: Timing) -> lr_scheduler.LRScheduler:
         return lr_scheduler.StepLR(optimizer, self.step_size, self.gamma)
@@ -64,7 +67,9 @@ class Exponential(Schedule):
         self.gamma = float(gamma)
 
     def __call__(self, optimizer: Optimizer, timing: Timing) -> lr_scheduler.LRScheduler:
-        return lr_scheduler.ExponentialLR(optimizer, self.gamma ** (1 / self.moves_an_epoch(timing)))
+        return lr_scheduler.ExponentialLR(
+            optimizer, self.gamma ** (1 / self.moves_an_epoch(timing))
+        )
 
 
 class Cosine(Schedule):
@@ -77,7 +82,9 @@ class Cosine(Schedule):
         self.eta_min = number("eta_min", eta_min)
 
     def __call__(self, optimizer: Optimizer, timing: Timing) -> lr_scheduler.LRScheduler:
-        return lr_scheduler.CosineAnnealingLR(optimizer, timing.epochs * self.moves_an_epoch(timing), self.eta_min)
+        return lr_scheduler.CosineAnnealingLR(
+            optimizer, timing.epochs * self.moves_an_epoch(timing), self.eta_min
+        )
 
 
 class WarmRestarts(Schedule):
@@ -86,17 +93,33 @@ class WarmRestarts(Schedule):
     counted from 0: the first such call leaves the rate where it was.
     """
 
-    def __init__(self, T_0: int, T_mult: int = 1, eta_min: float = 0.0, interval: str = "epoch", delay: int = 0) -> None:
+    def __init__(
+        self,
+        T_0: int,
+        T_mult: int = 1,
+        eta_min: float = 0.0,
+        interval: str = "epoch",
+        delay: int = 0,
+    ) -> None:
         super().__init__(interval)
-        self.T_0, self.T_mult = integer("T_0", T_0, at_least=1), integer("T_mult", T_mult, at_least=1)
+        self.T_0, self.T_mult = (
+            integer("T_0", T_0, at_least=1),
+            integer("T_mult", T_mult, at_least=1),
+        )
         self.eta_min, self.delay = number("eta_min", eta_min), integer("delay", delay, at_least=0)
 
     def __call__(self, optimizer: Optimizer, timing: Timing) -> lr_scheduler.LRScheduler:
         moves = self.moves_an_epoch(timing)
-        waves = lr_scheduler.CosineAnnealingWarmRestarts(optimizer, self.T_0 * moves, self.T_mult, self.eta_min)
+        waves = lr_scheduler.CosineAnnealingWarmRestarts(
+            optimizer, self.T_0 * moves, self.T_mult, self.eta_min
+        )
         if self.delay == 0:
             return waves
-        return lr_scheduler.SequentialLR(optimizer, [lr_scheduler.ConstantLR(optimizer, factor=1.0), waves], milestones=[self.delay * moves])
+        return lr_scheduler.SequentialLR(
+            optimizer,
+            [lr_scheduler.ConstantLR(optimizer, factor=1.0), waves],
+            milestones=[self.delay * moves],
+        )
 
 
 class OneCycle(Schedule):
@@ -109,7 +132,11 @@ class OneCycle(Schedule):
     depends_on_epochs = True
 
     def __init__(
-        self, warmup: float = 0.3, div_factor: float = 25.0, final_div_factor: float = 1e4, interval: str = "step"
+        self,
+        warmup: float = 0.3,
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+        interval: str = "step",
     ) -> None:
         super().__init__(interval)
         self.warmup = number("warmup", warmup, at_most=1)

@@ -21,11 +21,18 @@ def check_two_stage(share: float | None, network: nn.Module, aux: Weighting) -> 
     if number("two_stage", share, at_most=1) in (0, 1):
         raise InvalidValue("two_stage", share, "a share of the epochs above 0 and below 1")
     part = getattr(network, COMPARISON, None)
-    if part is None or not getattr(network, "has_digits", False) or not list(part.parameters()) or not aux.uses_digits:
+    if (
+        part is None
+        or not getattr(network, "has_digits", False)
+        or not list(part.parameters())
+        or not aux.uses_digits
+    ):
         needs = "null unless the network names digits, compares with a part that learns, and has a loss of the digits (not aux=none)"
         raise InvalidValue("two_stage", share, needs)
     if list(aux.parameters()):
-        raise InvalidValue("two_stage", share, "null with loss weights that are learned (aux=uncertainty)")
+        raise InvalidValue(
+            "two_stage", share, "null with loss weights that are learned (aux=uncertainty)"
+        )
     return float(share)
 
 
@@ -33,7 +40,9 @@ def first_epochs(share: float, epochs: int) -> int:
     """How many epochs the first stage has. InvalidValue unless each stage has one."""
     first = int(share * epochs + 0.5)
     if not 0 < first < epochs:
-        raise InvalidValue("two_stage", share, f"a share that leaves each stage an epoch of the {epochs}")
+        raise InvalidValue(
+            "two_stage", share, f"a share that leaves each stage an epoch of the {epochs}"
+        )
     return first
 
 

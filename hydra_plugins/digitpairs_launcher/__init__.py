@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 
 class Sweeper(BasicSweeper):
     """Hydra's basic sweeper, with a limit of the number of runs. Failed runs of a batch do not keep
-    it from the next batch; the exit status tells of them in the end."""
+    it from the next batch; the exit status tells of them in the end.
+    """
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        parts = dict(hydra_context=hydra_context, task_function=task_function, config=config)
+        parts = {"hydra_context": hydra_context, "task_function": task_function, "config": config}
         super().setup(**parts)
         if not isinstance(self.launcher, SweepLauncher):
             self.launcher = SweepLauncher(self.launcher)
