@@ -13,7 +13,7 @@ os.environ.setdefault("MKL_CBWR", "AUTO")
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_LAZY_EXPORTS = {
     "DiskDataModule": "digitpairs.data",
     "PairDataModule": "digitpairs.data",
     "PairDataModuleArray": "digitpairs.data",
@@ -25,13 +25,13 @@ _HOMES = {
     "PairComparison": "digitpairs.training",
     "PairComparisonArray": "digitpairs.training",
 }
-__all__ = ["__version__", *_HOMES]
+__all__ = ["__version__", *_LAZY_EXPORTS]
 
 
 def __getattr__(name: str):
-    if name not in _HOMES:
+    if name not in _LAZY_EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_LAZY_EXPORTS[name]), name)
 
 
 def __dir__() -> list[str]:

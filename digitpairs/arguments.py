@@ -22,10 +22,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString, RangeSweep
 
 from digitpairs import configs
-from digitpairs.checks import InvalidFlag, InvalidValue
+from digitpairs.checks import InvalidFlagError, InvalidValueError
 
-PLACES = ("output", "data.root")  # settings that are paths
-MOST_IN_LIST = 10_000  # values of a range that is written out as a list
+PATH_KEYS = ("output", "data.root")  # settings that are paths
+MAX_LIST_LENGTH = 10_000  # values of a range that is written out as a list
 _NUMBER = r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?"
 _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(?:\.\.({_NUMBER}))?")
 # Paths that Hydra reads as a number or a truth value, or cannot read.
@@ -36,15 +36,15 @@ _KEY = re.compile(r"[+~]*[\w$][\w$./@:-]*", re.ASCII)
 _ACTIONS = ("cfg", "info", "run", "shell_completion")
 
 
-def mend_arguments(arguments: Sequence[str]) -> list[str]:
+def normalize_arguments(arguments: Sequence[str]) -> list[str]:
     """The arguments as Hydra can read them.
 
     -m goes to the front and other flags go to the end, since argparse stops reading overrides at a
     flag between them. A study gets -m where it is missing. `a..b` and `a..b..step` become Hydra's
     range or a list, both ends included. A path that Hydra would read as a number is quoted.
 
-    Raises InvalidValue for a key that is given twice, since Hydra would silently take the last; for
-    a range that does not meet its end. Raises InvalidFlag for flags that exclude each other.
+    Raises InvalidValueError for a key that is given twice, since Hydra would silently take the last; for
+    a range that does not meet its end. Raises InvalidFlagError for flags that exclude each other.
     """
     options, flags = _split(arguments)
     _refuse_two_actions(options)
@@ -53,11 +53,11 @@ def mend_arguments(arguments: Sequence[str]) -> list[str]:
     if not multirun and _trains(options) and _chooses_study(options, configs.folders(arguments)):
         multirun = ["-m"]
     refuse_duplicates(options.overrides)
-    return [*multirun[:1], *map(_mended, options.overrides), *rest]
+    return [*multirun[:1], *map(_normalized_argument, options.overrides), *rest]
 
 
 def check_arguments(arguments: Sequence[str]) -> None:
-    """Raises InvalidValue, with the argument as it was typed, for one that Hydra cannot read, for a
+    """Raises InvalidValueError, with the argument as it was typed, for one that Hydra cannot read, for a
     choice that does not exist, and for several values where there can be but one.
     """
     options, _ = _split(arguments)
@@ -65,7 +65,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
     searched = any(each.startswith("hydra.searchpath=") for each in typed)
     sweeps = options.multirun or _chooses_study(options, places) or "hydra.mode=MULTIRUN" in typed
     for argument, following in itertools.zip_longest(typed, typed[1:], fillvalue=""):
-        override = parsed(_mended(argument), argument, following)
+        override = parsed(_normalized_argument(argument), argument, following)
         if override.is_sweep_override():
             _check_values(override, argument, sweeps, places)
         if not searched:  # Hydra alone knows the choices in other folders
@@ -81,22 +81,22 @@ def expand_sweep(
     """The overrides of each job of a sweep.
 
     These are all combinations of the values in a study's grid and in the arguments. A key of the
-    arguments replaces that of the grid. Raises InvalidValue for more than `most` jobs.
+    arguments replaces that of the grid. Raises InvalidValueError for more than `most` jobs.
     """
-    given = [*(_mended(f"{key}={value}") for key, value in grid.items()), *arguments]
+    given = [*(_normalized_argument(f"{key}={value}") for key, value in grid.items()), *arguments]
     overrides = [parsed(argument, loader=loader) for argument in given]
     by_key = {each.get_key_element(): each for each in overrides}
     count = math.prod(map(_length, by_key.values()))
     if most is not None and count > most:
         needs = f"at least {count}, the number of runs that this sweep has"
-        raise InvalidValue("sweep.max_runs", most, needs)
+        raise InvalidValueError("sweep.max_runs", most, needs)
     return [list(each) for each in itertools.product(*map(_texts, by_key.values()))]
 
 
 def parsed(
     argument: str, typed: str = "", following: str = "", loader: ConfigLoader | None = None
 ) -> Override:
-    """The argument as Hydra reads it. Raises InvalidValue, with what was typed, where Hydra cannot;
+    """The argument as Hydra reads it. Raises InvalidValueError, with what was typed, where Hydra cannot;
     the argument that follows tells a slip such as a space from others.
     """
     try:
@@ -109,7 +109,7 @@ def parsed(
 
 
 def refuse_duplicates(arguments: Sequence[str]) -> None:
-    """Raises InvalidValue for a key that has two overrides."""
+    """Raises InvalidValueError for a key that has two overrides."""
     pairs = [argument.lstrip("+").split("=", 1) for argument in arguments if "=" in argument]
     for key, count in Counter(key for key, _ in pairs).items():
         if count > 1:
@@ -117,7 +117,7 @@ def refuse_duplicates(arguments: Sequence[str]) -> None:
             needs = f"one value a key, and it was given {count} times"
             if can_be_swept(key):
                 needs += f"; for a sweep write {key}={values} -m"
-            raise InvalidValue(key, values, needs)
+            raise InvalidValueError(key, values, needs)
 
 
 def can_be_swept(key: str) -> bool:
@@ -129,7 +129,7 @@ def expand_range(argument: str) -> str:
     """`key=0..9` -> `key=range(0,10)`; a range with decimals, or within a list, -> `key=0.5,0.6`;
     any other argument unchanged.
 
-    Raises InvalidValue for a range that does not go up, that has decimals and no step, or whose
+    Raises InvalidValueError for a range that does not go up, that has decimals and no step, or whose
     steps do not meet its end.
     """
     key, equals, value = argument.partition("=")
@@ -148,8 +148,10 @@ def _range_numbers(key: str, item: str) -> list[str]:
         return [item]
     first, last, step = _ends(key, item)
     steps = int((last - first) / step)
-    if steps >= MOST_IN_LIST:
-        raise InvalidValue(key.lstrip("+"), item, f"a range of at most {MOST_IN_LIST} values")
+    if steps >= MAX_LIST_LENGTH:
+        raise InvalidValueError(
+            key.lstrip("+"), item, f"a range of at most {MAX_LIST_LENGTH} values"
+        )
     return [format(first + step * i, "f") for i in range(steps + 1)]
 
 
@@ -158,16 +160,16 @@ def _ends(key: str, item: str) -> tuple[Decimal, Decimal, Decimal]:
     key, (start, _, given) = key.lstrip("+"), _RANGE.fullmatch(item).groups()
     first, last, step = (Decimal(part or "1") for part in _RANGE.fullmatch(item).groups())
     if last < first or step <= 0:
-        raise InvalidValue(key, item, "a range first..last or first..last..step that goes up")
+        raise InvalidValueError(key, item, "a range first..last or first..last..step that goes up")
     if given is None and any(end != end.to_integral_value() for end in (first, last)):
         such = f"{item}..{(last - first) / 10:f}"
-        raise InvalidValue(key, item, f"a range of decimals with its step, such as {such}")
+        raise InvalidValueError(key, item, f"a range of decimals with its step, such as {such}")
     if (last - first) / step > 10**15:
-        raise InvalidValue(key, item, "a range of fewer values")
+        raise InvalidValueError(key, item, "a range of fewer values")
     steps = int((last - first) / step)
     if first + steps * step != last:
         ends = (f"{start}..{first + end * step:f}..{given}" for end in (steps, steps + 1))
-        raise InvalidValue(key, item, f"a range whose steps meet its end: {' or '.join(ends)}")
+        raise InvalidValueError(key, item, f"a range whose steps meet its end: {' or '.join(ends)}")
     return first, last, step
 
 
@@ -195,9 +197,9 @@ def _refuse_two_actions(options: argparse.Namespace) -> None:
     actions = _actions(options)
     names = [*actions, *["-m"] * options.multirun]
     if len(names) > 1:
-        raise InvalidFlag(f"{names[0]} goes only without {' and '.join(names[1:])}")
+        raise InvalidFlagError(f"{names[0]} goes only without {' and '.join(names[1:])}")
     if options.resolve and not (options.cfg or options.help):
-        raise InvalidFlag("--resolve goes only with --cfg")
+        raise InvalidFlagError("--resolve goes only with --cfg")
 
 
 def _chooses_study(options: argparse.Namespace, places: Sequence[Path]) -> bool:
@@ -215,10 +217,10 @@ def _is_study(name: str, places: Sequence[Path]) -> bool:
     return section.get("mode") == "MULTIRUN"
 
 
-def _mended(argument: str) -> str:
+def _normalized_argument(argument: str) -> str:
     """The argument with ranges as Hydra has them, and with a path as text."""
     key, equals, value = argument.partition("=")
-    if key.lstrip("+") not in PLACES:
+    if key.lstrip("+") not in PATH_KEYS:
         return expand_range(argument)
     if not _TO_BE_QUOTED.fullmatch(value):
         return argument
@@ -226,21 +228,21 @@ def _mended(argument: str) -> str:
 
 
 def _check_values(override: Override, typed: str, sweeps: bool, places: Sequence[Path]) -> None:
-    """Raises InvalidValue for several values of a key that can have but one."""
+    """Raises InvalidValueError for several values of a key that can have but one."""
     key, _, value = typed.partition("=")
     if not sweeps and not can_be_swept(key):
-        raise InvalidValue(key, value, "one value")
+        raise InvalidValueError(key, value, "one value")
     if not sweeps:
         needs = f"one value, unless -m asks for a run of each: write {typed} -m"
-        raise InvalidValue(key, value, f"{needs}, or {key}=[a,b] for a list")
+        raise InvalidValueError(key, value, f"{needs}, or {key}=[a,b] for a list")
     if key == "output":
-        raise InvalidValue(key, value, "one folder a sweep")
+        raise InvalidValueError(key, value, "one folder a sweep")
     if key == "experiment" and any(_is_study(str(name), places) for name in _values(override)):
-        raise InvalidValue(key, value, "one study a command, since each has a grid of its own")
+        raise InvalidValueError(key, value, "one study a command, since each has a grid of its own")
 
 
 def _check_choice(override: Override, places: Sequence[Path]) -> None:
-    """Raises InvalidValue for a group that is given no choice of it, nor settings to merge."""
+    """Raises InvalidValueError for a group that is given no choice of it, nor settings to merge."""
     group = override.key_or_group
     is_group = any((place / group).is_dir() for place in places)
     if not is_group or "/" in group or group == "hydra" or override.package:
@@ -250,7 +252,7 @@ def _check_choice(override: Override, places: Sequence[Path]) -> None:
         named = isinstance(value, str) and ("${" in value or value.removesuffix(".yaml") in known)
         if not named and not isinstance(value, dict):
             shown = "nothing" if override.is_delete() else value
-            raise configs.no_such_choice(group, shown, places)
+            raise configs.unknown_choice(group, shown, places)
 
 
 def _values(override: Override) -> list[Any]:
@@ -265,7 +267,7 @@ def _values(override: Override) -> list[Any]:
 
 
 def _length(override: Override) -> int:
-    """The number of values that the override gives its key. Raises InvalidValue for none."""
+    """The number of values that the override gives its key. Raises InvalidValueError for none."""
     sweep, (key, _, text) = override.value(), override.input_line.partition("=")
     try:
         if isinstance(sweep, RangeSweep):
@@ -277,7 +279,7 @@ def _length(override: Override) -> int:
     except ArithmeticError:  # a step of 0, or an end that is infinite
         length = 0
     if length < 1:
-        raise InvalidValue(key, text, "a list, or a range that ends, of at least one value")
+        raise InvalidValueError(key, text, "a list, or a range that ends, of at least one value")
     return length
 
 
@@ -288,11 +290,11 @@ def _texts(override: Override) -> Iterator[str]:
         return (f"{key}={text}" for text in override.sweep_string_iterator())
     if override.is_sweep_override():
         text = override.input_line.partition("=")[2]
-        raise InvalidValue(key, text, "a list or a range, each value of which is run")
+        raise InvalidValueError(key, text, "a list or a range, each value of which is run")
     return iter([f"{key}={override.get_value_element_as_str()}"])
 
 
-def _unreadable(typed: str, following: str, fault: Exception | None = None) -> InvalidValue:
+def _unreadable(typed: str, following: str, fault: Exception | None = None) -> InvalidValueError:
     """The error for an argument that Hydra cannot read, with what to write instead."""
     key, equals, value = typed.partition("=")
     follows = "" if "=" in following.strip("=") else following.strip("=")
@@ -310,7 +312,7 @@ def _unreadable(typed: str, following: str, fault: Exception | None = None) -> I
     else:
         quoted = f"{key}={QuotedString(value, Quote.double).with_quotes()}"
         needs = f"text with such characters only in quotes: write {shlex.quote(quoted)}"
-    return InvalidValue(key, value, needs)
+    return InvalidValueError(key, value, needs)
 
 
 def _saying(fault: Exception | None) -> str:

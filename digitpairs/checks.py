@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
-MOST = 2**63 - 1  # the largest whole number that torch counts with
+MAX_INTEGER = 2**63 - 1  # the largest whole number that torch counts with
 
 
 class DigitPairsWarning(UserWarning):
@@ -22,11 +22,11 @@ class DataError(Exception):
     """Data that are missing, unreadable or damaged; the message names the path and what to do."""
 
 
-class InvalidFlag(ValueError):
+class InvalidFlagError(ValueError):
     """Flags of the command line that do not go together; the message names them."""
 
 
-class InvalidValue(ValueError):
+class InvalidValueError(ValueError):
     """A setting that cannot be used. The message names the key, the value that arrived and what is accepted."""
 
     def __init__(self, key: str, value: Any, accepted: str) -> None:
@@ -38,55 +38,55 @@ class InvalidValue(ValueError):
         shown = self.value if is_plain else repr(self.value)
         return f"{self.key}={shown} is not accepted: {self.accepted}"
 
-    def within(self, section: str) -> InvalidValue:
+    def within(self, section: str) -> InvalidValueError:
         """The same error with its key seen from the whole config: `c` within `aux` is `aux.c`."""
-        return InvalidValue(f"{section}.{self.key}", self.value, self.accepted)
+        return InvalidValueError(f"{section}.{self.key}", self.value, self.accepted)
 
 
 def integer(key: str, value: Any, at_least: int = 0, at_most: int | None = None) -> int:
-    """`value` as an int, or InvalidValue when it is none (True is none) or out of bounds."""
+    """`value` as an int, or InvalidValueError when it is none (True is none) or out of bounds."""
     if (
         not isinstance(value, Integral)
         or isinstance(value, bool)
         or not _within(value, at_least, at_most)
     ):
-        raise InvalidValue(key, value, "a whole number " + _bounds(at_least, at_most))
-    if value > MOST:
-        raise InvalidValue(key, value, f"a whole number of at most {MOST}")
+        raise InvalidValueError(key, value, "a whole number " + _bounds(at_least, at_most))
+    if value > MAX_INTEGER:
+        raise InvalidValueError(key, value, f"a whole number of at most {MAX_INTEGER}")
     return int(value)
 
 
 def number(key: str, value: Any, at_least: float | None = 0, at_most: float | None = None) -> float:
-    """`value` as a float, or InvalidValue when it is no finite number or out of bounds."""
+    """`value` as a float, or InvalidValueError when it is no finite number or out of bounds."""
     if not _is_finite(value) or not _within(value, at_least, at_most):
-        raise InvalidValue(key, value, ("a number " + _bounds(at_least, at_most)).strip())
+        raise InvalidValueError(key, value, ("a number " + _bounds(at_least, at_most)).strip())
     return float(value)
 
 
 def positive(key: str, value: Any) -> float:
-    """`value` as a float above zero, or InvalidValue."""
+    """`value` as a float above zero, or InvalidValueError."""
     try:
         checked = number(key, value)
-    except InvalidValue:
+    except InvalidValueError:
         checked = 0.0
     if checked == 0:
-        raise InvalidValue(key, value, "a number above 0")
+        raise InvalidValueError(key, value, "a number above 0")
     return checked
 
 
 def boolean(key: str, value: Any) -> bool:
-    """`value` if it is True or False, or InvalidValue."""
+    """`value` if it is True or False, or InvalidValueError."""
     if not isinstance(value, bool):
-        raise InvalidValue(key, value, "true or false")
+        raise InvalidValueError(key, value, "true or false")
     return value
 
 
 def choice(key: str, value: Any, accepted: Iterable[str]) -> str:
-    """`value` if it is one of the accepted words, or InvalidValue that lists them."""
+    """`value` if it is one of the accepted words, or InvalidValueError that lists them."""
     accepted = list(accepted)
     if value not in accepted:
-        raise InvalidValue(
-            key, value, f"one of {', '.join(accepted)}{did_you_mean(str(value), accepted)}"
+        raise InvalidValueError(
+            key, value, f"one of {', '.join(accepted)}{suggestion(str(value), accepted)}"
         )
     return value
 
@@ -94,33 +94,35 @@ def choice(key: str, value: Any, accepted: Iterable[str]) -> str:
 def folder(key: str, value: Any) -> str:
     """A folder's path with ~ and $VARIABLES replaced. A whole number, as of a date, is a name too.
 
-    Raises InvalidValue for anything else that is no text, and for empty text.
+    Raises InvalidValueError for anything else that is no text, and for empty text.
     """
     if isinstance(value, Integral) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not value:
-        raise InvalidValue(key, value, "the path of a folder (as text in quotes, if need be)")
+        raise InvalidValueError(key, value, "the path of a folder (as text in quotes, if need be)")
     return os.path.expanduser(os.path.expandvars(value))
 
 
 def mapping(section: str, given: Any, accepted: Sequence[str], needed: Sequence[str] = ()) -> None:
-    """Raises InvalidValue unless the section is a mapping that has all needed keys, and no keys but
+    """Raises InvalidValueError unless the section is a mapping that has all needed keys, and no keys but
     the accepted.
     """
     if not isinstance(given, Mapping):
-        raise InvalidValue(section, given, f"settings, which are {', '.join(accepted)}")
+        raise InvalidValueError(section, given, f"settings, which are {', '.join(accepted)}")
     for key, value in given.items():
         if key not in accepted:
-            those = f"one of {', '.join(accepted)}{did_you_mean(key, accepted)}"
-            raise InvalidValue(f"{section}.{key}", value, those)
+            those = f"one of {', '.join(accepted)}{suggestion(key, accepted)}"
+            raise InvalidValueError(f"{section}.{key}", value, those)
     needs(section, given, needed)
 
 
 def needs(section: str, given: Mapping[str, Any], keys: Sequence[str]) -> None:
-    """Raises InvalidValue for one of the keys that the section lacks."""
+    """Raises InvalidValueError for one of the keys that the section lacks."""
     for key in keys:
         if key not in given:
-            raise InvalidValue(f"{section}.{key}", "nothing", "a value, since training needs one")
+            raise InvalidValueError(
+                f"{section}.{key}", "nothing", "a value, since training needs one"
+            )
 
 
 def integers(key: str, value: Any, at_least: int = 1, length: int | None = None) -> tuple[int, ...]:
@@ -135,15 +137,15 @@ def integers(key: str, value: Any, at_least: int = 1, length: int | None = None)
         or isinstance(value, str)
         or length not in (None, len(value))
     ):
-        raise InvalidValue(key, value, accepted)
+        raise InvalidValueError(key, value, accepted)
     try:
         return tuple(integer(key, each, at_least) for each in value)
-    except InvalidValue as fault:
-        large = f" and at most {MOST}" if fault.accepted.endswith(str(MOST)) else ""
-        raise InvalidValue(key, list(value), accepted + large) from None
+    except InvalidValueError as fault:
+        large = f" and at most {MAX_INTEGER}" if fault.accepted.endswith(str(MAX_INTEGER)) else ""
+        raise InvalidValueError(key, list(value), accepted + large) from None
 
 
-def did_you_mean(word: str, accepted: Iterable[str]) -> str:
+def suggestion(word: str, accepted: Iterable[str]) -> str:
     """'; did you mean ...?' for a near miss, else nothing."""
     near = difflib.get_close_matches(word, list(accepted), n=1)
     return f"; did you mean {near[0]}?" if near else ""

@@ -17,35 +17,35 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from digitpairs.arguments import check_arguments, expand_range, mend_arguments
-from digitpairs.checks import DigitPairsWarning, InvalidValue
-from digitpairs.configs import CONF, name_faults_of_files
-from digitpairs.errors import FULL_ERROR, explained_errors
-from digitpairs.terminal import make_output_lasting
+from digitpairs.arguments import check_arguments, expand_range, normalize_arguments
+from digitpairs.checks import DigitPairsWarning, InvalidValueError
+from digitpairs.configs import CONF, install_config_source
+from digitpairs.errors import FULL_ERROR, exit_on_error
+from digitpairs.terminal import make_output_robust
 
 if TYPE_CHECKING:
-    from digitpairs.sweeps import Asked
+    from digitpairs.sweeps import JobRequest
 
 __all__ = [
     "CONF",
     "SWEEPER",
     "check_sweeper",
     "expand_range",
-    "explained_errors",
+    "exit_on_error",
     "main",
-    "mend_arguments",
+    "normalize_arguments",
 ]
 SWEEPER = "hydra_plugins.digitpairs_launcher.Sweeper"
 
 
 def main() -> None:
     """Run the command of `sys.argv`; leaves by SystemExit unless all is well."""
-    make_output_lasting()
+    make_output_robust()
     show_own_warnings_plainly()
-    with explained_errors():
+    with exit_on_error():
         check_arguments(sys.argv[1:])
-        sys.argv[1:] = mend_arguments(sys.argv[1:])
-        name_faults_of_files()
+        sys.argv[1:] = normalize_arguments(sys.argv[1:])
+        install_config_source()
         os.environ[FULL_ERROR] = "1"  # or Hydra prints exceptions itself, and leaves with status 1
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_run)()
 
@@ -58,10 +58,10 @@ def _run(config: DictConfig) -> int:
     settings = HydraConfig.get()
     if settings.mode == RunMode.MULTIRUN:
         return _run_job(config, settings)
-    with explained_errors():
+    with exit_on_error():
         from digitpairs.sweeps import run_sweep
 
-        failed = run_sweep([_asked(config, settings)])
+        failed = run_sweep([_job_request(config, settings)])
     if failed:
         sys.exit(1)
     return failed
@@ -71,23 +71,23 @@ def _run_job(config: DictConfig, settings: DictConfig) -> int:
     """A job that our sweeper has checked. Hydra's output folder is the folder of its run."""
     from digitpairs.sweeps import run_alone
 
-    with explained_errors():
+    with exit_on_error():
         check_sweeper(settings)
-    return run_alone(_asked(config, settings), Path(settings.runtime.output_dir))
+    return run_alone(_job_request(config, settings), Path(settings.runtime.output_dir))
 
 
-def _asked(config: DictConfig, settings: DictConfig) -> Asked:
+def _job_request(config: DictConfig, settings: DictConfig) -> JobRequest:
     from digitpairs.sweeps import compose_one
 
     return compose_one(config, list(settings.overrides.task), settings.runtime.choices.get("model"))
 
 
 def check_sweeper(settings: DictConfig) -> None:
-    """Raises InvalidValue for another sweeper than ours, which would not count the failed runs."""
+    """Raises InvalidValueError for another sweeper than ours, which would not count the failed runs."""
     if settings.sweeper.get("_target_") != SWEEPER:
         chosen = settings.runtime.choices.get("hydra/sweeper")
         needs = "digitpairs; of Hydra's plugins only launchers can be chosen (hydra/launcher)"
-        raise InvalidValue("hydra/sweeper", chosen, needs)
+        raise InvalidValueError("hydra/sweeper", chosen, needs)
 
 
 def show_own_warnings_plainly() -> None:

@@ -14,11 +14,11 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult
 
-from digitpairs.checks import DataError, InvalidValue, did_you_mean
+from digitpairs.checks import DataError, InvalidValueError, suggestion
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
-GROUPS_OF_CLASSES = ("data", "model", "aux", "optimizer", "scheduler", "loss")
-_SECTIONS_OF_HYDRA = ("run", "sweep", "sweeper", "launcher", "job", "help")
+CLASS_GROUPS = ("data", "model", "aux", "optimizer", "scheduler", "loss")
+_HYDRA_SECTIONS = ("run", "sweep", "sweeper", "launcher", "job", "help")
 _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # all values as text
 
 
@@ -43,7 +43,7 @@ class FileConfigSource(file_config_source.FileConfigSource):
         return [name for name in names if not name.startswith(".")]
 
 
-def name_faults_of_files() -> None:
+def install_config_source() -> None:
     """From now on Hydra reads yaml files by the class above, in this process."""
     SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource
 
@@ -66,16 +66,16 @@ def choices(group: str, places: Sequence[Path]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def no_such_choice(
+def unknown_choice(
     group: str, name: Any, places: Sequence[Path], others: Iterable[str] = ()
-) -> InvalidValue:
+) -> InvalidValueError:
     """The error that names the group's choices, or `others` where the folders have none. For a name
     in a subfolder it names that subfolder's choices alone.
     """
     known, subfolder = choices(group, places) or list(others), f"{str(name).partition('/')[0]}/"
     beside = [each for each in known if "/" in str(name) and each.startswith(subfolder)]
-    accepted = f"one of {', '.join(beside or known)}{did_you_mean(str(name), known)}"
-    return InvalidValue(group, name, accepted)
+    accepted = f"one of {', '.join(beside or known)}{suggestion(str(name), known)}"
+    return InvalidValueError(group, name, accepted)
 
 
 def content(group: str, choice: str, places: Sequence[Path]) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def check_choice(group: str, path: Path) -> None:
     settings = read(path)
     first = next(line for line in path.read_text("utf-8").splitlines() if line.strip())
     names_class = settings.get("_target_") or "defaults" in settings or "@package" in first
-    if group in GROUPS_OF_CLASSES and not names_class:
+    if group in CLASS_GROUPS and not names_class:
         needs = "write _target_: MODULE.CLASS, or defaults: [CHOICE] to change another choice"
         raise DataError(f"{path}:1: the file names no class: {needs}")
 
@@ -144,7 +144,7 @@ def _refuse_empty_sections(path: Path, root: yaml.MappingNode) -> None:
             continue
         inner = section.value if isinstance(section, yaml.MappingNode) else [(key, section)]
         for name, value in inner:
-            is_section = name.value in ("hydra", *_SECTIONS_OF_HYDRA)
+            is_section = name.value in ("hydra", *_HYDRA_SECTIONS)
             if is_section and not isinstance(value, yaml.MappingNode):
                 place = f"{path}:{name.start_mark.line + 1}"
                 needs = "give it some, or remove the line"

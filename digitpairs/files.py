@@ -32,7 +32,7 @@ CONFUSION = "confusion.json"  # rows digits, columns answers, counts of test ima
 BOUNDARY = "boundary.npz"  # of the disk, see `digitpairs.engines.boundary`
 FILES = "files"  # the result's entry with the sizes and digests of the run's other files, see `digitpairs.inventory`
 
-MOST_NAMED = 10  # of damaged files
+MAX_LISTED = 10  # of damaged files
 NAME_LENGTH = 120  # of a folder, without its digest; file systems take 255 bytes
 SMALL = 2**20  # bytes: the limit for JSON and configs, which have some thousands
 LARGE = 2**26  # bytes: the limit for all else, such as the metrics of 100,000 epochs
@@ -46,30 +46,30 @@ class _Dumper(
         return True
 
 
-class Damaged(DataError):
+class DamagedFileError(DataError):
     """A file that is not as the program writes it. The message names the file and the fault."""
 
     def __init__(self, path: Path, fault: object) -> None:
         super().__init__(f"{path} is damaged: {fault}")
 
 
-class Missing(Damaged):
+class MissingFileError(DamagedFileError):
     """There is no such file."""
 
     def __init__(self, path: Path) -> None:
         DataError.__init__(self, f"{path} is missing")
 
 
-def tell(damages: Sequence[Damaged], outcome: str) -> list[str]:
+def tell(damages: Sequence[DamagedFileError], outcome: str) -> list[str]:
     """A line for each of the first damaged files with what becomes of it, and one for the rest."""
-    lines = [f"{damage}; {outcome}" for damage in damages[:MOST_NAMED]]
-    rest = len(damages) - MOST_NAMED
+    lines = [f"{damage}; {outcome}" for damage in damages[:MAX_LISTED]]
+    rest = len(damages) - MAX_LISTED
     return lines + [f"damaged files that are not named here, and treated alike: {rest}"] * (
         rest > 0
     )
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """The content at the path, on disk, or (after a crash at any moment) what was there before."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with named(path):
@@ -93,7 +93,7 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """The value as readable JSON."""
-    write_whole(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def write_metrics(folder: Path, history: Sequence[dict[str, float]]) -> None:
@@ -103,7 +103,7 @@ def write_metrics(folder: Path, history: Sequence[dict[str, float]]) -> None:
     table = csv.DictWriter(text, columns, lineterminator="\n")
     table.writeheader()
     table.writerows(history)
-    write_whole(folder / METRICS, text.getvalue())
+    write_atomically(folder / METRICS, text.getvalue())
 
 
 def size_of(path: Path) -> int:
@@ -111,16 +111,16 @@ def size_of(path: Path) -> int:
     try:
         status = path.stat()  # before it is opened: opening a pipe waits for its other end
     except FileNotFoundError:
-        raise Missing(path) from None
+        raise MissingFileError(path) from None
     if not stat.S_ISREG(status.st_mode):
-        raise Damaged(path, "it is no regular file")
+        raise DamagedFileError(path, "it is no regular file")
     return status.st_size
 
 
 def read_bytes(path: Path, limit: int = LARGE) -> bytes:
     """The content of a regular file of at most `limit` bytes. Raises Missing, Damaged, or OSError if it may not be opened."""
     if size_of(path) > limit:
-        raise Damaged(path, f"it has more than {limit >> 20} MiB")
+        raise DamagedFileError(path, f"it has more than {limit >> 20} MiB")
     with readable(path), path.open("rb") as file:
         return file.read(limit)
 
@@ -130,19 +130,19 @@ def read_text(path: Path, limit: int = LARGE) -> str:
     try:
         return read_bytes(path, limit).decode()
     except UnicodeDecodeError as fault:
-        raise Damaged(path, fault) from None
+        raise DamagedFileError(path, fault) from None
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON object in the file, or None if there is no such file. Damaged if it holds anything else."""
     try:
         value = json.loads(read_text(path, SMALL))
-    except Missing:
+    except MissingFileError:
         return None
     except (ValueError, RecursionError) as fault:
-        raise Damaged(path, fault) from None
+        raise DamagedFileError(path, fault) from None
     if not isinstance(value, dict):
-        raise Damaged(path, "it holds no JSON object")
+        raise DamagedFileError(path, "it holds no JSON object")
     return value
 
 
@@ -153,7 +153,7 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except OSError as fault:
         if fault.filename is None:
-            raise Damaged(path, fault) from None
+            raise DamagedFileError(path, fault) from None
         raise
 
 

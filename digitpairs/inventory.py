@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from digitpairs import files
-from digitpairs.checks import InvalidValue, integer
-from digitpairs.files import Damaged
+from digitpairs.checks import InvalidValueError, integer
+from digitpairs.files import DamagedFileError
 
 # Files of results from before there was an inventory; such results are whole if these are there and not empty.
 ALWAYS = (files.CONFIG, files.METRICS, files.CHECKPOINT)
@@ -39,34 +39,34 @@ def digest(path: Path) -> str:
     return sha.hexdigest()
 
 
-def refuse_harm(
+def refuse_damage(
     folder: Path, result: Mapping[str, Any], only: Container[str] | None = None
 ) -> None:
     """Damaged if a file of the run is not as the result says it was; with `only`, among the files of these names."""
     for name, kept in result.get(files.FILES, dict.fromkeys(ALWAYS)).items():
         if only is None or name in only:
-            _refuse_harm(folder / name, kept)
+            _refuse_damage(folder / name, kept)
 
 
 def check_inventory(key: str, value: Any) -> None:
-    """InvalidValue for what `inventory` does not give."""
+    """InvalidValueError for what `inventory` does not give."""
     if not isinstance(value, Mapping):
-        raise InvalidValue(key, value, "a mapping from files")
+        raise InvalidValueError(key, value, "a mapping from files")
     for name, kept in value.items():
         if (
             Path(name).name != name
             or not isinstance(kept, Mapping)
             or not isinstance(kept.get("digest"), str)
         ):
-            raise InvalidValue(f"{key}.{name}", kept, "a file's size and digest")
+            raise InvalidValueError(f"{key}.{name}", kept, "a file's size and digest")
         integer(f"{key}.{name}.bytes", kept.get("bytes"))
 
 
-def _refuse_harm(path: Path, kept: Mapping[str, Any] | None) -> None:
+def _refuse_damage(path: Path, kept: Mapping[str, Any] | None) -> None:
     size = files.size_of(path)
     if kept is None and size == 0:
-        raise Damaged(path, "it is empty")
+        raise DamagedFileError(path, "it is empty")
     if kept is not None and size != kept["bytes"]:
-        raise Damaged(path, f"it has {size} bytes, and had {kept['bytes']}")
+        raise DamagedFileError(path, f"it has {size} bytes, and had {kept['bytes']}")
     if kept is not None and digest(path) != kept["digest"]:
-        raise Damaged(path, "its content has changed")
+        raise DamagedFileError(path, "its content has changed")

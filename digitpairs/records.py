@@ -1,6 +1,6 @@
 """What a run's files hold: one schema for all who read results, failures, metrics, confusions, configs and archives.
 
-Each reader returns what the program wrote, or raises `files.Damaged` with the file, the entry, its value and what it
+Each reader returns what the program wrote, or raises `files.DamagedFileError` with the file, the entry, its value and what it
 should be.
 """
 
@@ -21,8 +21,8 @@ import numpy as np
 import yaml
 
 from digitpairs import files
-from digitpairs.checks import InvalidValue, integer, integers, number
-from digitpairs.files import Damaged
+from digitpairs.checks import InvalidValueError, integer, integers, number
+from digitpairs.files import DamagedFileError
 from digitpairs.inventory import check_inventory
 
 TEST_ERRORS = (
@@ -31,7 +31,7 @@ TEST_ERRORS = (
 )  # of pairs, and of the disk: each result has one
 PACKAGES = ("torch", "pytorch_lightning", "python")  # whose versions are shown
 DIGITS = 10
-DEEPEST = 50  # nesting of a config
+MAX_DEPTH = 50  # nesting of a config
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where PyYAML was built with it
 
 Record = Mapping[str, Any]
@@ -43,7 +43,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     path = folder / files.RESULT
     result = files.read_json(path)
     if result is not None:
-        with damage_of(path):
+        with raise_as_damaged(path):
             check_result(result)
     return result
 
@@ -53,7 +53,7 @@ def read_failure(folder: Path) -> dict[str, Any] | None:
     path = folder / files.FAILURE
     failure = files.read_json(path)
     if failure is not None:
-        with damage_of(path):
+        with raise_as_damaged(path):
             check_failure(failure)
     return failure
 
@@ -69,14 +69,14 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
         TypeError,
         csv.Error,
     ) as fault:  # no number, more values than columns, no CSV
-        raise Damaged(path, fault) from None
+        raise DamagedFileError(path, fault) from None
 
 
 def read_confusion(folder: Path) -> dict[str, Any] | None:
     """How often each digit got each answer in the test, for each image; None if the network names no digits."""
     path = folder / files.CONFUSION
     confusion = files.read_json(path)
-    with damage_of(path):
+    with raise_as_damaged(path):
         check_confusion(confusion)
     return confusion
 
@@ -89,7 +89,7 @@ def read_boundary(folder: Path) -> dict[str, np.ndarray]:
     content = io.BytesIO(files.read_bytes(path))
     try:
         if sum(each.file_size for each in zipfile.ZipFile(content).infolist()) > files.LARGE:
-            raise Damaged(path, f"it unpacks to more than {files.LARGE >> 20} MiB")
+            raise DamagedFileError(path, f"it unpacks to more than {files.LARGE >> 20} MiB")
         with np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("epochs", "inside", "points", "labels")}
     except (
@@ -101,8 +101,8 @@ def read_boundary(folder: Path) -> dict[str, np.ndarray]:
         RuntimeError,
         MemoryError,
     ) as fault:
-        raise Damaged(path, fault) from None
-    with damage_of(path):
+        raise DamagedFileError(path, fault) from None
+    with raise_as_damaged(path):
         check_boundary(arrays)
     return arrays
 
@@ -113,65 +113,67 @@ def read_config(folder: Path) -> dict[str, Any]:
     content = files.read_text(path, files.SMALL)
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content, _LOADER)):
-            raise Damaged(
+            raise DamagedFileError(
                 path, "it has aliases"
             )  # with them a few lines can stand for billions of settings
         config = yaml.load(content, _LOADER)
     except (yaml.YAMLError, ValueError, RecursionError) as fault:
-        raise Damaged(path, " ".join(str(fault).split())) from None
-    with damage_of(path):
+        raise DamagedFileError(path, " ".join(str(fault).split())) from None
+    with raise_as_damaged(path):
         check_config(config)
     return config
 
 
 @contextlib.contextmanager
-def damage_of(path: Path, where: str = "") -> Iterator[None]:
+def raise_as_damaged(path: Path, where: str = "") -> Iterator[None]:
     """What a check refuses within is damage of this file, `where` in it."""
     try:
         yield
-    except InvalidValue as fault:
+    except InvalidValueError as fault:
         key, value = (
             reprlib.repr(fault.key)[1:-1],
             reprlib.repr(fault.value),
         )  # both are cut: they are of the file
-        raise Damaged(path, f"{where}{key} is {value}, not {fault.accepted}") from None
+        raise DamagedFileError(path, f"{where}{key} is {value}, not {fault.accepted}") from None
 
 
 def check_result(result: Any) -> None:
-    """InvalidValue for what is no result, naming the entry."""
+    """InvalidValueError for what is no result, naming the entry."""
     _check_entries("the result", result, _RESULT, _OPTIONAL)
     metrics = {name: value for name, value in result.items() if "/" in name}
     if not any(name in metrics for name in TEST_ERRORS):
-        raise InvalidValue("the result", result, f"one with the entry {' or '.join(TEST_ERRORS)}")
+        raise InvalidValueError(
+            "the result", result, f"one with the entry {' or '.join(TEST_ERRORS)}"
+        )
     for name, value in metrics.items():
         per_cent = name.endswith("error")
         number(name, value, 0 if per_cent else None, 100 if per_cent else None)
 
 
 def check_failure(failure: Any) -> None:
-    """InvalidValue for what is no failure."""
+    """InvalidValueError for what is no failure."""
     _check_entries("the failure", failure, {"fingerprint": one_line, "reason": text})
 
 
 def check_history(history: Any) -> None:
-    """InvalidValue for what is not, for each metric, a list of as many numbers as the others have; None where an epoch has none."""
+    """InvalidValueError for what is not, for each metric, a list of as many numbers as the others have; None where an epoch has none."""
     lists = list(_mapping("the history", history).values())
     for name, values in history.items():
         if not isinstance(values, list) or len(values) != len(lists[0]):
-            raise InvalidValue(name, values, "a list of one number an epoch")
+            raise InvalidValueError(name, values, "a list of one number an epoch")
         for value in values:
             if not isinstance(value, float):  # nan and inf are those of an epoch that went wrong
                 _optional(_any_number)(name, value)
 
 
 def check_confusion(confusion: Any) -> None:
-    """InvalidValue for what is neither None nor counts by digit and answer for each image."""
+    """InvalidValueError for what is neither None nor counts by digit and answer for each image."""
     if confusion is not None:
         _check_entries("the confusion", confusion, dict.fromkeys(("digit1", "digit2"), _counts))
 
 
 def check_boundary(arrays: Mapping[str, np.ndarray]) -> None:
-    """InvalidValue for arrays of numbers whose shapes are not those of a boundary."""
+    """InvalidValueError for arrays of numbers whose shapes are not those of a boundary."""
     epochs, points = (
         len(arrays[name]) if arrays[name].ndim else 0 for name in ("epochs", "points")
     )
@@ -184,26 +186,26 @@ def check_boundary(arrays: Mapping[str, np.ndarray]) -> None:
     }
     for name, shape in shapes.items():
         if arrays[name].shape != shape or arrays[name].dtype.kind not in "biuf":
-            raise InvalidValue(name, arrays[name], f"numbers of shape {shape}")
+            raise InvalidValueError(name, arrays[name], f"numbers of shape {shape}")
 
 
 def check_config(config: Any) -> None:
-    """InvalidValue for what is no config of a run."""
+    """InvalidValueError for what is no config of a run."""
     _check_entries("the config", config, dict.fromkeys(("data", "model"), _mapping))
     _check_tree(config)
 
 
 def text(key: str, value: Any) -> str:
-    """`value` if it is text, or InvalidValue."""
+    """`value` if it is text, or InvalidValueError."""
     if not isinstance(value, str):
-        raise InvalidValue(key, value, "text")
+        raise InvalidValueError(key, value, "text")
     return value
 
 
 def one_line(key: str, value: Any) -> str:
-    """`value` if it is text of one line without control characters, or InvalidValue."""
+    """`value` if it is text of one line without control characters, or InvalidValueError."""
     if not text(key, value).isprintable():
-        raise InvalidValue(key, value, "printable text of one line")
+        raise InvalidValueError(key, value, "printable text of one line")
     return value
 
 
@@ -217,7 +219,7 @@ def _check_entries(
     _mapping(key, record)
     for name in required:
         if name not in record:
-            raise InvalidValue(key, record, f"one with the entry {name}")
+            raise InvalidValueError(key, record, f"one with the entry {name}")
     for name, check in {**required, **(optional or {})}.items():
         if name in record:
             check(name, record[name])
@@ -225,13 +227,13 @@ def _check_entries(
 
 def _mapping(key: str, value: Any) -> Record:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise InvalidValue(key, value, "a mapping from names")
+        raise InvalidValueError(key, value, "a mapping from names")
     return value
 
 
 def _check_tree(value: Any, depth: int = 0) -> None:
-    if depth > DEEPEST:
-        raise InvalidValue("the config", value, f"nested at most {DEEPEST} deep")
+    if depth > MAX_DEPTH:
+        raise InvalidValueError("the config", value, f"nested at most {MAX_DEPTH} deep")
     inside = (
         _mapping("the config", value).values()
         if isinstance(value, Mapping)
@@ -245,14 +247,14 @@ def _check_tree(value: Any, depth: int = 0) -> None:
 
 def _list(key: str, value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise InvalidValue(key, value, "a list")
+        raise InvalidValueError(key, value, "a list")
     return value
 
 
 def _counts(key: str, value: Any) -> None:
     counts = [integers(key, row, at_least=0) for row in _list(key, value)]
     if [len(row) for row in counts] != [DIGITS] * DIGITS:
-        raise InvalidValue(key, value, f"{DIGITS} rows of {DIGITS} counts")
+        raise InvalidValueError(key, value, f"{DIGITS} rows of {DIGITS} counts")
 
 
 def _versions(key: str, value: Any) -> None:

@@ -31,5 +31,5 @@ def stream(seed: int, purpose: str) -> torch.Generator:
 
 
 def check_seed(key: str, seed: int | None, default: int | None = None) -> int:
-    """`seed`, or `default` where it is None; InvalidValue unless it is a whole number from 0 to 2**32 - 1."""
+    """`seed`, or `default` where it is None; InvalidValueError unless it is a whole number from 0 to 2**32 - 1."""
     return integer(key, default if seed is None else seed, at_most=MAX_SEED)

@@ -16,13 +16,13 @@ PLUS_MINUS, PLAIN_PLUS_MINUS = "±", "+-"
 _ERRORS = "digitpairs"  # the name under which codecs know `_replacement`
 
 
-def make_output_lasting() -> None:
+def make_output_robust() -> None:
     """From now on standard output and standard error take every text, and go nowhere once they cannot be written to.
 
     Signs that the terminal lacks are replaced. A closed pipe, as of `| head -1`, is no failure; a full disk is told once.
     Only this process's own streams are changed, not what a notebook or a test has put in their place.
     """
-    sys.stdout, sys.stderr = (_lasting(each) for each in (sys.stdout, sys.stderr))
+    sys.stdout, sys.stderr = (_robust(each) for each in (sys.stdout, sys.stderr))
 
 
 def plus_minus(console: Console) -> str:
@@ -34,7 +34,7 @@ def plus_minus(console: Console) -> str:
     return PLUS_MINUS
 
 
-class _Lasting(io.FileIO):
+class _RobustIO(io.FileIO):
     """A file whose writes all succeed: what cannot be written is lost."""
 
     failed = False
@@ -56,13 +56,13 @@ class _Lasting(io.FileIO):
         return len(data)
 
 
-def _lasting(stream: IO[str] | None) -> IO[str] | None:
+def _robust(stream: IO[str] | None) -> IO[str] | None:
     raw = getattr(
         getattr(stream, "buffer", None), "raw", getattr(stream, "buffer", None)
     )  # the same with `python -u`
     if type(stream) is not io.TextIOWrapper or type(raw) is not io.FileIO:
         return stream
-    lasting = _Lasting(stream.fileno(), "w", closefd=False)
+    lasting = _RobustIO(stream.fileno(), "w", closefd=False)
     through = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
     return io.TextIOWrapper(
         lasting if stream.write_through else io.BufferedWriter(lasting),

@@ -19,7 +19,7 @@ weights, data and order; a single network is an array of one.
 from framework.conv import Conv2d, Flatten, MaxPool2d
 from framework.data import Data
 from framework.early_stopping import EarlyStopping
-from framework.errors import NotFinite
+from framework.errors import NotFiniteError
 from framework.gradcheck import gradcheck
 from framework.initialisers import he, lecun, torch_uniform, xavier
 from framework.layers import GELU, SELU, BatchNorm, Dropout, LeakyReLU, Linear, ReLU, Sigmoid, Tanh
@@ -54,7 +54,7 @@ __all__ = [
     "MSE",
     "MaxPool2d",
     "Module",
-    "NotFinite",
+    "NotFiniteError",
     "OneCycle",
     "PairLoss",
     "Parameter",

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 
-class NotFinite(ArithmeticError):
+class NotFiniteError(ArithmeticError):
     """A loss became infinite or not a number. `failures`: of each replica that it befell, the epoch and the loss."""
 
     def __init__(self, failures: Mapping[int, tuple[int, float]]) -> None:

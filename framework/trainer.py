@@ -13,7 +13,7 @@ from torch import Tensor
 
 from framework.data import Data, joined
 from framework.early_stopping import EarlyStopping
-from framework.errors import NotFinite, at_least_one, shape_of
+from framework.errors import NotFiniteError, at_least_one, shape_of
 from framework.initialisers import Generators, as_list
 from framework.listeners import Listener
 from framework.metrics import Measure
@@ -88,7 +88,7 @@ class Trainer:
         """Train until so many epochs are done in all; earlier ones, and those of a loaded checkpoint, count. Returns the history.
 
         `train` and `validation` are pairs (inputs, targets), see `Data.of`. With `checkpoint` the state is saved there after each
-        epoch. Raises NotFinite when every replica has failed, and ValueError where early stopping has ended all of them before.
+        epoch. Raises NotFiniteError when every replica has failed, and ValueError where early stopping has ended all of them before.
         """
         at_least_one("epochs", epochs)
         self._check_parameters()
@@ -118,7 +118,7 @@ class Trainer:
             for listener in self.listeners:
                 listener.end()
         if len(self.failures) == self.replicas:
-            raise NotFinite(self.failures)
+            raise NotFiniteError(self.failures)
         return self.history
 
     def step(self, inputs: Tensor, targets: Any) -> tuple[Any, Tensor]:

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from digitpairs.checks import InvalidValue
+from digitpairs.checks import InvalidValueError
 from digitpairs.data import PairDataModule, PairDataModuleArray
 from digitpairs.losses import LambdaWeighting
 from digitpairs.networks import MLPBody, SiameseNetwork, is_stackable, stack
@@ -206,7 +206,7 @@ def test_a_grouped_convolution_is_the_members_own(monkeypatch):
     layers = [Conv2d(2, 3, 3, padding=1) for _ in range(4)]
     stacked, images = stack(layers), torch.rand(4, 5, 2, 7, 7)
     one_by_one = stacked(images)
-    monkeypatch.setattr("digitpairs.networks.layers.LOOPING_DEVICES", ())
+    monkeypatch.setattr("digitpairs.networks.layers.PER_MEMBER_DEVICES", ())
     torch.testing.assert_close(stacked(images), one_by_one)
     torch.testing.assert_close(
         one_by_one[2], nn.functional.conv2d(images[2], layers[2].weight, layers[2].bias, padding=1)
@@ -234,11 +234,11 @@ def test_networks_of_other_layers_are_not_stacked():
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 @pytest.mark.parametrize("clip", [None, "norm", "value"])
-@pytest.mark.parametrize("one_pass", [True, False])
-def test_array_optimizers_are_torchs_member_by_member(kind, clip, one_pass, monkeypatch):
+@pytest.mark.parametrize("fused", [True, False])
+def test_array_optimizers_are_torchs_member_by_member(kind, clip, fused, monkeypatch):
     """Ten steps in float64, with parameters of a scheme that no decay falls on, and rates that change."""
     monkeypatch.setattr(
-        "digitpairs.training.array_optimizers.ONE_PASS_DEVICES", ("cpu",) if one_pass else ()
+        "digitpairs.training.array_optimizers.FUSED_DEVICES", ("cpu",) if fused else ()
     )
     members, shapes, generator = 4, [(3, 4), (4,), (2,)], torch.Generator().manual_seed(0)
     recipes = [OPTIMIZERS[kind](i) for i in range(members)]
@@ -277,12 +277,12 @@ def test_array_optimizers_are_torchs_member_by_member(kind, clip, one_pass, monk
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-@pytest.mark.parametrize("one_pass", [True, False])
+@pytest.mark.parametrize("fused", [True, False])
 def test_a_member_that_stands_still_keeps_its_values_whatever_its_gradient(
-    kind, one_pass, monkeypatch
+    kind, fused, monkeypatch
 ):
     monkeypatch.setattr(
-        "digitpairs.training.array_optimizers.ONE_PASS_DEVICES", ("cpu",) if one_pass else ()
+        "digitpairs.training.array_optimizers.FUSED_DEVICES", ("cpu",) if fused else ()
     )
     recipes = [OPTIMIZERS[kind](1) for _ in range(3)]
     parameter = nn.Parameter(torch.ones(3, 5))
@@ -517,9 +517,9 @@ def test_what_can_be_stacked_and_what_cannot():
     )
     own = SiameseNetwork(lambda *_: (nn.Sequential(nn.Flatten(), nn.Linear(196, 4)), 4))
     assert stacking_key(PairComparison(own)) is None
-    with pytest.raises(InvalidValue, match="members"):
+    with pytest.raises(InvalidValueError, match="members"):
         PairComparisonArray([PairComparison(own)])
-    with pytest.raises(InvalidValue, match="members"):
+    with pytest.raises(InvalidValueError, match="members"):
         PairComparisonArray([run_of(0), run_of(1, structure=network(body="cnn"))])
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import affine as torchvision_affine
 
-from digitpairs.checks import InvalidValue
+from digitpairs.checks import InvalidValueError
 from digitpairs.data import Augmentation, Pairs
 from digitpairs.data.augmentation import affine, move, swap_images
 from digitpairs.data.pairs import less_or_equal
@@ -95,5 +95,5 @@ def test_the_stream_alone_decides(global_generator_untouched):
     ],
 )
 def test_bad_settings_are_named(key, value):
-    with pytest.raises(InvalidValue, match=f"^{key}="):
+    with pytest.raises(InvalidValueError, match=f"^{key}="):
         Augmentation(**{key: value})

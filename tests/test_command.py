@@ -11,8 +11,8 @@ import pytest
 import torch
 import yaml
 
-from digitpairs.checks import InvalidValue
-from digitpairs.cli import CONF, expand_range, mend_arguments
+from digitpairs.checks import InvalidValueError
+from digitpairs.cli import CONF, expand_range, normalize_arguments
 from digitpairs.training import PairComparison
 from tests.conftest import ROOT
 
@@ -44,12 +44,12 @@ SMALL = [
     ],
 )
 def test_arguments_are_mended(given, mended):
-    assert mend_arguments(given.split()) == mended.split()
+    assert normalize_arguments(given.split()) == mended.split()
 
 
 @pytest.mark.parametrize("argument", ["seed=9..0", "seed=0..9..0", "seed=0..5..-1"])
 def test_a_range_that_goes_nowhere_is_refused(argument):
-    with pytest.raises(InvalidValue, match=f"^{argument} is not accepted: a range"):
+    with pytest.raises(InvalidValueError, match=f"^{argument} is not accepted: a range"):
         expand_range(argument)
 
 

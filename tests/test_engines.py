@@ -11,7 +11,7 @@ import torch
 
 import framework as fw
 from digitpairs.analysis import disk_plots
-from digitpairs.checks import DigitPairsWarning, InvalidValue
+from digitpairs.checks import DigitPairsWarning, InvalidValueError
 from digitpairs.data import DiskDataModule, PairDataModule
 from digitpairs.engines.lightning_trainer import check_trainer, make_trainer
 from digitpairs.engines.pairs_framework import Training
@@ -580,5 +580,5 @@ def test_a_run_is_one_process_on_a_cluster_too(monkeypatch, cluster):
     check_trainer(section)
     trainer = make_trainer(section)
     assert (trainer.world_size, trainer.global_rank, trainer.is_global_zero) == (1, 0, True)
-    with pytest.raises(InvalidValue, match="trainer.plugins=x is not accepted"):
+    with pytest.raises(InvalidValueError, match="trainer.plugins=x is not accepted"):
         check_trainer(section | {"plugins": "x"})

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from digitpairs.cli import CONF, mend_arguments
+from digitpairs.cli import CONF, normalize_arguments
 from digitpairs.networks import create
 from digitpairs.streams import stream
 from digitpairs.sweeps import sweep
@@ -31,7 +31,7 @@ def asked(command, monkeypatch):
             patch.setattr(
                 sweep, "make_plan", lambda given, *rest: jobs.extend(given) or sweep.Plan([], 0, 1)
             )
-            patch.setattr(sweep, "carry_out", lambda *given: 0)
+            patch.setattr(sweep, "execute_plan", lambda *given: 0)
             status, _, err = command(f"experiment={study}", *SMALL, *arguments)
         assert status == 0, err
         return [job.config for job in jobs]
@@ -178,12 +178,12 @@ def test_a_fault_in_a_studys_arguments_is_the_one_that_is_told(command):
         "experiment=wang/sharing", "optimizer.rate=0.1", "aux.lambda=0.1,0.2", *SMALL
     )
     assert status == 2 and "optimizer.rate=0.1 is not accepted: there is no such key" in err
-    assert mend_arguments(["experiment=wang/sharing", "--cfg", "job"]) == [
+    assert normalize_arguments(["experiment=wang/sharing", "--cfg", "job"]) == [
         "experiment=wang/sharing",
         "--cfg",
         "job",
     ]
-    assert mend_arguments(["experiment=nothing", "seed=1"]) == ["experiment=nothing", "seed=1"]
+    assert normalize_arguments(["experiment=nothing", "seed=1"]) == ["experiment=nothing", "seed=1"]
 
 
 def test_each_number_of_epochs_of_skura_has_rounds_of_its_own(asked):

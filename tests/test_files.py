@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from digitpairs import files, records
-from digitpairs.files import Damaged
-from digitpairs.inventory import WHOLE, digest, inventory, refuse_harm
+from digitpairs.files import DamagedFileError
+from digitpairs.inventory import WHOLE, digest, inventory, refuse_damage
 from tests.conftest import result_of_a_run
 
 GOOD = result_of_a_run(5.0)
@@ -29,7 +29,7 @@ READERS = {
 def refusal(path: Path, content: str | bytes) -> str:
     """What the file's reader says of the content."""
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(Damaged) as caught:
+    with pytest.raises(DamagedFileError) as caught:
         READERS[path.name](path.parent)
     said = str(caught.value)
     assert said.startswith(f"{path} is damaged: ") and "\n" not in said and len(said) < 600, said
@@ -242,7 +242,7 @@ def test_a_boundary_whose_head_promises_more_than_there_is(tmp_path):
 )
 def test_what_is_no_file_of_a_run(tmp_path, name, make, said):
     make(tmp_path / name)
-    with pytest.raises(Damaged, match=f"{tmp_path / name} is damaged: {said}"):
+    with pytest.raises(DamagedFileError, match=f"{tmp_path / name} is damaged: {said}"):
         READERS[name](tmp_path)
 
 
@@ -289,27 +289,27 @@ def overwrite(path: Path, at: int) -> None:
 )
 def test_files_are_as_the_result_says(run, name, harm, said):
     folder, result = run
-    refuse_harm(folder, result)
+    refuse_damage(folder, result)
     harm(folder / name)
-    with pytest.raises(Damaged, match=said) as caught:
-        refuse_harm(folder, result)
+    with pytest.raises(DamagedFileError, match=said) as caught:
+        refuse_damage(folder, result)
     assert str(folder / name) in str(caught.value)
-    refuse_harm(folder, result, only={"config.yaml", "metrics.csv", "checkpoint.ckpt"} - {name})
+    refuse_damage(folder, result, only={"config.yaml", "metrics.csv", "checkpoint.ckpt"} - {name})
 
 
 def test_results_from_before_the_inventory_need_files_that_are_not_empty(run):
     folder, _ = run
-    refuse_harm(folder, GOOD)
+    refuse_damage(folder, GOOD)
     overwrite(folder / "metrics.csv", 3)
-    refuse_harm(folder, GOOD)
+    refuse_damage(folder, GOOD)
     for name in ("config.yaml", "metrics.csv", "checkpoint.ckpt"):
         content = (folder / name).read_bytes()
         (folder / name).write_bytes(b"")
-        with pytest.raises(Damaged, match=f"{name} is damaged: it is empty"):
-            refuse_harm(folder, GOOD)
+        with pytest.raises(DamagedFileError, match=f"{name} is damaged: it is empty"):
+            refuse_damage(folder, GOOD)
         (folder / name).unlink()
-        with pytest.raises(Damaged, match=f"{name} is missing"):
-            refuse_harm(folder, GOOD)
+        with pytest.raises(DamagedFileError, match=f"{name} is missing"):
+            refuse_damage(folder, GOOD)
         (folder / name).write_bytes(content)
 
 

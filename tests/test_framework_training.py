@@ -302,7 +302,7 @@ def test_weights_that_are_not_finite_after_the_last_step():
         make=lambda parameters: fw.SGD(parameters, lr=3e38), batch_size=ROWS, schedule=None
     )
     with pytest.raises(
-        fw.NotFinite, match="of replica 0 is nan in epoch 0"
+        fw.NotFiniteError, match="of replica 0 is nan in epoch 0"
     ):  # the loss before the one step is finite
         ours.fit((100 * points()[0], 100 * points()[1]), 1)
 
@@ -319,7 +319,7 @@ def test_a_loss_that_is_no_number_ends_its_replica_alone():
     expected = healthy.fit(points(), 4)
     assert history[0] == expected[0] and history[2] == expected[2]
     with pytest.raises(
-        fw.NotFinite,
+        fw.NotFiniteError,
         match=r"the loss of replica 0 is nan in epoch 0: a lower learning rate may help",
     ):
         trainer([1]).fit((inputs[1:2], targets[1:2]), 4)

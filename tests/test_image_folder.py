@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from digitpairs.checks import DataError, DigitPairsWarning, InvalidValue
+from digitpairs.checks import DataError, DigitPairsWarning, InvalidValueError
 from digitpairs.data import PairDataModule, image_files, sources
 from digitpairs.sweeps.jobs import fingerprint
 
@@ -264,7 +264,7 @@ def test_the_polarity_can_be_set(tmp_path, dark):
     assert (module.train_set.images.mean() > 0.5) == (not dark)
     for call in (PairDataModule, sources.load):
         with pytest.raises(
-            InvalidValue,
+            InvalidValueError,
             match="polarity=dark is not accepted: one of auto, light_on_dark, dark_on_light",
         ):
             call("folder", root, polarity="dark")
@@ -655,6 +655,6 @@ def test_the_command_says_once_how_images_were_read_and_names_one_that_cannot_be
 
 
 def test_a_limit_keeps_large_images_from_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(image_files, "MOST_PIXELS", 28 * 28 - 1)
+    monkeypatch.setattr(image_files, "MAX_PIXELS", 28 * 28 - 1)
     with pytest.raises(DataError, match="it has 28 x 28 pixels, more than 783"):
         sources.load("folder", write_plain(tmp_path))

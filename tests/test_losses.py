@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from digitpairs.checks import InvalidValue
+from digitpairs.checks import InvalidValueError
 from digitpairs.losses import (
     Coefficient,
     ConvexWeighting,
@@ -198,5 +198,5 @@ def test_coefficient_schedules(schedule, values):
     ],
 )
 def test_bad_weights_are_named(make, message):
-    with pytest.raises(InvalidValue, match=message):
+    with pytest.raises(InvalidValueError, match=message):
         make()

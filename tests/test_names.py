@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from digitpairs.analysis.names import names_of, text_of
+from digitpairs.analysis.names import display_names, text_of
 from digitpairs.cli import CONF
 from digitpairs.sweeps.compose import compose_command
 from digitpairs.sweeps.jobs import plan_jobs
@@ -13,7 +13,7 @@ from digitpairs.sweeps.jobs import plan_jobs
 def named(*arguments: str, with_configs: bool = True) -> tuple[str, list[str]]:
     """What the configurations of this command share, and their names; by their folders alone without configs."""
     jobs = plan_jobs(compose_command(CONF, ["data=digits", *arguments]))
-    names = names_of({job.configuration: job.config if with_configs else None for job in jobs})
+    names = display_names({job.configuration: job.config if with_configs else None for job in jobs})
     return names.shared, list(names.of.values())
 
 
@@ -78,7 +78,7 @@ def test_settings_beside_those_in_the_folders_names_are_added_where_these_do_not
     ]
     jobs = [plan_jobs(compose_command(CONF, ["data=digits", *each]))[0] for each in asked]
     configs = {f"x-{place}{place}{place}{place}0000": job.config for place, job in enumerate(jobs)}
-    assert list(names_of(configs).of.values()) == [
+    assert list(display_names(configs).of.values()) == [
         "model.body=MLPBody optimizer=Adam",
         "model.body=CNNBody optimizer=Adam",
         "model.body=MLPBody optimizer=AdamW",
@@ -96,7 +96,7 @@ def test_seeds_that_follow_the_runs_tell_nothing_apart():
         for seed, lr in ((1, 0.1), (2, 0.2))
     )
     assert list(
-        names_of({"mlp-00000000": one.config, "mlp-11111111": other.config}).of.values()
+        display_names({"mlp-00000000": one.config, "mlp-11111111": other.config}).of.values()
     ) == ["optimizer.lr=0.1", "optimizer.lr=0.2"]
 
 

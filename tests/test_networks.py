@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from digitpairs.checks import InvalidValue
+from digitpairs.checks import InvalidValueError
 from digitpairs.losses import LambdaWeighting, NoAuxWeighting, loss_parts
 from digitpairs.networks import CNNBody, JointNetwork, MLPBody, ResNetBody, SiameseNetwork, create
 from digitpairs.networks.heads import posterior_logit, posterior_probability
@@ -90,11 +90,11 @@ def test_a_resnet_is_torchvisions_but_for_its_first_layers(global_generator_unto
         theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(stem))))
     ).flatten(1)
     torch.testing.assert_close(body(images), expected)
-    with pytest.raises(InvalidValue, match="^batch_norm=False is not accepted: true for"):
+    with pytest.raises(InvalidValueError, match="^batch_norm=False is not accepted: true for"):
         SiameseNetwork(ResNetBody())
-    with pytest.raises(InvalidValue, match="^activation=tanh is not accepted: relu for"):
+    with pytest.raises(InvalidValueError, match="^activation=tanh is not accepted: relu for"):
         SiameseNetwork(ResNetBody(), batch_norm=True, activation="tanh")
-    with pytest.raises(InvalidValue, match="body.blocks"):
+    with pytest.raises(InvalidValueError, match="body.blocks"):
         SiameseNetwork(ResNetBody([1, 2]), batch_norm=True)
 
 
@@ -245,5 +245,5 @@ def test_every_activation_pools_as_the_textbook_order_does(name):
     ],
 )
 def test_bad_settings_are_named(options, message):
-    with pytest.raises(InvalidValue, match=message):
+    with pytest.raises(InvalidValueError, match=message):
         SiameseNetwork(**{"body": MLPBody([8]), **options})

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from pytorch_lightning.loggers.logger import DummyLogger
 
 from digitpairs.cli import CONF
-from digitpairs.engines import Run, engine_of
+from digitpairs.engines import Run, get_engine
 from digitpairs.networks.layers import ACTIVATIONS
 from digitpairs.sweeps.compose import compose_command
 from digitpairs.sweeps.jobs import plan_jobs
@@ -105,7 +105,7 @@ def trained(configs: list[dict], size: int) -> list[Run]:
     runs: list[Run] = []
     for start in range(0, len(configs), size):
         part = configs[start : start + size]
-        runs += engine_of(part[0]).train(part, [DummyLogger() for _ in part])
+        runs += get_engine(part[0]).train(part, [DummyLogger() for _ in part])
     return runs
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from digitpairs.checks import InvalidValue
+from digitpairs.checks import InvalidValueError
 from digitpairs.training import (
     SGD,
     Adam,
@@ -155,5 +155,5 @@ def test_one_cycle_has_no_length_at_which_it_breaks(warmup):
     ],
 )  # fmt: skip
 def test_bad_settings_are_named(make, key):
-    with pytest.raises(InvalidValue, match=f"^{key}="):
+    with pytest.raises(InvalidValueError, match=f"^{key}="):
         make()

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digitpairs.checks import DigitPairsWarning, InvalidValue
+from digitpairs.checks import DigitPairsWarning, InvalidValueError
 from digitpairs.data import DiskDataModule, PairDataModule, draw_pairs
 from digitpairs.data.batches import TrainLoader
 from digitpairs.data.disk import Points
@@ -82,7 +82,7 @@ def test_pixels_can_be_left_as_they_are(mnist_like):
         assert datamodule.mean_and_std == mean_and_std
     for other in ("byte", 1, [True], None):
         with pytest.raises(
-            InvalidValue, match="normalise=.* is not accepted: true, false or bytes"
+            InvalidValueError, match="normalise=.* is not accepted: true, false or bytes"
         ):
             PairDataModule("mnist", mnist_like, normalise=other)
 
@@ -133,7 +133,7 @@ def test_held_out_pairs_share_no_image_with_training_where_images_are_paired_aga
 
 def test_too_few_images_to_hold_out_are_said_before_anything_is_drawn(mnist_like):
     with pytest.raises(
-        InvalidValue,
+        InvalidValueError,
         match="validation=1 pairs is not accepted: as many as leave two of the 60 images",
     ):
         PairDataModule(
@@ -161,7 +161,7 @@ def test_test_pairs_never_share_an_image(mnist_like):
     module.prepare_data()
     module.setup()
     assert len(module.test_set.index.unique()) == 40  # all the test images there are
-    with pytest.raises(InvalidValue, match="test_pairs=21 is not accepted: at most 20"):
+    with pytest.raises(InvalidValueError, match="test_pairs=21 is not accepted: at most 20"):
         PairDataModule("mnist", mnist_like, test_pairs=21).prepare_data()
 
 
@@ -191,7 +191,7 @@ def test_an_epoch_has_every_row_once_in_batches_of_the_size(count, batch_size):
     ],
 )  # fmt: skip
 def test_bad_settings_are_named(key, value):
-    with pytest.raises(InvalidValue) as caught:
+    with pytest.raises(InvalidValueError) as caught:
         PairDataModule(**{key: value})
     assert str(caught.value).startswith(f"{key}={value} is not accepted: ")
 
@@ -211,5 +211,5 @@ def test_disk():
         )
         == 20_000
     )
-    with pytest.raises(InvalidValue, match="outside=2"):
+    with pytest.raises(InvalidValueError, match="outside=2"):
         DiskDataModule(outside=2)

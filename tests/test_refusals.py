@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from digitpairs.arguments import check_arguments, expand_sweep, mend_arguments
+from digitpairs.arguments import check_arguments, expand_sweep, normalize_arguments
 from digitpairs.configs import CONF
-from digitpairs.errors import can_be_mended, explain
+from digitpairs.errors import explain, is_user_error
 from digitpairs.sweeps import counted, progress, sweep
 from digitpairs.sweeps.check import Checker
 from digitpairs.sweeps.compose import compose_one
@@ -78,7 +78,7 @@ def config_of(base: tuple[str, ...], argument: str) -> dict:
     ]
     sys.argv = ["train.py", *arguments]
     check_arguments(arguments)
-    *rest, mended = mend_arguments(arguments)
+    *rest, mended = normalize_arguments(arguments)
     asked = compose_one(composed(tuple(rest), mended), [*rest, mended], "network")
     settings_of(asked.config.get("sweep", {}))
     (job,) = plan_jobs([asked])
@@ -93,7 +93,7 @@ def refusal(base: tuple[str, ...], argument: str) -> str | None:
     try:
         config_of(base, argument)
     except Exception as error:
-        if not can_be_mended(error):
+        if not is_user_error(error):
             raise
         return explain(error)
     finally:
@@ -342,7 +342,7 @@ def test_a_root_that_is_no_path_is_refused(value):
 def test_a_slip_of_the_keyboard_is_told_with_what_to_write(arguments, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         check_arguments(arguments)
-        mend_arguments(arguments)
+        normalize_arguments(arguments)
 
 
 def test_what_the_messages_say_to_write_can_be_read():
@@ -352,7 +352,7 @@ def test_what_the_messages_say_to_write_can_be_read():
 
 
 def grid(given: dict, *arguments: str, most: int | None = None) -> list[list[str]]:
-    return expand_sweep(given, mend_arguments(arguments), loader(), most)
+    return expand_sweep(given, normalize_arguments(arguments), loader(), most)
 
 
 def test_ranges_in_a_study_are_those_of_the_command_line():
@@ -474,7 +474,7 @@ def test_a_study_of_the_users_own_may_have_ranges(command, tmp_path, monkeypatch
     monkeypatch.setattr(
         sweep, "make_plan", lambda given, *_: jobs.extend(given) or sweep.Plan([], 0, 1)
     )
-    monkeypatch.setattr(sweep, "carry_out", lambda *_: 0)
+    monkeypatch.setattr(sweep, "execute_plan", lambda *_: 0)
     grid = "{seed: 0..2, aux.lambda: 0.5..0.7..0.1}"
     own_study(tmp_path, f"hydra: {{mode: MULTIRUN, sweeper: {{params: {grid}}}}}\n")
     status, _, err = command("experiment=mine", "--config-dir", str(tmp_path / "own"), *DIGITS)
@@ -504,7 +504,7 @@ def test_choices_of_the_users_own_are_offered_and_hidden_files_are_not(command, 
 def test_flags_stand_anywhere():
     arguments = ["seed=0,1", "--config-dir", "own", "data=digits", "-m", "aux.lambda=1"]
     mended = "-m seed=0,1 data=digits aux.lambda=1 --config-dir own"
-    assert mend_arguments(arguments) == mended.split()
+    assert normalize_arguments(arguments) == mended.split()
 
 
 # Whatever is typed

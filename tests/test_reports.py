@@ -26,8 +26,8 @@ from digitpairs.analysis.reports import (
     statistic_of,
 )
 from digitpairs.analysis.results import Cell, Member, Results, Study
-from digitpairs.analysis.runs import Run, finished_runs, relabelled_error
-from digitpairs.checks import InvalidValue
+from digitpairs.analysis.runs import Run, finished_runs, relabelled_digit_error
+from digitpairs.checks import InvalidValueError
 from digitpairs.cli import CONF, main
 from digitpairs.sweeps.compose import compose_command, expand_command
 from digitpairs.sweeps.jobs import fingerprint, plan_jobs
@@ -209,9 +209,9 @@ def test_relabelling_is_the_best_of_all():
         )
         for table in small
     ]
-    assert relabelled_error(small) == pytest.approx(100 * (1 - sum(best) / small.sum()))
+    assert relabelled_digit_error(small) == pytest.approx(100 * (1 - sum(best) / small.sum()))
     shuffled = np.stack([np.diag([7] * 10)[random.permutation(10)]] * 2)
-    assert relabelled_error(shuffled) == 0
+    assert relabelled_digit_error(shuffled) == 0
 
 
 def test_far_is_more_than_both_spreads():
@@ -242,9 +242,11 @@ def test_tables_are_markdown():
 
 def test_settings_that_name_no_row():
     study = nothing_run("wang/dropout")
-    with pytest.raises(InvalidValue, match="those of one row of wang/dropout, and 8 of its runs"):
+    with pytest.raises(
+        InvalidValueError, match="those of one row of wang/dropout, and 8 of its runs"
+    ):
         study.of([])
-    with pytest.raises(InvalidValue, match="and 0 of its runs"):
+    with pytest.raises(InvalidValueError, match="and 0 of its runs"):
         study.of(["model.body.dropout=0.3"])
 
 
@@ -273,7 +275,7 @@ def test_settings_that_name_no_row():
 def test_faults_in_a_data_file_are_named(tmp_path, text, message):
     path = tmp_path / "report.yaml"
     path.write_text(text)
-    with pytest.raises(InvalidValue, match=message):
+    with pytest.raises(InvalidValueError, match=message):
         read_report(path)
 
 

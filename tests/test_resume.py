@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 import framework as fw
-from digitpairs.checks import InvalidValue
+from digitpairs.checks import InvalidValueError
 from digitpairs.data import DiskDataModule, PairDataModule, PairDataModuleArray
 from digitpairs.engines.lightning_trainer import quiet_lightning
 from digitpairs.training import (
@@ -153,7 +153,7 @@ def test_more_epochs_are_refused_where_the_schedule_has_a_length(settings, tmp_p
     short, data = alone(**settings)
     fit(short, data, epochs=2, folder=tmp_path)
     resumed, data = alone(**settings)
-    with pytest.raises(InvalidValue, match="max_epochs=4 is not accepted: the checkpoint's 2"):
+    with pytest.raises(InvalidValueError, match="max_epochs=4 is not accepted: the checkpoint's 2"):
         fit(resumed, data, tmp_path / "epoch=1.ckpt", epochs=4)
 
 
@@ -168,7 +168,7 @@ def test_a_checkpoint_from_within_an_epoch_is_refused(name, tmp_path):
         ).fit(module, data)  # fmt: skip
     (checkpoint,) = tmp_path.glob("*.ckpt")
     resumed, data = FITS[name]()
-    with pytest.raises(InvalidValue, match="ckpt_path=.* a checkpoint saved after an epoch"):
+    with pytest.raises(InvalidValueError, match="ckpt_path=.* a checkpoint saved after an epoch"):
         fit(resumed, data, checkpoint)
 
 
@@ -176,7 +176,7 @@ def test_other_data_are_refused(tmp_path):
     short, data = alone()
     fit(short, data, folder=tmp_path)
     resumed, _ = alone()
-    with pytest.raises(InvalidValue, match="of 5 mini-batches an epoch"):
+    with pytest.raises(InvalidValueError, match="of 5 mini-batches an epoch"):
         fit(resumed, pairs(0, batch_size=4), tmp_path / "epoch=1.ckpt")
 
 

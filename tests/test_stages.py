@@ -8,7 +8,7 @@ import torch
 import yaml
 from torch import nn
 
-from digitpairs.checks import InvalidValue
+from digitpairs.checks import InvalidValueError
 from digitpairs.losses import LambdaWeighting, NoAuxWeighting, UncertaintyWeighting, loss_parts
 from digitpairs.networks import JointNetwork, MLPBody, SiameseNetwork
 from digitpairs.streams import stream
@@ -80,10 +80,10 @@ def test_two_stages_are_two_trainings(data, settings):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("one_pass", [True, False])
-def test_members_of_an_array_have_their_own_two_stages(data, optimizer, one_pass, monkeypatch):
+@pytest.mark.parametrize("fused", [True, False])
+def test_members_of_an_array_have_their_own_two_stages(data, optimizer, fused, monkeypatch):
     monkeypatch.setattr(
-        "digitpairs.training.array_optimizers.ONE_PASS_DEVICES", ("cpu",) if one_pass else ()
+        "digitpairs.training.array_optimizers.FUSED_DEVICES", ("cpu",) if fused else ()
     )
     compare(
         data,
@@ -138,7 +138,7 @@ def test_what_does_not_learn_has_no_gradient_and_computes_as_in_evaluation():
     ],
 )
 def test_what_cannot_be_trained_in_stages(given, settings, accepted):
-    with pytest.raises(InvalidValue, match=f"two_stage.*{accepted}"):
+    with pytest.raises(InvalidValueError, match=f"two_stage.*{accepted}"):
         PairComparison(given, optimizer=SGD(0.1), **settings)
 
 
@@ -153,7 +153,7 @@ def test_each_stage_has_an_epoch(command):
 @pytest.mark.parametrize("value", [-0.1, 1.5, True, None, "x", float("nan")])
 def test_shares_that_labels_cannot_be_smoothed_by(value):
     with pytest.raises(
-        InvalidValue, match="label_smoothing=.* is not accepted: a number from 0 to 1"
+        InvalidValueError, match="label_smoothing=.* is not accepted: a number from 0 to 1"
     ):
         PairComparison(SIAMESE, label_smoothing=value)
 
@@ -218,7 +218,7 @@ def test_a_comparison_may_end_in_an_activation():
     assert isinstance(with_relu.comparison_part.layers[-1], nn.ReLU)
     assert (with_relu(torch.rand(20, 2, 14, 14)).comparison >= 0).all()
     with pytest.raises(
-        InvalidValue,
+        InvalidValueError,
         match="comparison_output_activation=relo is not accepted: null, or one of relu",
     ):
         SiameseNetwork(MLPBody([4]), comparison_output_activation="relo")

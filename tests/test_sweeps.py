@@ -19,13 +19,13 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from omegaconf import OmegaConf
 
-from digitpairs.checks import InvalidValue
+from digitpairs.checks import InvalidValueError
 from digitpairs.cli import CONF
 from digitpairs.sweeps.check import Checker
 from digitpairs.sweeps.compose import compose_sweep
 from digitpairs.sweeps.jobs import fingerprint, plan_jobs
-from digitpairs.sweeps.lock import held
-from digitpairs.sweeps.measure import Figure, best_size, read_cache, write_cache
+from digitpairs.sweeps.lock import sweep_lock
+from digitpairs.sweeps.measure import Measurement, best_size, read_cache, write_cache
 from digitpairs.sweeps.plan import Plan, cut
 from digitpairs.sweeps.workers import available_cores
 from digitpairs.training import PairComparison
@@ -163,15 +163,15 @@ def test_pieces_are_even_and_bounded(count, size, processes, lengths):
 
 def test_the_fastest_size_that_fits_is_chosen():
     figures = {
-        1: Figure(1.0, 100),
-        4: Figure(0.5, 100),
-        8: Figure(0.4, 100),
-        16: Figure(0.41, 100),
-        32: Figure(0.5, 100),
+        1: Measurement(1.0, 100),
+        4: Measurement(0.5, 100),
+        8: Measurement(0.4, 100),
+        16: Measurement(0.41, 100),
+        32: Measurement(0.5, 100),
     }
     assert best_size(figures, 0, 1e9) == 16  # about as fast as 8, and fewer to start
     assert best_size(figures, 900, 2 * 5000) == 4
-    assert best_size({1: Figure(1.0, 1), 4: Figure(1.1, 1)}, 0, 1e9) == 1
+    assert best_size({1: Measurement(1.0, 1), 4: Measurement(1.1, 1)}, 0, 1e9) == 1
     assert best_size(figures, 900, 10) == 1
 
 
@@ -491,7 +491,7 @@ def test_a_file_system_without_locks_does_without(tmp_path, monkeypatch, capsys,
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("fcntl.flock", flock)
-    with held(tmp_path / "sweep"):
+    with sweep_lock(tmp_path / "sweep"):
         assert (tmp_path / "sweep" / ".holder.json").exists()
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and err.startswith(
@@ -502,16 +502,16 @@ def test_a_file_system_without_locks_does_without(tmp_path, monkeypatch, capsys,
 
 @pytest.mark.parametrize("note", ['{"process": 3}', "[]", "{", None])
 def test_a_folder_that_is_held_is_refused_whatever_its_note_says(tmp_path, note):
-    with held(tmp_path):
+    with sweep_lock(tmp_path):
         (tmp_path / ".holder.json").unlink()
         if note is not None:
             (tmp_path / ".holder.json").write_text(note)
         with (
-            pytest.raises(InvalidValue, match=r"process (3|\?) on \? since \? runs it in "),
-            held(tmp_path),
+            pytest.raises(InvalidValueError, match=r"process (3|\?) on \? since \? runs it in "),
+            sweep_lock(tmp_path),
         ):
             pass
-    with held(tmp_path):
+    with sweep_lock(tmp_path):
         pass
 
 
@@ -683,13 +683,15 @@ def test_measured_speeds_are_kept_and_a_damaged_file_is_measured_anew(
 )
 def test_speeds_of_another_type_are_measured_anew(tmp_path, monkeypatch, entry):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    write_cache("a", "cpu", 1, {1: Figure(1.0, 2.0)})
-    write_cache("b", "cpu", 1, {1: Figure(3.0, 4.0)})
+    write_cache("a", "cpu", 1, {1: Measurement(1.0, 2.0)})
+    write_cache("b", "cpu", 1, {1: Measurement(3.0, 4.0)})
     path = tmp_path / "digitpairs" / "step_times.json"
     keys = list(json.loads(path.read_text()))
     path.write_text(json.dumps(json.loads(path.read_text()) | {keys[0]: entry}))
-    assert read_cache("a", "cpu", 1) is None and read_cache("b", "cpu", 1) == {1: Figure(3.0, 4.0)}
-    write_cache("a", "cpu", 1, {1: Figure(5.0, 6.0)})
-    assert read_cache("a", "cpu", 1) == {1: Figure(5.0, 6.0)} and read_cache("b", "cpu", 1) == {
-        1: Figure(3.0, 4.0)
+    assert read_cache("a", "cpu", 1) is None and read_cache("b", "cpu", 1) == {
+        1: Measurement(3.0, 4.0)
     }
+    write_cache("a", "cpu", 1, {1: Measurement(5.0, 6.0)})
+    assert read_cache("a", "cpu", 1) == {1: Measurement(5.0, 6.0)} and read_cache(
+        "b", "cpu", 1
+    ) == {1: Measurement(3.0, 4.0)}

@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 from rich.console import Console
 
-from digitpairs.analysis.names import names_of
+from digitpairs.analysis.names import display_names
 from digitpairs.analysis.runs import configs_of
 from digitpairs.analysis.table import mean_std_half_width, print_table, read_rows
 from digitpairs.checks import DigitPairsWarning
@@ -27,7 +27,7 @@ def shown(sweep, width=120, encoding="utf-8"):
     """The table of all runs in the folder, as it comes out of a terminal of this encoding."""
     console = Console(width=width, file=io.TextIOWrapper(io.BytesIO(), encoding=encoding))
     folders = list(sweep.glob("*/seed=*"))
-    print_table(sweep, folders, console, names_of(configs_of(folders)))
+    print_table(sweep, folders, console, display_names(configs_of(folders)))
     console.file.flush()
     return console.file.buffer.getvalue().decode(encoding)
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from digitpairs.terminal import make_output_lasting
+from digitpairs.terminal import make_output_robust
 from tests.conftest import ROOT
 
 
@@ -20,7 +20,7 @@ def standard_output(monkeypatch):
             io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False)), encoding
         )
         monkeypatch.setattr(sys, "stdout", stream)
-        make_output_lasting()
+        make_output_robust()
 
     return make
 
@@ -74,7 +74,7 @@ def test_a_full_disk_behind_standard_output_is_told_once(standard_output, capfd)
 @pytest.mark.parametrize("stream", [io.StringIO(), None, io.TextIOWrapper(io.BytesIO())])
 def test_streams_that_are_not_the_systems_are_left_alone(monkeypatch, stream):
     monkeypatch.setattr(sys, "stdout", stream)
-    make_output_lasting()
+    make_output_robust()
     assert sys.stdout is stream
 
 

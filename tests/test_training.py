@@ -12,7 +12,7 @@ import torchmetrics
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
-from digitpairs.checks import InvalidValue
+from digitpairs.checks import InvalidValueError
 from digitpairs.data import PairDataModule
 from digitpairs.losses import (
     DynamicWeightAverage,
@@ -22,7 +22,7 @@ from digitpairs.losses import (
 )
 from digitpairs.networks import CNNBody, JointNetwork, MLPBody, Prediction, SiameseNetwork, create
 from digitpairs.streams import stream
-from digitpairs.training import SGD, Adam, Cosine, Diverged, OneCycle, PairComparison
+from digitpairs.training import SGD, Adam, Cosine, DivergenceError, OneCycle, PairComparison
 from digitpairs.training.metrics import confusion, error_rates
 from tests.conftest import write_mnist_like
 
@@ -178,7 +178,7 @@ def test_the_test_pairs_can_be_watched(data):
     assert models[0].test_metrics.items() <= models[0].history[-1].items()
     assert models[2].test_metrics.items() <= models[0].history[1].items()
     with pytest.raises(
-        InvalidValue, match="watch_test=True is not accepted: false where validation"
+        InvalidValueError, match="watch_test=True is not accepted: false where validation"
     ):
         module_of(data, watch_test=True, validation=0.2)
 
@@ -289,13 +289,13 @@ def test_no_aux_leaves_the_digits_to_chance_and_needs_no_head(data):
     trainer.fit(model, module_of(data))
     tested = trainer.test(model, module_of(data), verbose=False)[0]
     assert set(tested) == {"test/loss", "test/comparison_loss", "test/comparison_error"}
-    with pytest.raises(InvalidValue, match="aux=none"):
+    with pytest.raises(InvalidValueError, match="aux=none"):
         PairComparison(JointNetwork(MLPBody([16])))
 
 
 def test_divergence_names_epoch_and_value(data):
     model = PairComparison(SiameseNetwork(MLPBody([16])), optimizer=SGD(1e12))
-    with pytest.raises(Diverged, match="the loss became nan in epoch [01]"):
+    with pytest.raises(DivergenceError, match="the loss became nan in epoch [01]"):
         trainer_for(5).fit(model, module_of(data))
 
 
@@ -317,7 +317,7 @@ def test_scaled_gradients_are_refused():
     trainer = trainer_for(1)
     model.trainer = trainer
     trainer.strategy.precision_plugin.precision = "16-mixed"
-    with pytest.raises(InvalidValue, match="precision=16-mixed"):
+    with pytest.raises(InvalidValueError, match="precision=16-mixed"):
         model.on_fit_start()
 
 

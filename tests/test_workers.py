@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from digitpairs.sweeps.progress import SweepProgress
-from digitpairs.sweeps.workers import available_cores, in_processes
+from digitpairs.sweeps.workers import available_cores, run_in_processes
 
 
 def test_work_is_done_in_other_processes_and_what_is_said_comes_back():
@@ -21,7 +21,7 @@ def test_work_is_done_in_other_processes_and_what_is_said_comes_back():
 
         return call
 
-    heard = list(in_processes([work(i) for i in range(5)], 2, 1))
+    heard = list(run_in_processes([work(i) for i in range(5)], 2, 1))
     assert sorted(each.value for each in heard if each.kind == "said") == list(range(5))
     answers = {each.work: each.value for each in heard if each.kind == "returned"}
     assert [answers[i][0] for i in range(5)] == [0, 1, 4, 9, 16]
@@ -44,7 +44,7 @@ def test_a_worker_that_dies_or_raises_takes_only_its_own_work():
 
         return call
 
-    heard = {each.work: each for each in in_processes([work(i) for i in range(5)], 2, 1)}
+    heard = {each.work: each for each in run_in_processes([work(i) for i in range(5)], 2, 1)}
     assert [heard[i].value for i in (0, 3, 4)] == [0, 3, 4]
     assert heard[1].kind == "died" and heard[1].value == "its process was ended by SIGKILL"
     assert heard[2].kind == "raised" and "ValueError: no" in heard[2].value
@@ -55,7 +55,7 @@ def test_leaving_early_ends_the_workers():
         say(os.getpid())
         time.sleep(60)
 
-    workers = in_processes([work] * 2, 2, 1)
+    workers = run_in_processes([work] * 2, 2, 1)
     pids = [next(workers).value, next(workers).value]
     workers.close()
     for pid in pids:
@@ -64,7 +64,7 @@ def test_leaving_early_ends_the_workers():
 
 
 def test_a_tick_comes_when_nobody_says_anything():
-    workers = in_processes([lambda say: time.sleep(60)], 1, 1, tick=0.05)
+    workers = run_in_processes([lambda say: time.sleep(60)], 1, 1, tick=0.05)
     assert next(workers) is None
     workers.close()
 
@@ -73,11 +73,13 @@ def test_a_tick_comes_when_nobody_says_anything():
 def test_workers_are_pinned_when_they_fill_the_machine():
     cores = available_cores()
     heard = list(
-        in_processes([lambda say: time.sleep(0.2) or available_cores()] * len(cores), len(cores), 1)
+        run_in_processes(
+            [lambda say: time.sleep(0.2) or available_cores()] * len(cores), len(cores), 1
+        )
     )
     assert sorted(each.value for each in heard) == [[core] for core in cores]
     if len(cores) > 1:
-        (alone,) = in_processes([lambda say: available_cores()], 1, 1)
+        (alone,) = run_in_processes([lambda say: available_cores()], 1, 1)
         assert alone.value == cores
 
 

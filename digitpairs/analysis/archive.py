@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from digitpairs import files, records
 from digitpairs.analysis.runs import Run
-from digitpairs.checks import DataError, InvalidValue
-from digitpairs.files import Damaged, Missing
+from digitpairs.checks import DataError, InvalidValueError
+from digitpairs.files import DamagedFileError, MissingFileError
 
 LONGEST = (
     2**26
@@ -51,11 +51,11 @@ def read_archive(path: Path) -> Archive:
     archive = Archive({}, {})
     try:
         for number, line in enumerate(_unpacked(path).splitlines(), 1):
-            with records.damage_of(path, f"line {number}: "):
+            with records.raise_as_damaged(path, f"line {number}: "):
                 _add(archive, path, _parsed(line))
-    except Missing:
+    except MissingFileError:
         return archive
-    except Damaged as damage:
+    except DamagedFileError as damage:
         raise DataError(f"{damage}: delete it, or get it back from version control") from None
     return archive
 
@@ -66,16 +66,16 @@ def _unpacked(path: Path) -> bytes:
     try:
         content = unpack.decompress(files.read_bytes(path), max_length=LONGEST)
     except lzma.LZMAError as fault:
-        raise Damaged(path, fault) from None
+        raise DamagedFileError(path, fault) from None
     if not unpack.eof:
         fault = (
             "it ends too early"
             if len(content) < LONGEST
             else f"it unpacks to more than {LONGEST >> 20} MiB"
         )
-        raise Damaged(path, fault)
+        raise DamagedFileError(path, fault)
     if unpack.unused_data:
-        raise Damaged(path, "something follows its end")
+        raise DamagedFileError(path, "something follows its end")
     return content
 
 
@@ -83,13 +83,13 @@ def _parsed(line: bytes) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as fault:
-        raise InvalidValue("it", line, f"JSON ({fault})") from None
+        raise InvalidValueError("it", line, f"JSON ({fault})") from None
 
 
 def _add(archive: Archive, path: Path, line: Any) -> None:
-    """Adds the run, or the failure, of a line. InvalidValue where it is neither."""
+    """Adds the run, or the failure, of a line. InvalidValueError where it is neither."""
     if not isinstance(line, dict):
-        raise InvalidValue("it", line, "a run or a failure")
+        raise InvalidValueError("it", line, "a run or a failure")
     if "reason" in line:
         records.check_failure(line)
         archive.failures[line["fingerprint"]] = line["reason"]
@@ -108,7 +108,7 @@ def write_archive(path: Path, archive: Archive, by_epoch: Collection[str]) -> No
     )  # others were run again since
     lines += [{"fingerprint": key, "reason": reason} for key, reason in failed]
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
-    files.write_whole(path, lzma.compress(text.encode()))
+    files.write_atomically(path, lzma.compress(text.encode()))
 
 
 def _kept(run: Run, by_epoch: Collection[str]) -> dict[str, Any]:

@@ -19,12 +19,12 @@ import numpy as np
 
 from digitpairs import files
 from digitpairs.analysis.drawing import draw_epochs, literal, plt, save
-from digitpairs.analysis.names import names_of
+from digitpairs.analysis.names import display_names
 from digitpairs.analysis.runs import Run, configs_of, finished_runs, undamaged
 from digitpairs.analysis.table import mean_std_half_width
-from digitpairs.cli import explained_errors, show_own_warnings_plainly
+from digitpairs.cli import exit_on_error, show_own_warnings_plainly
 from digitpairs.records import read_boundary
-from digitpairs.terminal import make_output_lasting
+from digitpairs.terminal import make_output_robust
 
 Runs = dict[str, list[Run]]  # each configuration's finished runs, by its name
 Boundary = Mapping[str, np.ndarray]  # see `read_boundary`
@@ -35,9 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sweep", type=Path, help="a sweep's folder, the one that its table names")
     sweep = parser.parse_args(arguments).sweep
-    make_output_lasting()
+    make_output_robust()
     show_own_warnings_plainly()
-    with explained_errors():
+    with exit_on_error():
         runs = runs_of_the_disk(sweep)
         if not runs:
             print(
@@ -57,7 +57,7 @@ def runs_of_the_disk(sweep: Path) -> Runs:
     for run in finished_runs(sweep, "*/seed=[0-9]*"):
         if run.result["source"] == "disk":
             runs[run.folder.parent.name].append(run)
-    names = names_of(configs_of(run.folder for each in runs.values() for run in each))
+    names = display_names(configs_of(run.folder for each in runs.values() for run in each))
     return {names.of[folder]: each for folder, each in runs.items()}
 
 

@@ -22,7 +22,7 @@ def save(figure: plt.Figure, path: Path, dpi: int) -> None:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
     plt.close(figure)
-    files.write_whole(path, picture.getvalue())
+    files.write_atomically(path, picture.getvalue())
 
 
 def literal(name: str) -> str:

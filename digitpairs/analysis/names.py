@@ -30,7 +30,7 @@ class Names(NamedTuple):
     of: dict[str, str]
 
 
-def names_of(configs: Mapping[str, Config | None]) -> Names:
+def display_names(configs: Mapping[str, Config | None]) -> Names:
     """Names for the configurations in these folders, given a config of one run of each; None where it cannot be read."""
     settings = [_typed(folder, config) for folder, config in configs.items()]
     models = [each["model"].partition("=")[2] for each in settings]

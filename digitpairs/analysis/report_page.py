@@ -41,7 +41,7 @@ def write_page(report: Report, name: str, results: Results, folder: Path) -> Pag
     """Writes `<name>.md` and its plots `<name>-*.png` into the folder."""
     page = _Page(report, name, results, folder)
     text = page.text()
-    files.write_whole(folder / f"{name}.md", text)
+    files.write_atomically(folder / f"{name}.md", text)
     return Page(text, page.outcome())
 
 
@@ -81,13 +81,13 @@ class _Page:
     def outcome(self) -> list[str]:
         said = [each.verdict for each in self.verdicts]
         finals = [verdict for final, *_, verdict in self.finals if not final.other_reading]
-        finished, asked_for = (
+        finished, requests = (
             sum(len(study.runs) for study in self.studies),
             sum(len(study.members) for study in self.studies),
         )
         decided = said.count(HOLDS), said.count(FAILS)
         return [
-            f"{finished} of {asked_for}",
+            f"{finished} of {requests}",
             *map(str, decided),
             str(len(said) - sum(decided)),
             f"{finals.count(HOLDS)} of {len(finals)}",

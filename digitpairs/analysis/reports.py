@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from digitpairs.checks import InvalidValue, did_you_mean
+from digitpairs.checks import InvalidValueError, suggestion
 
 COMPARISON_ERROR = "test/comparison_error"
 STATISTICS = (
@@ -197,7 +197,7 @@ KINDS = {"table": Table, "grid": Grid, "epochs": Epochs, "choice": Choice}
 
 
 def read_report(path: Path) -> Report:
-    """The file's content; InvalidValue, with the place, for keys that have no meaning or are missing."""
+    """The file's content; InvalidValueError, with the place, for keys that have no meaning or are missing."""
     content = _made(Report, yaml.safe_load(path.read_text(encoding="utf-8")), path.name)
     shows = [
         _show(each, f"{path.name}: shows[{place}]") for place, each in enumerate(content.shows)
@@ -212,13 +212,13 @@ def read_report(path: Path) -> Report:
     ]
     for place, each in enumerate(claims):
         if each.relation not in RELATIONS:
-            raise InvalidValue(
+            raise InvalidValueError(
                 f"{path.name}: claims[{place}].relation",
                 each.relation,
                 f"one of {', '.join(RELATIONS)}",
             )
         if (each.relation == "above") != (each.bound is not None):
-            raise InvalidValue(
+            raise InvalidValueError(
                 f"{path.name}: claims[{place}].bound",
                 each.bound,
                 "a number with relation=above, and nothing with another",
@@ -232,7 +232,7 @@ def statistic_of(column: str | list[str]) -> tuple[str, str]:
     """Of a table's column the metric, and which of STATISTICS is shown."""
     metric, statistic = (column, "mean") if isinstance(column, str) else column
     if statistic not in STATISTICS:
-        raise InvalidValue("columns", statistic, f"one of {', '.join(STATISTICS)}")
+        raise InvalidValueError("columns", statistic, f"one of {', '.join(STATISTICS)}")
     return metric, statistic
 
 
@@ -244,7 +244,7 @@ def unit_of(metric: str) -> str:
 def _show(content: Any, place: str) -> Table | Grid | Epochs | Choice:
     kinds = [kind for kind in KINDS if isinstance(content, Mapping) and kind in content]
     if len(kinds) != 1:
-        raise InvalidValue(place, content, f"one of {', '.join(KINDS)}")
+        raise InvalidValueError(place, content, f"one of {', '.join(KINDS)}")
     rows = (
         {
             "rows": [
@@ -262,10 +262,10 @@ def _made(kind: type, content: Any, place: str) -> Any:
     known = {each.name: each for each in fields(kind)}
     for key in content:
         if key not in known:
-            raise InvalidValue(
+            raise InvalidValueError(
                 f"{place}.{key}",
                 content[key],
-                f"one of the keys {', '.join(known)}{did_you_mean(key, known)}",
+                f"one of the keys {', '.join(known)}{suggestion(key, known)}",
             )
     missing = [
         name
@@ -273,5 +273,5 @@ def _made(kind: type, content: Any, place: str) -> Any:
         if name not in content and each.default is MISSING and each.default_factory is MISSING
     ]
     if missing:
-        raise InvalidValue(place, ", ".join(content), f"the keys {', '.join(missing)} as well")
+        raise InvalidValueError(place, ", ".join(content), f"the keys {', '.join(missing)} as well")
     return kind(**content)

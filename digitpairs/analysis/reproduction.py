@@ -22,9 +22,9 @@ from digitpairs.analysis.archive import Archive, read_archive, write_archive
 from digitpairs.analysis.report_page import table_text, write_page
 from digitpairs.analysis.reports import Report, read_report
 from digitpairs.analysis.results import Results
-from digitpairs.checks import InvalidValue, choice
-from digitpairs.cli import CONF, explained_errors, mend_arguments, show_own_warnings_plainly
-from digitpairs.terminal import make_output_lasting
+from digitpairs.checks import InvalidValueError, choice
+from digitpairs.cli import CONF, exit_on_error, normalize_arguments, show_own_warnings_plainly
+from digitpairs.terminal import make_output_robust
 
 FOLDER = "reproduction"
 GLANCE = "glance.md"
@@ -56,13 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help=f"folder for the pages; {FOLDER} in the folder of the results by default",
     )
     asked = parser.parse_intermixed_args(arguments)
-    make_output_lasting()
+    make_output_robust()
     show_own_warnings_plainly()
-    with explained_errors():
-        overrides = mend_arguments([each for each in asked.arguments if "=" in each])
+    with exit_on_error():
+        overrides = normalize_arguments([each for each in asked.arguments if "=" in each])
         for each in overrides:
             if each.startswith("="):
-                raise InvalidValue("setting", each, "key=value")
+                raise InvalidValueError("setting", each, "key=value")
         names = [
             choice("report", each, known)
             for each in dict.fromkeys(asked.arguments)
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InvalidValue(
+            raise InvalidValueError(
                 "--to",
                 str(folder),
                 f"a folder, which is made where it is missing ({error.strerror})",
@@ -111,7 +111,7 @@ def write_pages(
         print(page.text)
         outcomes[name] = [f"[{name}]({name}.md)", *page.outcome]
         glance = f"# At a glance\n\n{table_text(HEADS, [outcomes[each] for each in known if each in outcomes])}\n"
-        files.write_whole(folder / GLANCE, glance)
+        files.write_atomically(folder / GLANCE, glance)
     print(glance)
 
 
@@ -119,7 +119,7 @@ def read_glance(path: Path) -> dict[str, list[str]]:
     """The lines of the table of all pages in the folder, by report: of those that are not written now, they stay."""
     try:
         lines = files.read_text(path, files.SMALL).splitlines()
-    except files.Missing:
+    except files.MissingFileError:
         lines = []
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     return {
@@ -130,11 +130,11 @@ def read_glance(path: Path) -> dict[str, list[str]]:
 
 
 def refuse_fewer_runs(page: Path, before: int, results: Results, report: Report) -> None:
-    """InvalidValue where a page was made of more runs than there are here: where digits stand in for MNIST, or runs that were not kept are gone."""
+    """InvalidValueError where a page was made of more runs than there are here: where digits stand in for MNIST, or runs that were not kept are gone."""
     here = sum(len(results.study(name).runs) for name in report.studies)
     if here < before:
         accepted = f"another folder, since {page} was made of {before} runs, and {here} of these settings are here; or delete that page's line in {GLANCE}"
-        raise InvalidValue("--to", str(page.parent), accepted)
+        raise InvalidValueError("--to", str(page.parent), accepted)
 
 
 if __name__ == "__main__":

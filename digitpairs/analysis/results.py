@@ -17,11 +17,11 @@ import yaml
 from digitpairs import files
 from digitpairs.analysis.archive import Archive
 from digitpairs.analysis.runs import Run, finished_runs, undamaged
-from digitpairs.checks import DataError, InvalidValue
+from digitpairs.checks import DataError, InvalidValueError
 from digitpairs.cli import CONF
 from digitpairs.records import read_failure
 from digitpairs.sweeps.check import Checker
-from digitpairs.sweeps.compose import Asked, compose_command
+from digitpairs.sweeps.compose import JobRequest, compose_command
 from digitpairs.sweeps.jobs import fingerprint, plan_jobs
 
 
@@ -68,11 +68,11 @@ class Study:
         return [member.run for member in self.members if member.run is not None]
 
     def of(self, settings: Iterable[str]) -> list[Member]:
-        """Those with all of these settings, of one configuration. InvalidValue where there are none, or several configurations."""
+        """Those with all of these settings, of one configuration. InvalidValueError where there are none, or several configurations."""
         wanted = set(settings)
         found = [member for member in self.members if wanted <= member.settings]
         if len({member.seed for member in found}) != len(found) or not found:
-            raise InvalidValue(
+            raise InvalidValueError(
                 "settings",
                 " ".join(sorted(wanted)),
                 f"those of one row of {self.name}, and {len(found)} of its runs have them",
@@ -127,7 +127,7 @@ class Results:
     def __init__(self, output: Path, overrides: Sequence[str] = ()) -> None:
         self.output, self.overrides = output, list(overrides)
         if not output.is_dir():
-            raise InvalidValue("output", str(output), "a folder that holds sweeps")
+            raise InvalidValueError("output", str(output), "a folder that holds sweeps")
         self.runs = {
             run.result["fingerprint"]: run for run in finished_runs(output, "*/*/seed=[0-9]*")
         }
@@ -138,14 +138,14 @@ class Results:
         self._studies: dict[str, Study] = {}
 
     def study(self, name: str) -> Study:
-        """A study with what there is of it. InvalidValue for an override that is none, that the study varies, or that has several values."""
+        """A study with what there is of it. InvalidValueError for an override that is none, that the study varies, or that has several values."""
         if name not in self._studies:
             self._refuse_varied(name)
-            asked_for = compose_command(
+            requests = compose_command(
                 CONF, [f"experiment={name}", f"output={self.output}", *self.overrides]
             )
-            self._refuse_several(asked_for)
-            jobs = plan_jobs(asked_for)
+            self._refuse_several(requests)
+            jobs = plan_jobs(requests)
             if self.overrides:
                 with contextlib.suppress(
                     DataError
@@ -158,7 +158,7 @@ class Results:
                 *(each.partition("=")[0] for each in self.overrides),
             }
             members = []
-            for asked, job in zip(asked_for, jobs):
+            for asked, job in zip(requests, jobs):
                 settings = frozenset(
                     each for each in asked.overrides if each.partition("=")[0] not in common
                 )
@@ -187,21 +187,21 @@ class Results:
         )
 
     def _refuse_varied(self, name: str) -> None:
-        """InvalidValue for an override of what the study varies: its rows could not be told apart."""
+        """InvalidValueError for an override of what the study varies: its rows could not be told apart."""
         grid = yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text(encoding="utf-8"))[
             "hydra"
         ]["sweeper"]["params"]
         for each in self.overrides:
             key, _, value = each.partition("=")
             if key == "experiment" or (key in grid and key != "seed"):
-                raise InvalidValue(
+                raise InvalidValueError(
                     key,
                     value,
                     f"a setting that the studies do not choose themselves, and {name} does",
                 )
 
-    def _refuse_several(self, asked_for: Sequence[Asked]) -> None:
-        """InvalidValue for an override with several values but a seed's: runs that differ in it could not be told apart."""
+    def _refuse_several(self, requests: Sequence[JobRequest]) -> None:
+        """InvalidValueError for an override with several values but a seed's: runs that differ in it could not be told apart."""
         for each in self.overrides:
             key, _, value = each.partition("=")
             if (
@@ -209,11 +209,11 @@ class Results:
                 and len(
                     {
                         item
-                        for asked in asked_for
+                        for asked in requests
                         for item in asked.overrides
                         if item.partition("=")[0] == key
                     }
                 )
                 > 1
             ):
-                raise InvalidValue(key, value, "one value here; several are for seed alone")
+                raise InvalidValueError(key, value, "one value here; several are for seed alone")

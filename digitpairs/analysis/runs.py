@@ -67,11 +67,11 @@ class Run:
         return (
             None
             if self.confusion is None
-            else relabelled_error(np.array(list(self.confusion.values())))
+            else relabelled_digit_error(np.array(list(self.confusion.values())))
         )
 
 
-def relabelled_error(confusions: np.ndarray) -> float:
+def relabelled_digit_error(confusions: np.ndarray) -> float:
     """The digits' error in per cent after the best relabelling of the answers: confusions (images, 10, 10), a row a digit.
 
     A network that is not trained to name digits has no reason to give its answers in their order. The answers for each image are
@@ -106,7 +106,7 @@ def undamaged(folders: Iterable[Path], read: Callable[[Path], T | None]) -> list
     for folder in folders:
         try:
             found.append(read(folder))
-        except files.Damaged as damage:
+        except files.DamagedFileError as damage:
             damages.append(damage)
     for line in files.tell(damages, "it is left out"):
         warnings.warn(line, DigitPairsWarning, stacklevel=2)
@@ -117,12 +117,12 @@ def _finished_run(folder: Path) -> Run | None:
     result = records.read_result(folder)
     if result is None:  # removed in the meantime
         return None
-    inventory.refuse_harm(folder, result, only=SHOWN)
+    inventory.refuse_damage(folder, result, only=SHOWN)
     if files.FILES not in result:  # without digests only reading shows damage
         records.read_metrics(folder)
         records.read_confusion(folder)
     if folder.name != f"seed={result['seed']}":
-        raise files.Damaged(folder / files.RESULT, f"it is of seed={result['seed']}")
+        raise files.DamagedFileError(folder / files.RESULT, f"it is of seed={result['seed']}")
     return Run(folder, result)
 
 
@@ -133,6 +133,6 @@ def configs_of(runs: Iterable[Path]) -> dict[str, dict[str, Any] | None]:
         if configs.setdefault(folder.parent.name) is None:
             try:
                 configs[folder.parent.name] = records.read_config(folder)
-            except files.Damaged:  # names are made without it
+            except files.DamagedFileError:  # names are made without it
                 continue
     return configs

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from digitpairs.checks import InvalidValue, number
+from digitpairs.checks import InvalidValueError, number
 from digitpairs.data.pairs import Pairs, less_or_equal
 
 _COARSE = 4  # nodes a side of the elastic field: wider than a stroke, narrower than a digit
@@ -42,7 +42,7 @@ class Augmentation:
         self.rotation = number("rotation", rotation, at_most=180)
         self.scale = number("scale", scale)
         if self.scale >= 1:
-            raise InvalidValue("scale", scale, "a number from 0 to below 1")
+            raise InvalidValueError("scale", scale, "a number from 0 to below 1")
         self.shear = number("shear", shear, at_most=89)
         self.elastic = number("elastic", elastic)
         self.swap = number("swap", swap, at_most=1)

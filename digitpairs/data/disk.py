@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from digitpairs.checks import InvalidValue, boolean, integer, number
+from digitpairs.checks import InvalidValueError, boolean, integer, number
 from digitpairs.data.batches import EvaluationLoader, TrainLoader
 from digitpairs.streams import check_seed, stream
 
@@ -70,18 +70,18 @@ class DiskDataModule(LightningDataModule):
         self.points = integer("points", points, at_least=1)
         self.test_points = integer("test_points", test_points, at_least=1)
         if outside not in (0, -1) or isinstance(outside, bool):
-            raise InvalidValue("outside", outside, "0 or -1")
+            raise InvalidValueError("outside", outside, "0 or -1")
         self.outside = float(outside)
         self.held_out = round(self.points * number("validation", validation, at_most=1))
         if self.held_out == self.points:
-            raise InvalidValue(
+            raise InvalidValueError(
                 "validation",
                 validation,
                 f"a share that leaves some of the {self.points} points for the training",
             )
         self.normalise = boolean("normalise", normalise)
         if self.normalise and self.points - self.held_out < 2:
-            raise InvalidValue(
+            raise InvalidValueError(
                 "normalise", normalise, "false with a single training point, which has no spread"
             )
         self.batch_size = integer("batch_size", batch_size, at_least=1)

@@ -21,7 +21,7 @@ FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
-MOST_BYTES = 2**30  # of an array that is read; the largest of EMNIST has 640 million
+MAX_BYTES = 2**30  # of an array that is read; the largest of EMNIST has 640 million
 _UNSIGNED_BYTE = 8
 
 
@@ -90,8 +90,8 @@ def _shape(path: Path, header: bytes, dimensions: int) -> list[int]:
             f"{path} is no idx file of bytes in {dimensions} dimension(s): fetch it anew"
         )
     shape = [int(size) for size in np.frombuffer(header, ">u4", dimensions, 4)]
-    if math.prod(shape) > MOST_BYTES:
+    if math.prod(shape) > MAX_BYTES:
         raise DataError(
-            f"{path} is damaged: its header promises {math.prod(shape)} bytes, more than {MOST_BYTES}: fetch it anew"
+            f"{path} is damaged: its header promises {math.prod(shape)} bytes, more than {MAX_BYTES}: fetch it anew"
         )
     return shape

@@ -18,7 +18,7 @@ from digitpairs.data.image_checks import Composites, full_scale
 _ENDINGS = "bmp gif jfif jpeg jpg pbm pgm png pnm ppm tif tiff webp"
 ENDINGS = tuple(f".{ending}" for ending in _ENDINGS.split())
 _SIDE = 28  # pixels of the images as they are given
-MOST_PIXELS = 2**26  # of a file: above most photographs, and about a gigabyte at most to read
+MAX_PIXELS = 2**26  # of a file: above most photographs, and about a gigabyte at most to read
 _USUAL_SCALES = {"8-bit": 255, "16- or 32-bit": 65535, "float": 1}  # the value that is white
 _TRANSPARENT = "with transparent pixels, read as background"
 _TURNED = "turned as their EXIF orientation says"
@@ -117,9 +117,9 @@ def _decode(path: Path) -> _Decoded:
         raise DataError(f"{path} cannot be read as an image ({fault}): mend or remove it")
     try:
         with Image.open(path) as image:
-            if image.width * image.height > MOST_PIXELS:
+            if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width} x {image.height}"
-                raise ValueError(f"it has {size} pixels, more than {MOST_PIXELS}")
+                raise ValueError(f"it has {size} pixels, more than {MAX_PIXELS}")
             remarks = [_FRAMES] if getattr(image, "n_frames", 1) > 1 else []
             orientation = image.getexif().get(ExifTags.Base.Orientation)
             remarks += [_TURNED] if orientation in range(2, 9) else []

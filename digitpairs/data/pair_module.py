@@ -14,7 +14,7 @@ from pytorch_lightning import LightningDataModule
 from digitpairs.checks import (
     DataError,
     DigitPairsWarning,
-    InvalidValue,
+    InvalidValueError,
     boolean,
     choice,
     integer,
@@ -60,7 +60,7 @@ class PairDataModule(LightningDataModule):
         polarity: of the stored images: "light_on_dark", "dark_on_light" or "auto" (see
             `digitpairs.data.sources.load`).
 
-    Raises InvalidValue for a setting out of bounds, and DataError from `prepare_data` when the digits cannot be had.
+    Raises InvalidValueError for a setting out of bounds, and DataError from `prepare_data` when the digits cannot be had.
     """
 
     def __init__(
@@ -92,12 +92,12 @@ class PairDataModule(LightningDataModule):
         self.held_out = _held_out_rows(self.pairs, validation, folds, fold)
         self.batch_size = integer("batch_size", batch_size, at_least=1)
         if not isinstance(normalise, bool) and normalise != "bytes":
-            raise InvalidValue("normalise", normalise, "true, false or bytes")
+            raise InvalidValueError("normalise", normalise, "true, false or bytes")
         self.normalise = normalise
         self.augmentation = _augmentation(augmentation)
         self.watch_test = boolean("watch_test", watch_test)
         if self.watch_test and self.held_out:
-            raise InvalidValue(
+            raise InvalidValueError(
                 "watch_test",
                 True,
                 "false where validation or folds hold pairs out, which are what is watched then",
@@ -120,7 +120,7 @@ class PairDataModule(LightningDataModule):
         if self.held_out and 2 * self.pairs > len(source.train):
             held_out_images(len(source.train), self.pairs, self.held_out)
         if self.test_pairs is not None and self.test_pairs > available:
-            raise InvalidValue(
+            raise InvalidValueError(
                 "test_pairs",
                 self.test_pairs,
                 f"at most {available}, since {source.name} has {len(source.test)} distinct test images",
@@ -226,10 +226,10 @@ def draw_split(
 
 
 def held_out_images(available: int, pairs: int, held_out: range) -> range:
-    """The share of the images that the held-out rows have of the pairs; InvalidValue unless each side can form a pair."""
+    """The share of the images that the held-out rows have of the pairs; InvalidValueError unless each side can form a pair."""
     images = range(held_out.start * available // pairs, held_out.stop * available // pairs)
     if not 2 <= len(images) <= available - 2:
-        raise InvalidValue(
+        raise InvalidValueError(
             "validation",
             f"{len(held_out)} pairs",
             f"as many as leave two of the {available} images on each side",
@@ -243,18 +243,18 @@ def _held_out_rows(pairs: int, validation: float, folds: int | None, fold: int) 
     if folds is None:
         start = pairs - round(pairs * validation)
         if start < 1 or (validation > 0 and start == pairs):
-            raise InvalidValue(
+            raise InvalidValueError(
                 "validation",
                 validation,
                 f"0, or a share below 1 that holds out a pair of {pairs} and leaves one",
             )
         if integer("fold", fold) != 0:
-            raise InvalidValue("fold", fold, "0, unless folds is given")
+            raise InvalidValueError("fold", fold, "0, unless folds is given")
         return range(start, pairs)
     folds = integer("folds", folds, at_least=2, at_most=pairs)
     fold = integer("fold", fold, at_most=folds - 1)
     if validation:
-        raise InvalidValue(
+        raise InvalidValueError(
             "validation", validation, "0 when folds is given, since a fold is held out"
         )
     return range(pairs * fold // folds, pairs * (fold + 1) // folds)
@@ -267,5 +267,5 @@ def _augmentation(settings: Augmentation | Mapping[str, float] | None) -> Augmen
     mapping("augmentation", settings, tuple(inspect.signature(Augmentation).parameters))
     try:
         return Augmentation(**settings)
-    except InvalidValue as fault:
+    except InvalidValueError as fault:
         raise fault.within("augmentation") from None

@@ -59,7 +59,7 @@ def default_root() -> Path:
 def resolve(source: str, root: str | Path | None = None) -> str:
     """The source that `source` stands for: "auto" is MNIST on disk, else MNIST downloaded, else scikit-learn's digits.
 
-    Warns (DigitPairsWarning) when "auto" falls back to the digits. Raises InvalidValue for an unknown source.
+    Warns (DigitPairsWarning) when "auto" falls back to the digits. Raises InvalidValueError for an unknown source.
     """
     choice("source", source, SOURCES)
     root = Path(root) if root else default_root()
@@ -82,7 +82,7 @@ def load(source: str, root: str | Path | None = None, polarity: str = "auto") ->
 
     `polarity` is that of the stored images: "light_on_dark", "dark_on_light" (these are inverted),
     or "auto", which finds one for all images from their borders. Warns (DigitPairsWarning) of what
-    was done to the pixels and of files that were not read. Raises InvalidValue for an unknown
+    was done to the pixels and of files that were not read. Raises InvalidValueError for an unknown
     source or polarity, and DataError when the digits cannot be had whole, when an image is
     constant, or when a test image is a training image too.
     """

@@ -12,13 +12,13 @@ from typing import Any
 from digitpairs.checks import choice
 from digitpairs.engines.base import Engine, Run
 
-__all__ = ["ENGINES", "TASKS", "Engine", "Run", "engine_of"]
+__all__ = ["ENGINES", "TASKS", "Engine", "Run", "get_engine"]
 
 TASKS, ENGINES = ("pairs", "disk"), ("lightning", "framework")
 
 
-def engine_of(config: Mapping[str, Any]) -> Engine:
-    """The engine for a config's keys `task` and `engine`, or InvalidValue."""
+def get_engine(config: Mapping[str, Any]) -> Engine:
+    """The engine for a config's keys `task` and `engine`, or InvalidValueError."""
     task = choice("task", config.get("task", "nothing"), TASKS)
     engine = choice("engine", config.get("engine", "nothing"), ENGINES)
     if (task, engine) == ("pairs", "lightning"):

@@ -13,14 +13,14 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
 
-from digitpairs.checks import InvalidValue, did_you_mean, mapping
+from digitpairs.checks import InvalidValueError, mapping, suggestion
 from digitpairs.streams import check_seed
 from digitpairs.training import build
 
 Section = Mapping[str, Any]
 # Does a piece of work once for each value of a named section, and gives its outcome again.
 Once = Callable[[str, Any, Callable[[Any], Any]], Any]
-COMMON = (
+COMMON_SECTIONS = (
     "task",
     "engine",
     "data",
@@ -34,7 +34,7 @@ COMMON = (
     "output",
 )
 # The sections that are single values
-VALUES = ("task", "engine", "seed", "output", "two_stage", "label_smoothing")
+COMMON_VALUES = ("task", "engine", "seed", "output", "two_stage", "label_smoothing")
 STREAMS_OF_TRAINING = ("weights", "dropout", "aux")
 STREAMS = (*STREAMS_OF_TRAINING, "order", "augmentation")
 
@@ -63,7 +63,7 @@ class Engine:
     def check(self, config: Section, once: Once) -> Hashable | None:
         """What runs that can train at once have in common; None for a run that trains by itself.
 
-        Raises InvalidValue or DataError for a config that cannot be run. `check_keys` comes first.
+        Raises InvalidValueError or DataError for a config that cannot be run. `check_keys` comes first.
         Nothing is written.
         """
         raise NotImplementedError
@@ -73,21 +73,23 @@ class Engine:
         raise NotImplementedError
 
     def check_keys(self, config: Section) -> None:
-        """Raises InvalidValue for a section that is missing, unknown or no mapping, or a seed that
+        """Raises InvalidValueError for a section that is missing, unknown or no mapping, or a seed that
         is none.
         """
-        sections = (*COMMON, *self.own_sections)
+        sections = (*COMMON_SECTIONS, *self.own_sections)
         for key in config:
             if key not in sections:
-                raise InvalidValue(
+                raise InvalidValueError(
                     key,
                     config[key],
-                    f"one of the keys {', '.join(sections)}{did_you_mean(key, sections)}",
+                    f"one of the keys {', '.join(sections)}{suggestion(key, sections)}",
                 )
         for key in sections:
-            kind = "a value" if key in VALUES else "settings"
-            if key not in config or not (key in VALUES or isinstance(config[key], Mapping)):
-                raise InvalidValue(key, config.get(key, "nothing"), f"{kind}, as --cfg job shows")
+            kind = "a value" if key in COMMON_VALUES else "settings"
+            if key not in config or not (key in COMMON_VALUES or isinstance(config[key], Mapping)):
+                raise InvalidValueError(
+                    key, config.get(key, "nothing"), f"{kind}, as --cfg job shows"
+                )
         check_seed("seed", config["seed"])
         mapping("seeds", config["seeds"], STREAMS, STREAMS)
         for section in ("seeds", "data"):
@@ -96,14 +98,14 @@ class Engine:
                     check_seed(f"{section}.{key}", seed)
 
 
-def seeds_of(config: Section) -> dict[str, int]:
+def stream_seeds(config: Section) -> dict[str, int]:
     """The seeds of a run's streams, as arguments of its module."""
     return {"seed": config["seed"]} | {
         f"{purpose}_seed": config["seeds"][purpose] for purpose in STREAMS_OF_TRAINING
     }
 
 
-def without_seeds(config: Section) -> str:
+def without_seed_keys(config: Section) -> str:
     """What runs have in common that differ in their seeds alone, as text."""
     rest = {key: value for key, value in config.items() if key not in ("seed", "seeds", "output")}
     return json.dumps(rest | {"data": data_without_seeds(config["data"])}, sort_keys=True)
@@ -119,7 +121,7 @@ def naming(section: str, but: Sequence[str] = ()) -> Iterator[None]:
     """Errors of a part, with the key that the user wrote: `c` within aux is `aux.c`; keys in `but` are whole already."""
     try:
         yield
-    except InvalidValue as fault:
+    except InvalidValueError as fault:
         raise (fault if fault.key in but else fault.within(section)) from None
 
 
@@ -127,7 +129,7 @@ def built(section: str, part: Any, but: Sequence[str] = ()) -> Any:
     """The object of a section, its errors named."""
     with naming(section, but):
         if isinstance(part, Mapping) and "_target_" not in part:
-            raise InvalidValue("_target_", "nothing", "the name of a class, as MODULE.CLASS")
+            raise InvalidValueError("_target_", "nothing", "the name of a class, as MODULE.CLASS")
         return build(part)
 
 

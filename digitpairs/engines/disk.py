@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import Logger
 
 import framework as fw
 from digitpairs import files
-from digitpairs.checks import InvalidValue, choice, did_you_mean, integer, mapping, needs, number
+from digitpairs.checks import InvalidValueError, choice, integer, mapping, needs, number, suggestion
 from digitpairs.data import DiskDataModule
 from digitpairs.engines.base import (
     Engine,
@@ -24,8 +24,8 @@ from digitpairs.engines.base import (
     built,
     data_without_seeds,
     lightning_checkpoint,
-    seeds_of,
-    without_seeds,
+    stream_seeds,
+    without_seed_keys,
 )
 from digitpairs.engines.boundary import Boundary, grid
 from digitpairs.engines.lightning_trainer import make_trainer, running
@@ -54,7 +54,7 @@ class _Disk(Engine):
         run = {key: config[key] for key in ("model", "loss", "optimizer", "scheduler")}
         loss = once("run", run, _check_run)
         if isinstance(loss, fw.BinaryCrossEntropy) and datamodule.outside:
-            raise InvalidValue(
+            raise InvalidValueError(
                 "data.outside",
                 int(datamodule.outside),
                 "0 with the binary cross-entropy, whose labels are 0 and 1",
@@ -65,7 +65,7 @@ class _Disk(Engine):
             or (datamodule.points - datamodule.held_out) % datamodule.batch_size == 1
         )
         if config["model"].get("batch_norm") and lone:
-            raise InvalidValue(
+            raise InvalidValueError(
                 "data.batch_size",
                 datamodule.batch_size,
                 "one that leaves no mini-batch of a single point, for batch norm",
@@ -77,7 +77,7 @@ class DiskFramework(_Disk):
 
     def check(self, config: Section, once: Once) -> Hashable:
         super().check(config, once)
-        return without_seeds(config)
+        return without_seed_keys(config)
 
     def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
         datamodules, modules = (
@@ -103,12 +103,12 @@ class DiskFramework(_Disk):
         boundary = Boundary(
             lambda: _inside(trainer.predict, datamodules, first.threshold[0], dtype)
         )
-        trainer.listeners = [_RowsTo(loggers), boundary]
+        trainer.listeners = [_HistoryListener(loggers), boundary]
         train, validation, test = (
             _stacked(datamodules, name, dtype)
             for name in ("train_set", "validation_set", "test_set")
         )
-        with contextlib.suppress(fw.NotFinite):  # which says what the trainer's failures say
+        with contextlib.suppress(fw.NotFiniteError):  # which says what the trainer's failures say
             trainer.fit(
                 train,
                 section["max_epochs"],
@@ -149,7 +149,7 @@ class DiskLightning(_Disk):
                 module.dtype,
             )
         )
-        trainer.callbacks.append(_EpochsTo(boundary))
+        trainer.callbacks.append(_EpochCallback(boundary))
         with running():
             trainer.fit(module, datamodule)
             if module.failure is None:
@@ -170,7 +170,7 @@ def _module(config: Section) -> PointClassification:
         *parts,
         outside=config["data"]["outside"],
         early_stopping=config["early_stopping"],
-        **seeds_of(config),
+        **stream_seeds(config),
     )
 
 
@@ -205,7 +205,7 @@ def _stacked(
     return tuple(torch.stack(each).to(dtype) for each in zip(*sets))
 
 
-class _RowsTo(fw.Listener):
+class _HistoryListener(fw.Listener):
     """Gives each replica's rows to its logger."""
 
     def __init__(self, loggers: Sequence[Logger]) -> None:
@@ -215,7 +215,7 @@ class _RowsTo(fw.Listener):
         self._loggers[replica].log_metrics(row, step=int(row["epoch"]))
 
 
-class _EpochsTo(pl.Callback):
+class _EpochCallback(pl.Callback):
     """Tells a listener of `framework.Trainer` of Lightning's epochs."""
 
     def __init__(self, listener: Boundary) -> None:
@@ -259,7 +259,7 @@ def _boundary_file(
 def _points(section: Section) -> DiskDataModule:
     datamodule = built("data", section)
     if not isinstance(datamodule, DiskDataModule):
-        raise InvalidValue(
+        raise InvalidValueError(
             "data._target_",
             section["_target_"],
             "digitpairs.data.DiskDataModule for the disk (data=disk)",
@@ -278,7 +278,7 @@ def _check_output(activation: str | None, loss: Any, outside: float) -> None:
     )
     if activation not in accepted:
         labels = "logits" if len(accepted) == 1 else f"the labels {outside:g} and 1"
-        raise InvalidValue(
+        raise InvalidValueError(
             "model.output_activation",
             activation,
             f"{' or '.join('null' if each is None else each for each in accepted)} for {labels}",
@@ -288,10 +288,10 @@ def _check_output(activation: str | None, loss: Any, outside: float) -> None:
 def _check_trainer(section: Section) -> None:
     for key, value in section.items():
         if key not in TRAINER:
-            raise InvalidValue(
+            raise InvalidValueError(
                 f"trainer.{key}",
                 value,
-                f"for the disk one of {', '.join(TRAINER)} (trainer=disk){did_you_mean(key, TRAINER)}",
+                f"for the disk one of {', '.join(TRAINER)} (trainer=disk){suggestion(key, TRAINER)}",
             )
     mapping("trainer", section, TRAINER, TRAINER)
     integer("trainer.max_epochs", section["max_epochs"], at_least=1)
@@ -306,7 +306,7 @@ def _check_early_stopping(section: dict[str, Any], held_out: int) -> None:
         return
     integer("early_stopping.patience", section["patience"], at_least=1)
     if section["monitor"].startswith("validation") and not held_out:
-        raise InvalidValue(
+        raise InvalidValueError(
             "early_stopping.monitor",
             section["monitor"],
             "train/loss or train/error, unless points are held out, as by data.validation=0.2",
@@ -318,7 +318,7 @@ def _check_run(run: Section) -> Any:
     with torch.device("meta"):
         network = built("model", run["model"])
         if not isinstance(network, PointMLP):
-            raise InvalidValue(
+            raise InvalidValueError(
                 "model._target_",
                 type(network).__name__,
                 "digitpairs.networks.PointMLP for the disk",
@@ -326,7 +326,7 @@ def _check_run(run: Section) -> Any:
     choice("loss.reduction", run["loss"].get("reduction", "mean"), ("mean", "sum"))
     loss = built("loss", run["loss"])
     if type(loss) not in LOSSES:
-        raise InvalidValue(
+        raise InvalidValueError(
             "loss._target_", type(loss).__name__, "framework.MSE or framework.BinaryCrossEntropy"
         )
     optimizer, schedule = built("optimizer", run["optimizer"]), built("scheduler", run["scheduler"])

@@ -16,7 +16,7 @@ import torch
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
-from digitpairs.checks import InvalidValue, boolean, choice, did_you_mean, integer, needs
+from digitpairs.checks import InvalidValueError, boolean, choice, integer, needs, suggestion
 
 _NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 # Lightning counts epochs as batches here (see digitpairs/data/batches.py), or has no such thing under manual optimisation.
@@ -60,7 +60,7 @@ def make_trainer(section: Mapping[str, Any], logger: Logger | bool = False) -> p
 
 
 def check_trainer(section: Mapping[str, Any]) -> None:
-    """InvalidValue for settings that Lightning's Trainer would not take, or that do not fit this training."""
+    """InvalidValueError for settings that Lightning's Trainer would not take, or that do not fit this training."""
     accepted = [
         key
         for key in inspect.signature(pl.Trainer).parameters
@@ -68,8 +68,8 @@ def check_trainer(section: Mapping[str, Any]) -> None:
     ]
     for key, value in section.items():
         if key not in accepted:
-            near = did_you_mean(key, accepted)
-            raise InvalidValue(
+            near = suggestion(key, accepted)
+            raise InvalidValueError(
                 f"trainer.{key}",
                 value,
                 f"an argument of Lightning's Trainer that makes sense here, such as max_epochs{near}",
@@ -86,20 +86,20 @@ def check_trainer(section: Mapping[str, Any]) -> None:
     try:
         make_trainer(section)
     except Exception as fault:  # Lightning's Trainer raises errors of many kinds
-        raise InvalidValue(
+        raise InvalidValueError(
             "trainer", "...", f"what Lightning's Trainer takes, which says: {fault}"
         ) from fault
 
 
 def _check_type(key: str, value: Any) -> None:
-    """Raises InvalidValue for a value of another type than Lightning's Trainer declares."""
+    """Raises InvalidValueError for a value of another type than Lightning's Trainer declares."""
     declared = typing.get_type_hints(pl.Trainer.__init__)[key]
     members = [typing.get_origin(each) or each for each in typing.get_args(declared) or (declared,)]
     accepted = [each for each in PLAIN if each in members]
     if type(value) not in accepted and not (type(value) is int and float in accepted):
         names = ["null" if each is type(None) else each.__name__ for each in accepted]
         those = f"{' or '.join(names)} for this argument of Lightning's Trainer"
-        raise InvalidValue(f"trainer.{key}", value, those)
+        raise InvalidValueError(f"trainer.{key}", value, those)
 
 
 @contextlib.contextmanager

@@ -10,9 +10,9 @@ from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
 import framework as fw
-from digitpairs.checks import InvalidValue
+from digitpairs.checks import InvalidValueError
 from digitpairs.data import PairDataModule, PairSet
-from digitpairs.engines.base import Once, Run, Section, data_without_seeds, without_seeds
+from digitpairs.engines.base import Once, Run, Section, data_without_seeds, without_seed_keys
 from digitpairs.engines.pairs_lightning import PairsLightning, make_module, prepared_data, run_of
 from digitpairs.engines.to_framework import copy_back, network_of, optimizer_of, schedule_of
 from digitpairs.losses import Weighting, loss_parts
@@ -43,15 +43,15 @@ class PairsFramework(PairsLightning):
             once(f"framework's {section}", config[section], check)
         datamodule = once("data", data_without_seeds(config["data"]), prepared_data)
         if datamodule.augmentation:
-            raise InvalidValue(
+            raise InvalidValueError(
                 "data.augmentation", config["data"]["augmentation"], "none with engine=framework"
             )
         for setting, none in (("two_stage", "null"), ("label_smoothing", "0")):
             if config[setting]:
-                raise InvalidValue(setting, config[setting], f"{none} with engine=framework")
+                raise InvalidValueError(setting, config[setting], f"{none} with engine=framework")
         if datamodule.watch_test:
-            raise InvalidValue("data.watch_test", True, "false with engine=framework")
-        return without_seeds(config)
+            raise InvalidValueError("data.watch_test", True, "false with engine=framework")
+        return without_seed_keys(config)
 
     def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
         datamodules: list[PairDataModule] = [build(config["data"]) for config in configs]
@@ -105,7 +105,7 @@ class Training(fw.Listener):
             if stopping.patience is None
             else fw.EarlyStopping(stopping.patience, stopping.monitor, stopping.min_delta)
         )
-        with contextlib.suppress(fw.NotFinite):  # the members have it as their failures
+        with contextlib.suppress(fw.NotFiniteError):  # the members have it as their failures
             self.trainer.fit(
                 train, epochs, validation=held_out if held_out.rows else None, early_stopping=early
             )
@@ -168,7 +168,7 @@ def _check(trainer: Section) -> None:
     """Of the section `trainer`, what this engine has not."""
     for key, value in trainer.items():
         if key not in TRAINER:
-            raise InvalidValue(
+            raise InvalidValueError(
                 f"trainer.{key}",
                 value,
                 f"engine=lightning; with engine=framework one of {', '.join(TRAINER)}",
@@ -179,7 +179,7 @@ def _check(trainer: Section) -> None:
         "gradient_clip_val": (None,),
     }.items():
         if trainer[key] not in accepted:
-            raise InvalidValue(
+            raise InvalidValueError(
                 f"trainer.{key}",
                 trainer[key],
                 f"{' or '.join(map(str, accepted))} with engine=framework",
@@ -194,4 +194,4 @@ def _check_aux(aux: Section) -> None:
     weighting = build(aux)
     if type(weighting).start_step is not Weighting.start_step or list(weighting.parameters()):
         accepted = "weights that are fixed within an epoch with engine=framework: aux=lambda, gamma, convex, free, none or dwa"
-        raise InvalidValue("aux", type(weighting).__name__, accepted)
+        raise InvalidValueError("aux", type(weighting).__name__, accepted)

@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from digitpairs import files
-from digitpairs.checks import InvalidValue, needs
+from digitpairs.checks import InvalidValueError, needs
 from digitpairs.data import PairDataModule, PairDataModuleArray
 from digitpairs.engines.base import (
     Engine,
@@ -25,11 +25,11 @@ from digitpairs.engines.base import (
     data_without_seeds,
     lightning_checkpoint,
     naming,
-    seeds_of,
+    stream_seeds,
 )
 from digitpairs.engines.lightning_trainer import check_trainer, clipping, make_trainer, running
 from digitpairs.losses import Weighting
-from digitpairs.training import Diverged, PairComparison, PairComparisonArray, build
+from digitpairs.training import DivergenceError, PairComparison, PairComparisonArray, build
 from digitpairs.training.build import naming_target
 from digitpairs.training.early_stopping import early_stopping as early_stopping_of
 from digitpairs.training.pair_comparison_array import stacking_key
@@ -63,7 +63,7 @@ class PairsLightning(Engine):
         datamodule = once("data", data_without_seeds(config["data"]), prepared_data)
         needs("data", config["data"], DATA)
         run = {key: config[key] for key in (*PARTS, *ARGUMENTS)} | {"trainer": clipping(trainer)}
-        model, kind = once("run", run, lambda run: _model_and_kind(run, once))
+        model, kind = once("run", run, lambda run: _model_and_signature(run, once))
         check_together(datamodule, model, trainer)
         rest = {key: value for key, value in trainer.items() if key not in run["trainer"]}
         return (
@@ -89,7 +89,9 @@ class PairsLightning(Engine):
 def make_module(config: Section) -> PairComparison:
     """The run's module with its initial weights."""
     settings = {key: config[key] for key in ARGUMENTS} | clipping(config["trainer"])
-    return PairComparison(*(config[section] for section in PARTS), **settings, **seeds_of(config))
+    return PairComparison(
+        *(config[section] for section in PARTS), **settings, **stream_seeds(config)
+    )
 
 
 def run_of(member: PairComparison, datamodule: PairDataModule) -> Run:
@@ -120,7 +122,7 @@ def fit_and_test(
     """With the trainer of a config's section `trainer`; a run that diverges says so itself."""
     trainer = make_trainer(section, logger)
     with (
-        contextlib.suppress(Diverged),
+        contextlib.suppress(DivergenceError),
         running(),
     ):  # a run has it as its failure, as each run of an array has
         trainer.fit(module, datamodule)
@@ -132,12 +134,14 @@ def prepared_data(section: Section) -> PairDataModule:
     datamodule = built("data", section)
     with naming("data"):
         if not isinstance(datamodule, PairDataModule):
-            raise InvalidValue("_target_", section["_target_"], "pairs of digits, or task=disk")
+            raise InvalidValueError(
+                "_target_", section["_target_"], "pairs of digits, or task=disk"
+            )
         datamodule.prepare_data()
     return datamodule
 
 
-def _model_and_kind(run: Section, once: Once) -> tuple[PairComparison, Hashable | None]:
+def _model_and_signature(run: Section, once: Once) -> tuple[PairComparison, Hashable | None]:
     """The run's module, on the "meta" device: shapes without values."""
     with torch.device("meta"):
         parts = [once(name, run[name], functools.partial(_part, name)) for name in PARTS]
@@ -150,7 +154,7 @@ def _model_and_kind(run: Section, once: Once) -> tuple[PairComparison, Hashable 
 
 
 def _part(section: str, part: Section) -> Any:
-    """The object of one of PARTS. Raises InvalidValue unless it is of the class in KINDS."""
+    """The object of one of PARTS. Raises InvalidValueError unless it is of the class in KINDS."""
     made = found = built(section, part, PARTS)
     name, kind = part["_target_"], KINDS[section]
     if section == "optimizer":  # a recipe
@@ -158,7 +162,7 @@ def _part(section: str, part: Section) -> Any:
             found = made([nn.Parameter(torch.zeros(1))])
     if not isinstance(found, kind):
         accepted = f"the name of a class that gives a {kind.__module__}.{kind.__name__}"
-        raise InvalidValue(f"{section}._target_", name, accepted)
+        raise InvalidValueError(f"{section}._target_", name, accepted)
     return made
 
 
@@ -171,7 +175,7 @@ def check_together(datamodule: PairDataModule, model: PairComparison, trainer: S
     if lone and any(
         isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules()
     ):
-        raise InvalidValue(
+        raise InvalidValueError(
             "data.batch_size",
             batch_size,
             "one that leaves no mini-batch of a single pair, for batch norm",
@@ -181,10 +185,10 @@ def check_together(datamodule: PairDataModule, model: PairComparison, trainer: S
         return
     if not held_out:
         needs = "a monitor of the training pairs, such as train/loss, unless data.validation or data.folds holds pairs out"
-        raise InvalidValue("early_stopping.monitor", stopping.monitor, needs)
+        raise InvalidValueError("early_stopping.monitor", stopping.monitor, needs)
     for key, usual in (("check_val_every_n_epoch", 1), ("limit_val_batches", 1.0)):
         if trainer.get(key) not in (None, usual):
-            raise InvalidValue(
+            raise InvalidValueError(
                 f"trainer.{key}",
                 trainer[key],
                 f"{usual}, since early stopping looks at all validation pairs after each epoch",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import framework as fw
-from digitpairs.checks import InvalidValue
+from digitpairs.checks import InvalidValueError
 from digitpairs.networks import PointMLP, SiameseNetwork
 from digitpairs.networks.layers import Dropout, Flatten
 from digitpairs.training.optimizers import SGD, Adam, AdamW
@@ -24,13 +24,13 @@ _ACTIVATIONS = {
     nn.LeakyReLU: fw.LeakyReLU,
 }
 _OPTIMIZERS = {SGD: fw.SGD, Adam: fw.Adam, AdamW: fw.AdamW}
-_IN_COMMON = "what `framework` has: siamese networks with sharing, digit_head=per_image, one comparison output that sees probabilities or logits"
+_SUPPORTED = "what `framework` has: siamese networks with sharing, digit_head=per_image, one comparison output that sees probabilities or logits"
 
 
 def network_of(
     networks: Sequence[nn.Module], dropout_streams: Sequence[torch.Generator]
 ) -> fw.Module:
-    """The networks, all of one kind, as the replicas of one; their values are copied. InvalidValue for what `framework` has not."""
+    """The networks, all of one kind, as the replicas of one; their values are copied. InvalidValueError for what `framework` has not."""
     first = networks[0]
     if isinstance(first, PointMLP):
         return _sequence([network.layers for network in networks], dropout_streams)
@@ -39,11 +39,11 @@ def network_of(
         or not first.sharing
         or first.digit_head != "per_image"
     ):
-        raise InvalidValue(
-            "engine", "framework", f"lightning, since this network is not {_IN_COMMON}"
+        raise InvalidValueError(
+            "engine", "framework", f"lightning, since this network is not {_SUPPORTED}"
         )
     if not isinstance(first.bodies[0], nn.Sequential):
-        raise InvalidValue(
+        raise InvalidValueError(
             "engine",
             "framework",
             "lightning, since this network's body is not of layers that `framework` has",
@@ -55,8 +55,8 @@ def network_of(
         and comparison.layers[-1].out_features == 1
     )
     if not one_output:
-        raise InvalidValue(
-            "engine", "framework", f"lightning, since this network's comparison is not {_IN_COMMON}"
+        raise InvalidValueError(
+            "engine", "framework", f"lightning, since this network's comparison is not {_SUPPORTED}"
         )
     bodies = [nn.Sequential(*network.bodies[0], *network.digit_parts[0]) for network in networks]
     layers = [network.comparison_part.layers for network in networks]
@@ -86,7 +86,7 @@ def copy_back(network: fw.Module, networks: Sequence[nn.Module]) -> None:
 def optimizer_of(recipe: object, parameters: Sequence[fw.Parameter]) -> fw.optimizers.Optimizer:
     """`framework`'s optimiser with the recipe's settings."""
     if type(recipe) not in _OPTIMIZERS:
-        raise InvalidValue(
+        raise InvalidValueError(
             "optimizer", type(recipe).__name__, "adam, adamw or sgd with engine=framework"
         )
     return _OPTIMIZERS[type(recipe)](parameters, **recipe.settings)
@@ -96,7 +96,7 @@ def schedule_of(recipe: Schedule) -> fw.schedules.Schedule:
     """`framework`'s schedule with the recipe's settings."""
     kind = getattr(fw.schedules, type(recipe).__name__, None)
     if kind is None:
-        raise InvalidValue(
+        raise InvalidValueError(
             "scheduler",
             type(recipe).__name__,
             "one of those in conf/scheduler with engine=framework",
@@ -165,7 +165,7 @@ def _activation(layer: nn.Module) -> fw.Module:
     for torchs, ours in _ACTIVATIONS.items():
         if isinstance(layer, torchs):
             return ours()
-    raise InvalidValue(
+    raise InvalidValueError(
         "engine", "framework", f"lightning, since `framework` has no {type(layer).__name__}"
     )
 

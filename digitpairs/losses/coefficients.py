@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from digitpairs.checks import InvalidValue, choice, integer, number
+from digitpairs.checks import InvalidValueError, choice, integer, number
 
 SCHEDULES = ("linear", "cosine", "switch")
 
@@ -21,7 +21,7 @@ class Coefficient:
             "switch" is `start` before epoch `epochs` and `end` from then on.
         at_least, at_most: bounds of the number, and of `start` and `end`.
 
-    Raises InvalidValue for anything else.
+    Raises InvalidValueError for anything else.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Coefficient:
             setting = {"schedule": "switch", "start": value, "end": value, "epochs": 0}
         expected = ["schedule", "start", "end", "epochs"]
         if sorted(setting) != sorted(expected):
-            raise InvalidValue(
+            raise InvalidValueError(
                 key, dict(setting), f"a number, or a schedule with the keys {', '.join(expected)}"
             )
         self.schedule = choice(f"{key}.schedule", setting["schedule"], SCHEDULES)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from digitpairs.checks import InvalidValue, positive
+from digitpairs.checks import InvalidValueError, positive
 from digitpairs.losses.coefficients import Coefficient
 from digitpairs.losses.parts import PARTS
 
@@ -53,10 +53,12 @@ class LambdaWeighting(Weighting):
     def __init__(self, value: Any = None, /, **named: Any) -> None:
         super().__init__()
         for key in set(named) - {"lambda"}:
-            raise InvalidValue(key, named[key], "lambda, which is all that LambdaWeighting takes")
+            raise InvalidValueError(
+                key, named[key], "lambda, which is all that LambdaWeighting takes"
+            )
         if (value is None) == ("lambda" not in named):
             given = "nothing" if value is None else value
-            raise InvalidValue("lambda", given, "one value, by place or as `lambda`")
+            raise InvalidValueError("lambda", given, "one value, by place or as `lambda`")
         self.coefficient = Coefficient("lambda", named.get("lambda", value))
 
     def start_epoch(self, epoch: int, history: Sequence[Tensor]) -> None:
@@ -167,10 +169,10 @@ class RandomWeighting(Weighting):
 
 
 def check_fits(weighting: Weighting, has_digits: bool) -> None:
-    """InvalidValue where the scheme weighs digit losses and the network has no digit logits."""
+    """InvalidValueError where the scheme weighs digit losses and the network has no digit logits."""
     if weighting.uses_digits and not has_digits:
         name = type(weighting).__name__
-        raise InvalidValue(
+        raise InvalidValueError(
             "aux",
             name,
             "NoAuxWeighting (aux=none) for a network without digit logits; or give it a model.digit_head",

@@ -6,7 +6,7 @@ from digitpairs.networks.initialise import create, initialise
 from digitpairs.networks.mlp import MLPBody
 from digitpairs.networks.points import PointMLP
 from digitpairs.networks.resnet import ResNetBody
-from digitpairs.networks.stacking import is_stackable, kind_of, release, share, stack
+from digitpairs.networks.stacking import is_stackable, release, share, stack, stacking_signature
 
 __all__ = [
     "CNNBody",
@@ -19,7 +19,7 @@ __all__ = [
     "create",
     "initialise",
     "is_stackable",
-    "kind_of",
+    "stacking_signature",
     "release",
     "share",
     "stack",

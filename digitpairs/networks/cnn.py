@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from digitpairs.checks import InvalidValue, integers
+from digitpairs.checks import InvalidValueError, integers
 from digitpairs.data.sources import SIDE
 from digitpairs.networks.layers import (
-    NOT_MONOTONE,
+    NON_MONOTONIC,
     BatchNorm2d,
     Conv2d,
     Flatten,
@@ -81,11 +81,11 @@ def convolution_stack(
 ) -> tuple[list[nn.Module], int]:
     """Convolution, batch norm, activation, max-pool for each of the channels, as a list; and the side that comes out.
 
-    Raises InvalidValue where a kernel or a pool is larger than the image that reaches it.
+    Raises InvalidValueError where a kernel or a pool is larger than the image that reaches it.
     """
     channels = integers("channels", channels)
     if not channels:
-        raise InvalidValue("channels", [], "at least one number of channels")
+        raise InvalidValueError("channels", [], "at least one number of channels")
     kernels, pools = (
         integers(key, value, 1, len(channels))
         for key, value in (("kernels", kernels), ("pools", pools))
@@ -98,14 +98,14 @@ def convolution_stack(
     ):
         image = side + 2 * padding
         if kernel > image:
-            raise InvalidValue(
+            raise InvalidValueError(
                 "kernels",
                 list(kernels),
                 f"at most {image} in layer {number}, whose padded image is {image}x{image}",
             )
         side = image - kernel + 1
         if pool > side:
-            raise InvalidValue(
+            raise InvalidValueError(
                 "pools",
                 list(pools),
                 f"at most {side} in layer {number}, whose image is {side}x{side}",
@@ -115,6 +115,6 @@ def convolution_stack(
         layers += [BatchNorm2d(out_channels)] if batch_norm else []
         pooling = [MaxPool2d(pool)] if pool > 1 else []
         activating = [activation_layer(activation)]
-        layers += activating + pooling if activation in NOT_MONOTONE else pooling + activating
+        layers += activating + pooling if activation in NON_MONOTONIC else pooling + activating
         in_channels = out_channels
     return layers, side

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from digitpairs.checks import InvalidValue, boolean, choice
+from digitpairs.checks import InvalidValueError, boolean, choice
 from digitpairs.networks.heads import CLASSES, ComparisonPart, digit_part
 
 # (channels, rows per pair, activation, batch_norm) -> the module (rows, channels, 14, 14) -> (rows, features), features
@@ -154,10 +154,14 @@ class SiameseNetwork(nn.Module):
 
 def _build(body: Body, *settings: Any) -> tuple[nn.Module, int]:
     if isinstance(body, Mapping):  # a config without a class
-        raise InvalidValue("body._target_", "nothing", "a class, as digitpairs.networks.MLPBody")
+        raise InvalidValueError(
+            "body._target_", "nothing", "a class, as digitpairs.networks.MLPBody"
+        )
     if not callable(body):
-        raise InvalidValue("body", body, "the settings of a body: its class, and its arguments")
+        raise InvalidValueError(
+            "body", body, "the settings of a body: its class, and its arguments"
+        )
     try:
         return body(*settings)
-    except InvalidValue as fault:
+    except InvalidValueError as fault:
         raise fault if fault.key in ("activation", "batch_norm") else fault.within("body")

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from digitpairs.checks import InvalidValue, choice, integers
+from digitpairs.checks import InvalidValueError, choice, integers
 from digitpairs.networks.layers import Linear, activation_layer, linear_stack
 
 CLASSES = 10
@@ -67,13 +67,13 @@ class ComparisonPart(nn.Module):
         self.detached = False
         self.sees = choice("comparison_input", sees, [*COMPARISON_INPUTS, "posterior", "features"])
         if sees != "features" and not has_digits:
-            raise InvalidValue(
+            raise InvalidValueError(
                 "comparison_input",
                 sees,
                 "features, since digit_head=none leaves no digit logits to see",
             )
         if outputs not in (1, 2) or not isinstance(outputs, int) or isinstance(outputs, bool):
-            raise InvalidValue(
+            raise InvalidValueError(
                 "comparison_outputs", outputs, "1 (binary cross-entropy) or 2 (cross-entropy)"
             )
         integers("comparison_hidden", hidden)  # checked for the posterior, too, which has no layers
@@ -107,8 +107,8 @@ class ComparisonPart(nn.Module):
 def _output_activation(name: str) -> nn.Module:
     try:
         return activation_layer(name)
-    except InvalidValue as fault:
-        raise InvalidValue(
+    except InvalidValueError as fault:
+        raise InvalidValueError(
             "comparison_output_activation", name, f"null, or {fault.accepted}"
         ) from None
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from digitpairs.checks import InvalidValue, choice, integers, number
+from digitpairs.checks import InvalidValueError, choice, integers, number
 
 VECTOR_BYTES = 128  # two AVX-512 vectors: the longest step of torch's elementwise loops
 
@@ -23,7 +23,7 @@ def vector_length(tensor: Tensor) -> int:
     return VECTOR_BYTES // tensor.element_size()
 
 
-class _InWholeVectors:
+class _PaddedToVectors:
     """An activation that rounds an element the same wherever it stands in the tensor.
 
     torch computes the last elements, those that do not fill a vector, and tensors that are not
@@ -43,20 +43,20 @@ class _InWholeVectors:
         return outputs.view(ordered.shape).permute([axes.index(axis) for axis in range(len(axes))])
 
 
-class Tanh(_InWholeVectors, nn.Tanh):
-    """torch's, see `_InWholeVectors`."""
+class Tanh(_PaddedToVectors, nn.Tanh):
+    """torch's, see `_PaddedToVectors`."""
 
 
-class Sigmoid(_InWholeVectors, nn.Sigmoid):
-    """torch's, see `_InWholeVectors`."""
+class Sigmoid(_PaddedToVectors, nn.Sigmoid):
+    """torch's, see `_PaddedToVectors`."""
 
 
-class SELU(_InWholeVectors, nn.SELU):
-    """torch's, see `_InWholeVectors`."""
+class SELU(_PaddedToVectors, nn.SELU):
+    """torch's, see `_PaddedToVectors`."""
 
 
-class GELU(_InWholeVectors, nn.GELU):
-    """torch's, see `_InWholeVectors`."""
+class GELU(_PaddedToVectors, nn.GELU):
+    """torch's, see `_PaddedToVectors`."""
 
 
 ACTIVATIONS = {
@@ -70,14 +70,14 @@ ACTIVATIONS = {
 
 
 # A max-pool commutes with an activation that never falls. Pooling first, the activation has a quarter of the work.
-NOT_MONOTONE = {"gelu"}
+NON_MONOTONIC = {"gelu"}
 
 # Where members are convolved and normalised one by one: a grouped convolution takes longer there.
-LOOPING_DEVICES = ("cpu",)
+PER_MEMBER_DEVICES = ("cpu",)
 
 
 def activation_layer(name: str) -> nn.Module:
-    """The activation of that name (a key of ACTIVATIONS), or InvalidValue."""
+    """The activation of that name (a key of ACTIVATIONS), or InvalidValueError."""
     return ACTIVATIONS[choice("activation", name, ACTIVATIONS)]()
 
 
@@ -105,14 +105,16 @@ class Conv2d(nn.Conv2d):
     def forward(self, inputs: Tensor) -> Tensor:
         if self.weight.dim() == 4:
             return super().forward(inputs)
-        if inputs.device.type in LOOPING_DEVICES:
-            each = zip(*(_unstacked(tensor) for tensor in (inputs, self.weight, self.bias)))
-            return _stacked(
+        if inputs.device.type in PER_MEMBER_DEVICES:
+            each = zip(*(_unstack_members(tensor) for tensor in (inputs, self.weight, self.bias)))
+            return _stack_members(
                 [F.conv2d(rows, weight, bias, padding=self.padding) for rows, weight, bias in each]
             )
         members, weight, bias = len(self.weight), self.weight.flatten(0, 1), self.bias.flatten()
-        outputs = F.conv2d(side_by_side(inputs), weight, bias, padding=self.padding, groups=members)
-        return one_after_another(outputs, members)
+        outputs = F.conv2d(
+            merge_members(inputs), weight, bias, padding=self.padding, groups=members
+        )
+        return split_members(outputs, members)
 
 
 class MaxPool2d(nn.MaxPool2d):
@@ -131,7 +133,7 @@ class Flatten(nn.Flatten):
         super().__init__(start_dim=-3)
 
 
-class _MembersBatchNorm:
+class _PerMemberBatchNorm:
     """Batch norm, of each member by itself when there are several.
 
     On a CPU in one call a member: the kernel rounds a channel's sums by the number of channels
@@ -145,37 +147,37 @@ class _MembersBatchNorm:
             self.num_batches_tracked.add_(1)
         values = (self.running_mean, self.running_var, self.weight, self.bias)
         settings = (self.training, self.momentum, self.eps)
-        if inputs.device.type in LOOPING_DEVICES:
-            members = zip(*(_unstacked(tensor) for tensor in (inputs, *values)))
-            return _stacked([F.batch_norm(*member, *settings) for member in members])
+        if inputs.device.type in PER_MEMBER_DEVICES:
+            members = zip(*(_unstack_members(tensor) for tensor in (inputs, *values)))
+            return _stack_members([F.batch_norm(*member, *settings) for member in members])
         flat = [value.view(-1) for value in values]
-        return one_after_another(F.batch_norm(side_by_side(inputs), *flat, *settings), len(inputs))
+        return split_members(F.batch_norm(merge_members(inputs), *flat, *settings), len(inputs))
 
 
-class BatchNorm1d(_MembersBatchNorm, nn.BatchNorm1d):
+class BatchNorm1d(_PerMemberBatchNorm, nn.BatchNorm1d):
     """torch's; of an array, (members, rows, features)."""
 
 
-class BatchNorm2d(_MembersBatchNorm, nn.BatchNorm2d):
+class BatchNorm2d(_PerMemberBatchNorm, nn.BatchNorm2d):
     """torch's; of an array, (members, rows, channels, height, width)."""
 
 
-def _stacked(members: Sequence[Tensor]) -> Tensor:
+def _stack_members(members: Sequence[Tensor]) -> Tensor:
     """The members' tensors on a new first axis; a single one without a copy."""
     return torch.stack(members) if len(members) > 1 else members[0].unsqueeze(0)
 
 
-def _unstacked(tensor: Tensor) -> Sequence[Tensor]:
+def _unstack_members(tensor: Tensor) -> Sequence[Tensor]:
     """The way back; a single one whose gradient is not copied either."""
     return tensor.unbind() if len(tensor) > 1 else (tensor.squeeze(0),)
 
 
-def side_by_side(inputs: Tensor) -> Tensor:
+def merge_members(inputs: Tensor) -> Tensor:
     """(members, rows, channels, ...) -> (rows, members * channels, ...)."""
     return inputs.transpose(0, 1).flatten(1, 2)
 
 
-def one_after_another(outputs: Tensor, members: int) -> Tensor:
+def split_members(outputs: Tensor, members: int) -> Tensor:
     """The way back: (rows, members * channels, ...) -> (members, rows, channels, ...)."""
     return outputs.unflatten(1, (members, -1)).transpose(0, 1)
 
@@ -235,9 +237,9 @@ def draw_masks(
 
 
 def dropout_layer(probability: float, units: int, rows_per_pair: int) -> list[nn.Module]:
-    """The dropout layer as a list: empty where the probability is 0. InvalidValue unless 0 <= probability < 1."""
+    """The dropout layer as a list: empty where the probability is 0. InvalidValueError unless 0 <= probability < 1."""
     if number("dropout", probability, at_most=1) == 1:
-        raise InvalidValue("dropout", probability, "a probability from 0 to below 1")
+        raise InvalidValueError("dropout", probability, "a probability from 0 to below 1")
     return [Dropout(probability, units, rows_per_pair)] if probability else []
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from digitpairs.checks import InvalidValue, integers
+from digitpairs.checks import InvalidValueError, integers
 
 STAGES = 4
 
@@ -36,9 +36,9 @@ class ResNetBody:
 
         blocks = list(integers("blocks", self.blocks, length=STAGES))
         if activation != "relu":
-            raise InvalidValue("activation", activation, "relu for a ResNet")
+            raise InvalidValueError("activation", activation, "relu for a ResNet")
         if not batch_norm:
-            raise InvalidValue("batch_norm", batch_norm, "true for a ResNet")
+            raise InvalidValueError("batch_norm", batch_norm, "true for a ResNet")
         network = ResNet(BasicBlock, blocks)
         features = network.fc.in_features
         network.conv1 = nn.Conv2d(in_channels, 64, kernel_size=3, padding=1, bias=False)

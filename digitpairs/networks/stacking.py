@@ -55,7 +55,7 @@ def is_stackable(network: nn.Module) -> bool:
     )
 
 
-def kind_of(network: nn.Module) -> Hashable:
+def stacking_signature(network: nn.Module) -> Hashable:
     """What networks have in common that compute the same but for their values: their modules, with all their settings, and shapes."""
     modules = tuple(
         (name, type(module), _settings(module)) for name, module in network.named_modules()
@@ -82,7 +82,7 @@ def stack(modules: Sequence[nn.Module]) -> nn.Module:
     """A module like each of these, whose parameters and buffers hold the values of all: (members, ...)."""
     stacked = copy.deepcopy(modules[0])
     for (name, first), *others in zip(*(_tensors(module) for module in modules)):
-        value = _in_rows([first, *(tensor for _, tensor in others)])
+        value = _stack_keeping_strides([first, *(tensor for _, tensor in others)])
         owner, _, leaf = name.rpartition(".")
         setattr(
             stacked.get_submodule(owner),
@@ -92,7 +92,7 @@ def stack(modules: Sequence[nn.Module]) -> nn.Module:
     return stacked
 
 
-def _in_rows(tensors: Sequence[Tensor]) -> Tensor:
+def _stack_keeping_strides(tensors: Sequence[Tensor]) -> Tensor:
     """The tensors on a new first axis, each row with the strides of the tensor that it holds.
 
     `torch.stack` forgets which of the axes of one element is the fastest. A convolution of images

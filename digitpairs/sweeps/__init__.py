@@ -1,7 +1,7 @@
 """From what was asked to results on disk."""
 
-from digitpairs.sweeps.compose import Asked, compose_one, compose_sweep
+from digitpairs.sweeps.compose import JobRequest, compose_one, compose_sweep
 from digitpairs.sweeps.progress import counted
 from digitpairs.sweeps.sweep import run_alone, run_sweep
 
-__all__ = ["Asked", "compose_one", "compose_sweep", "counted", "run_alone", "run_sweep"]
+__all__ = ["JobRequest", "compose_one", "compose_sweep", "counted", "run_alone", "run_sweep"]

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
-from digitpairs.engines import engine_of
+from digitpairs.engines import get_engine
 
 
 class Checker:
@@ -21,7 +21,7 @@ class Checker:
 
     def check(self, config: Mapping[str, Any]) -> Hashable | None:
         """See `Engine.check`."""
-        return engine_of(config).check(config, self._once)
+        return get_engine(config).check(config, self._once)
 
     def _once(self, name: str, section: Any, work: Callable[[Any], Any]) -> Any:
         key = (name, json.dumps(section, sort_keys=True))

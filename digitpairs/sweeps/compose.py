@@ -20,14 +20,14 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from digitpairs.arguments import PLACES, expand_sweep
+from digitpairs.arguments import PATH_KEYS, expand_sweep
 
 _PLAIN = (bool, int, float, str, type(None))
 _WHOLE = re.compile(r"[+-]?\d{1,300}")
 _DECIMAL = re.compile(r"[+-]?(\d+\.\d*|\.?\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
-class Asked(NamedTuple):
+class JobRequest(NamedTuple):
     """What was asked for: one job's config, resolved, and how it came about."""
 
     config: dict[str, Any]
@@ -38,7 +38,7 @@ class Asked(NamedTuple):
 
 def compose_sweep(
     loader: ConfigLoader, master: DictConfig, sweep: Iterable[Sequence[str]]
-) -> list[Asked]:
+) -> list[JobRequest]:
     """The jobs of a sweep, given their overrides. Raises Hydra's and OmegaConf's errors for what cannot be composed."""
     parse = functools.lru_cache(None)(OverridesParser.create(config_loader=loader).parse_override)
     is_group = functools.lru_cache(None)(
@@ -63,7 +63,7 @@ def compose_sweep(
     return jobs
 
 
-def compose_command(conf: Path, arguments: Sequence[str]) -> list[Asked]:
+def compose_command(conf: Path, arguments: Sequence[str]) -> list[JobRequest]:
     """The jobs that `train.py -m` with these arguments would have, for who wants to know of them without running them."""
     with initialize_config_dir(str(conf), version_base="1.3"):
         return compose_sweep(*_expanded(arguments))
@@ -81,7 +81,7 @@ def _expanded(arguments: Sequence[str]) -> tuple[ConfigLoader, DictConfig, list[
     return loader, master, expand_sweep(master.hydra.sweeper.params or {}, arguments, loader)
 
 
-def compose_one(config: DictConfig, overrides: Sequence[str], model: str) -> Asked:
+def compose_one(config: DictConfig, overrides: Sequence[str], model: str) -> JobRequest:
     """The job of a single config."""
     return _Base(config.copy(), model).with_values([], overrides)
 
@@ -96,10 +96,10 @@ class _Base:
         self.config = config
         self.patterns: dict[tuple, dict[str, Any]] = {}
 
-    def with_values(self, values: Sequence[Override], overrides: Sequence[str]) -> Asked:
+    def with_values(self, values: Sequence[Override], overrides: Sequence[str]) -> JobRequest:
         for each in values:
             OmegaConf.update(self.config, each.key_or_group, each.value())
-        return Asked(self._resolved(), self._pattern(values), overrides, self.model)
+        return JobRequest(self._resolved(), self._pattern(values), overrides, self.model)
 
     def _resolved(self) -> dict[str, Any]:
         return _read_text(OmegaConf.to_container(self.config, resolve=True, throw_on_missing=True))
@@ -121,7 +121,7 @@ def _read_text(value: Any, path: str = "") -> Any:
         return {str(key): _read_text(each, f"{path}{key}.") for key, each in value.items()}
     if isinstance(value, list):
         return [_read_text(each, path) for each in value]
-    is_path = path.rstrip(".") in PLACES
+    is_path = path.rstrip(".") in PATH_KEYS
     return _number_or_truth(value) if isinstance(value, str) and not is_path else value
 
 

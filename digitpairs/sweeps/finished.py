@@ -4,36 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from digitpairs.checks import InvalidValue
-from digitpairs.files import Damaged
-from digitpairs.inventory import refuse_harm
+from digitpairs.checks import InvalidValueError
+from digitpairs.files import DamagedFileError
+from digitpairs.inventory import refuse_damage
 from digitpairs.records import read_result
 from digitpairs.sweeps.jobs import Job, fingerprint
 
 
-def unfinished(jobs: Sequence[Job]) -> dict[int, Damaged | None]:
+def unfinished_jobs(jobs: Sequence[Job]) -> dict[int, DamagedFileError | None]:
     """The places of the jobs to do, with the damage of those that were finished once.
 
-    Raises InvalidValue where a folder holds the result of another config, or cannot be emptied since it is a link.
+    Raises InvalidValueError where a folder holds the result of another config, or cannot be emptied since it is a link.
     """
-    todo: dict[int, Damaged | None] = {}
+    todo: dict[int, DamagedFileError | None] = {}
     for place, job in enumerate(jobs):
         try:
             if not _is_whole(job):
                 todo[place] = None
-        except Damaged as damage:
+        except DamagedFileError as damage:
             todo[place] = damage
         if place in todo and job.folder.is_symlink():
             accepted = (
                 f"a folder for each run to do, and {job.folder} is a symbolic link: remove it"
             )
-            raise InvalidValue("output", job.config["output"], accepted)
+            raise InvalidValueError("output", job.config["output"], accepted)
     return todo
 
 
 def is_finished(job: Job) -> bool:
     """Whether the run needs not be done again."""
-    return not unfinished([job])
+    return not unfinished_jobs([job])
 
 
 def _is_whole(job: Job) -> bool:
@@ -45,6 +45,6 @@ def _is_whole(job: Job) -> bool:
         accepted = (
             f"a folder without results of other configs, and {job.folder} holds one: rename it"
         )
-        raise InvalidValue("output", job.config["output"], accepted)
-    refuse_harm(job.folder, result)
+        raise InvalidValueError("output", job.config["output"], accepted)
+    refuse_damage(job.folder, result)
     return True

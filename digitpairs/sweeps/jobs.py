@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from digitpairs import files
-from digitpairs.checks import InvalidValue, folder
+from digitpairs.checks import InvalidValueError, folder
 from digitpairs.data import sources
-from digitpairs.engines import engine_of
+from digitpairs.engines import get_engine
 from digitpairs.streams import check_seed
-from digitpairs.sweeps.compose import Asked
+from digitpairs.sweeps.compose import JobRequest
 
 # Settings that are not in the digests at these values: runs from before them are found again.
-CAME_LATER = {"label_smoothing": 0, "scheduler.delay": 0, "data.polarity": "auto"}
+NEUTRAL_DEFAULTS = {"label_smoothing": 0, "scheduler.delay": 0, "data.polarity": "auto"}
 
 
 class Job(NamedTuple):
@@ -39,20 +39,18 @@ class Job(NamedTuple):
     folder: Path
 
 
-def plan_jobs(asked_for: Sequence[Asked]) -> list[Job]:
+def plan_jobs(requests: Sequence[JobRequest]) -> list[Job]:
     """The jobs for what was asked, in their order.
 
-    Raises InvalidValue where "auto" stands for nothing or two jobs are one and the same; touches no file of the outputs.
+    Raises InvalidValueError where "auto" stands for nothing or two jobs are one and the same; touches no file of the outputs.
     """
-    configs = [_prepared(_checked(each.config)) for each in asked_for]
-    digests = [digest(_without_places(_prepared(each.pattern))) for each in asked_for]
-    asked = [
-        [item for item in each.overrides if not _concerns_place_or_seed(item)] for each in asked_for
-    ]
+    configs = [_prepared(_checked(each.config)) for each in requests]
+    digests = [digest(_without_paths(_prepared(each.pattern))) for each in requests]
+    asked = [[item for item in each.overrides if not _is_path_or_seed(item)] for each in requests]
     common = set(asked[0]).intersection(*asked[1:])
     names = [
         _name([each.model, *[item for item in items if item not in common]])
-        for each, items in zip(asked_for, asked)
+        for each, items in zip(requests, asked)
     ]
     sweep_name = f"{_name(sorted(common) or [names[0]])}-{digest(sorted(set(digests)))}"
     jobs = []
@@ -77,17 +75,17 @@ def digest(value: Any) -> str:
 
 def fingerprint(config: dict[str, Any]) -> str:
     """Digest of what decides a run's result: its config with the seed, without the places."""
-    return digest(_without_places(config))
+    return digest(_without_paths(config))
 
 
 def _refuse_repetitions(jobs: Sequence[Job]) -> None:
     outputs = {job.config["output"] for job in jobs}
     if len(outputs) > 1:
-        raise InvalidValue("output", ",".join(sorted(outputs)), "one folder a sweep")
+        raise InvalidValueError("output", ",".join(sorted(outputs)), "one folder a sweep")
     for folder, count in Counter(job.folder for job in jobs).items():
         if count > 1:
             again = next(job for job in jobs if job.folder == folder)
-            raise InvalidValue(
+            raise InvalidValueError(
                 "seed",
                 again.seed,
                 f"each seed once a configuration; {again.configuration} was asked for {count} times",
@@ -95,8 +93,8 @@ def _refuse_repetitions(jobs: Sequence[Job]) -> None:
 
 
 def _checked(config: dict[str, Any]) -> dict[str, Any]:
-    """The config itself. Raises InvalidValue unless its sections are those of its task."""
-    engine_of(config).check_keys({key: value for key, value in config.items() if key != "sweep"})
+    """The config itself. Raises InvalidValueError unless its sections are those of its task."""
+    get_engine(config).check_keys({key: value for key, value in config.items() if key != "sweep"})
     return config
 
 
@@ -116,30 +114,30 @@ def _resolved(data: dict[str, Any]) -> dict[str, Any]:
         return data
     try:
         return {**data, "source": sources.resolve(data["source"], data.get("root"))}
-    except InvalidValue as fault:
+    except InvalidValueError as fault:
         raise fault.within("data") from None
 
 
-def _without_places(config: dict[str, Any]) -> dict[str, Any]:
+def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
     """What decides the result, without settings that came later, at the value that leaves results as they were."""
     data = config["data"]
     if data.get("source") in ("mnist", "digits"):
         data = {key: value for key, value in data.items() if key != "root"}
-    return _earlier(
+    return _without_neutral_defaults(
         {key: value for key, value in {**config, "data": data}.items() if key != "output"}
     )
 
 
-def _earlier(config: dict[str, Any], inside: str = "") -> dict[str, Any]:
+def _without_neutral_defaults(config: dict[str, Any], inside: str = "") -> dict[str, Any]:
     paths = {f"{inside}{key}": (key, value) for key, value in config.items()}
     return {
-        key: _earlier(value, f"{path}.") if isinstance(value, dict) else value
+        key: _without_neutral_defaults(value, f"{path}.") if isinstance(value, dict) else value
         for path, (key, value) in paths.items()
-        if path not in CAME_LATER or value != CAME_LATER[path]
+        if path not in NEUTRAL_DEFAULTS or value != NEUTRAL_DEFAULTS[path]
     }
 
 
-def _concerns_place_or_seed(override: str) -> bool:
+def _is_path_or_seed(override: str) -> bool:
     key = override.lstrip("+").split("=", 1)[0]
     return key in ("seed", "output", "data.root") or key.startswith("sweep.")
 

@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from digitpairs import files
-from digitpairs.checks import InvalidValue
+from digitpairs.checks import InvalidValueError
 
 LOCK, HOLDER = ".lock", ".holder.json"
 # What file systems without locks answer: some network file systems, FUSE and archives mounted as folders.
@@ -25,8 +25,8 @@ NO_LOCKS = {
 
 
 @contextlib.contextmanager
-def held(sweep: Path) -> Iterator[None]:
-    """Holds the sweep's folder; InvalidValue if another command does.
+def sweep_lock(sweep: Path) -> Iterator[None]:
+    """Holds the sweep's folder; InvalidValueError if another command does.
 
     The system releases the lock when this process ends, however it ends. On a file system without locks the sweep runs
     without one, and says so.
@@ -36,7 +36,7 @@ def held(sweep: Path) -> Iterator[None]:
     try:
         _acquire(lock, sweep)
     except Timeout:
-        raise InvalidValue(
+        raise InvalidValueError(
             "output",
             str(sweep.parent),
             f"a folder where this very sweep is not running: {_holder(sweep)} runs it in {sweep}",
@@ -68,6 +68,6 @@ def _acquire(lock: FileLock, sweep: Path) -> None:
 def _holder(sweep: Path) -> str:
     """Who holds the lock, as far as its note can be read."""
     holder: dict[str, Any] = {}
-    with contextlib.suppress(files.Damaged):
+    with contextlib.suppress(files.DamagedFileError):
         holder = files.read_json(sweep / HOLDER) or {}
     return f"process {holder.get('process', '?')} on {holder.get('host', '?')} since {holder.get('since', '?')}"

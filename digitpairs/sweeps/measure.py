@@ -20,7 +20,7 @@ import pytorch_lightning as pl
 import torch
 
 from digitpairs import files
-from digitpairs.checks import DigitPairsWarning, InvalidValue, number
+from digitpairs.checks import DigitPairsWarning, InvalidValueError, number
 from digitpairs.data import PairDataModule, PairDataModuleArray, PairSet
 from digitpairs.engines.lightning_trainer import make_trainer, quick_cuda_check, quiet_lightning
 from digitpairs.engines.pairs_lightning import make_module
@@ -29,22 +29,24 @@ from digitpairs.sweeps.provenance import versions
 from digitpairs.training import PairComparisonArray, build
 
 SIZES = {"cpu": (1, 4, 8, 16, 32), "cuda": (1, 16, 64, 256, 1024)}
-ENOUGH_SECONDS = 0.05  # of steps, for each size
+MIN_SECONDS = 0.05  # of steps, for each size
 STEPS = 5  # an epoch
-MOST_EPOCHS = 20
-WORTH = 0.97  # an array has to be faster than runs alone by this factor to be chosen
-NEARLY = 1.08  # of arrays that are about as fast the largest is chosen: fewer have to be started
+MAX_EPOCHS = 20
+MIN_SPEEDUP = 0.97  # an array has to be faster than runs alone by this factor to be chosen
+TIE_FACTOR = (
+    1.08  # of arrays that are about as fast the largest is chosen: fewer have to be started
+)
 SHARE_OF_MEMORY = 0.5
 
 
-class Figure(NamedTuple):
+class Measurement(NamedTuple):
     """What training takes for each member."""
 
     seconds: float  # a step
     bytes: float  # of memory at the peak, with a few mini-batches of data
 
 
-def best_size(figures: dict[int, Figure], data_bytes: int, available_bytes: float) -> int:
+def best_size(figures: dict[int, Measurement], data_bytes: int, available_bytes: float) -> int:
     """The size of array, 1 for none, that is fastest, or nearly so and larger, and fits into the memory."""
     limit = SHARE_OF_MEMORY * available_bytes
     seconds = {
@@ -52,18 +54,18 @@ def best_size(figures: dict[int, Figure], data_bytes: int, available_bytes: floa
         for size, each in figures.items()
         if size > 1 and size * (each.bytes + data_bytes) <= limit
     }
-    if not seconds or min(seconds.values()) >= WORTH * figures[1].seconds:
+    if not seconds or min(seconds.values()) >= MIN_SPEEDUP * figures[1].seconds:
         return 1
-    return max(size for size, each in seconds.items() if each <= NEARLY * min(seconds.values()))
+    return max(size for size, each in seconds.items() if each <= TIE_FACTOR * min(seconds.values()))
 
 
-def measure(job: Job, device: str) -> dict[int, Figure]:
+def measure(job: Job, device: str) -> dict[int, Measurement]:
     """Figures by size, larger ones as long as they are worth it and fit. Uses this process's threads.
 
     An array that cannot be trained is none to choose: it is told, and the runs train in smaller ones or alone.
     """
     before, limit = _peak_memory(device), SHARE_OF_MEMORY * available_bytes(device)
-    figures: dict[int, Figure] = {}
+    figures: dict[int, Measurement] = {}
     for size in SIZES[device]:
         if figures and size * max(figure.bytes for figure in figures.values()) > limit:
             break
@@ -79,8 +81,8 @@ def measure(job: Job, device: str) -> dict[int, Figure]:
             )
             break
         earlier = [figure.seconds for figure in figures.values()]
-        figures[size] = Figure(seconds, max(0.0, _peak_memory(device) - before) / size)
-        if earlier and seconds > NEARLY * min(earlier):
+        figures[size] = Measurement(seconds, max(0.0, _peak_memory(device) - before) / size)
+        if earlier and seconds > TIE_FACTOR * min(earlier):
             break
     return figures
 
@@ -98,33 +100,33 @@ def available_bytes(device: str) -> float:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def read_cache(key: Hashable, device: str, threads: int) -> dict[int, Figure] | None:
+def read_cache(key: Hashable, device: str, threads: int) -> dict[int, Measurement] | None:
     """The figures that were measured before, if they were, and what is kept of them is not damaged."""
     try:
         return _figures(_read()[_entry(key, device, threads)])
-    except (KeyError, InvalidValue):
+    except (KeyError, InvalidValueError):
         return None
 
 
-def _figures(entry: Any) -> dict[int, Figure]:
-    """An entry of the cache, or InvalidValue for what is none."""
+def _figures(entry: Any) -> dict[int, Measurement]:
+    """An entry of the cache, or InvalidValueError for what is none."""
     if not isinstance(entry, dict) or "1" not in entry:
-        raise InvalidValue("the entry", entry, "a mapping from sizes, 1 among them")
+        raise InvalidValueError("the entry", entry, "a mapping from sizes, 1 among them")
     figures = {}
     for size, figure in entry.items():
         if (
             not re.fullmatch("[1-9][0-9]{0,8}", size)
             or not isinstance(figure, list)
-            or len(figure) != len(Figure._fields)
+            or len(figure) != len(Measurement._fields)
         ):
-            raise InvalidValue(size, figure, "the seconds and bytes of arrays of this size")
-        figures[int(size)] = Figure(
-            *(number(name, value) for name, value in zip(Figure._fields, figure))
+            raise InvalidValueError(size, figure, "the seconds and bytes of arrays of this size")
+        figures[int(size)] = Measurement(
+            *(number(name, value) for name, value in zip(Measurement._fields, figure))
         )
     return figures
 
 
-def write_cache(key: Hashable, device: str, threads: int, figures: dict[int, Figure]) -> None:
+def write_cache(key: Hashable, device: str, threads: int, figures: dict[int, Measurement]) -> None:
     """Keep the figures for the next time; where they cannot be kept, that is said."""
     entry = {str(size): list(figure) for size, figure in figures.items()}
     try:
@@ -143,7 +145,7 @@ def _read() -> dict[str, Any]:
     """What is kept; nothing where that is damaged, for it can be measured again."""
     try:
         return files.read_json(_cache()) or {}
-    except (OSError, files.Damaged, RuntimeError):
+    except (OSError, files.DamagedFileError, RuntimeError):
         return {}
 
 
@@ -161,19 +163,19 @@ def _entry(key: Hashable, device: str, threads: int) -> str:
 
 def _seconds(job: Job, size: int) -> float:
     """Of a step, for each member."""
-    watch, job = _Watch(), job._replace(config={**job.config, "early_stopping": None})
-    trainer = make_trainer({**job.config["trainer"], "max_epochs": MOST_EPOCHS})
+    watch, job = _Stopwatch(), job._replace(config={**job.config, "early_stopping": None})
+    trainer = make_trainer({**job.config["trainer"], "max_epochs": MAX_EPOCHS})
     trainer.callbacks.append(watch)
     modules, datamodules = (
         [make_module(job.config) for _ in range(size)],
-        [_blank(job) for _ in range(size)],
+        [_dummy_data(job) for _ in range(size)],
     )
     with quiet_lightning(), quick_cuda_check():
         trainer.fit(PairComparisonArray(modules), PairDataModuleArray(datamodules))
     return min(watch.seconds[1:] or watch.seconds) / STEPS / size
 
 
-class _Watch(pl.Callback):
+class _Stopwatch(pl.Callback):
     """Times each epoch, and ends the fit when that is enough."""
 
     def __init__(self) -> None:
@@ -186,10 +188,10 @@ class _Watch(pl.Callback):
         if module.device.type == "cuda":
             torch.cuda.synchronize()
         self.seconds.append(time.perf_counter() - self.started)
-        trainer.should_stop = sum(self.seconds[1:]) > ENOUGH_SECONDS
+        trainer.should_stop = sum(self.seconds[1:]) > MIN_SECONDS
 
 
-def _blank(job: Job) -> PairDataModule:
+def _dummy_data(job: Job) -> PairDataModule:
     """A data module like the job's, of a few mini-batches of noise."""
     batch_size = job.config["data"]["batch_size"]
     pairs = STEPS * batch_size

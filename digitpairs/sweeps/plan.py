@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from digitpairs.checks import DigitPairsWarning, InvalidValue, choice, integer, mapping
+from digitpairs.checks import DigitPairsWarning, InvalidValueError, choice, integer, mapping
 from digitpairs.data.sources import SIDE
-from digitpairs.engines import engine_of
+from digitpairs.engines import get_engine
 from digitpairs.sweeps import measure
 from digitpairs.sweeps.jobs import Job
-from digitpairs.sweeps.workers import available_cores, can_fork, in_processes
+from digitpairs.sweeps.workers import available_cores, can_fork, run_in_processes
 
 PLANS = ("auto", "array", "processes", "serial")
 
@@ -72,7 +72,7 @@ def settings_of(section: Mapping[str, Any]) -> Settings:
 def make_plan(jobs: Sequence[Job], keys: Sequence[Hashable | None], settings: Settings) -> Plan:
     """The plan for the jobs; `keys` say which can train together (see `Checker.check`).
 
-    What is fastest is measured, unless the settings say it. Raises InvalidValue for sweep.plan=array where it cannot be.
+    What is fastest is measured, unless the settings say it. Raises InvalidValueError for sweep.plan=array where it cannot be.
     """
     # One thread: with more, products are cut by their sizes, and a run's bits would follow from the size of its array.
     device, threads = _device(jobs), settings.threads or 1
@@ -81,7 +81,7 @@ def make_plan(jobs: Sequence[Job], keys: Sequence[Hashable | None], settings: Se
     )
     processes = min(len(jobs), processes)
     if settings.plan in ("array", "processes") and not can_fork():
-        raise InvalidValue(
+        raise InvalidValueError(
             "sweep.plan", settings.plan, "auto or serial on this system, which cannot fork"
         )
     if settings.plan == "serial" or not can_fork() or (settings.plan == "auto" and len(jobs) == 1):
@@ -89,7 +89,7 @@ def make_plan(jobs: Sequence[Job], keys: Sequence[Hashable | None], settings: Se
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for place, key in enumerate(keys):
         if key is None and settings.plan == "array":
-            raise InvalidValue(
+            raise InvalidValueError(
                 "sweep.plan",
                 "array",
                 "auto or processes, since these runs train only by themselves (of the disk those with engine=lightning; of pairs networks of other layers)",
@@ -122,7 +122,7 @@ def cut(places: Sequence[int], size: int, processes: int) -> list[list[int]]:
 def _best_size(
     job: Job, key: Hashable, threads: int, device: str, processes: int, must: bool
 ) -> int:
-    most = engine_of(job.config).most_members
+    most = get_engine(job.config).most_members
     if most is not None:
         return most
     figures = measure.read_cache(key, device, threads)
@@ -148,7 +148,7 @@ def _best_size(
 
 def _in_a_process(work: Callable[[], Any], threads: int) -> Any:
     """What the work returns, done in a process of its own."""
-    for said in in_processes([lambda say: work()], 1, threads):
+    for said in run_in_processes([lambda say: work()], 1, threads):
         if said.kind == "returned":
             return said.value
         if said.kind == "note":

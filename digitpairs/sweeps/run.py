@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from digitpairs import files
-from digitpairs.engines import Run, engine_of
+from digitpairs.engines import Run, get_engine
 from digitpairs.inventory import inventory
 from digitpairs.sweeps.events import EventsLogger
 from digitpairs.sweeps.jobs import Job, fingerprint
@@ -51,14 +51,14 @@ def run_jobs(jobs: Sequence[Job], listener: Listener) -> None:
             return
         listener.note(f"an array of {len(jobs)} runs failed and is done one by one ({reason})")
         for place, job in enumerate(jobs):
-            run_jobs([job], Places([place], listener))
+            run_jobs([job], SubsetListener([place], listener))
         return
     share = (time.perf_counter() - started) / len(jobs)
     for place, (job, run) in enumerate(zip(jobs, runs)):
         listener.ended(place, _write(job, run, share, len(jobs)))
 
 
-class Places:
+class SubsetListener:
     """Listens to some of the jobs, and tells another listener with their places among all of them."""
 
     def __init__(self, places: Sequence[int], listener: Listener) -> None:
@@ -85,7 +85,7 @@ def _trained(jobs: Sequence[Job], listener: Listener) -> list[Run]:
         EventsLogger(job.folder, functools.partial(listener.epoch, place))
         for place, job in enumerate(jobs)
     ]
-    return engine_of(jobs[0].config).train([job.config for job in jobs], loggers)
+    return get_engine(jobs[0].config).train([job.config for job in jobs], loggers)
 
 
 def _write(job: Job, run: Run, seconds: float, array_size: int) -> str | None:
@@ -97,7 +97,7 @@ def _write(job: Job, run: Run, seconds: float, array_size: int) -> str | None:
             return fail(job, reason, epoch=epoch)
         contents = {files.CHECKPOINT: run.checkpoint(), **run.files}
         for name, content in contents.items():
-            files.write_whole(job.folder / name, content)
+            files.write_atomically(job.folder / name, content)
         whole = inventory(job.folder, [files.CONFIG, files.METRICS, *contents])
         files.write_json(
             job.folder / files.RESULT,

@@ -27,7 +27,7 @@ from digitpairs.checks import DigitPairsWarning
 Work = Callable[[Callable[[Any], None]], Any]
 
 
-class Said(NamedTuple):
+class WorkerMessage(NamedTuple):
     """What comes back of a piece of work."""
 
     work: int  # its number
@@ -49,9 +49,9 @@ def available_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def in_processes(
+def run_in_processes(
     works: Sequence[Work], processes: int, threads: int, tick: float | None = None
-) -> Iterator[Said | None]:
+) -> Iterator[WorkerMessage | None]:
     """Does the pieces of work in so many processes of so many threads each, and yields what they say, as it comes.
 
     A process that dies takes only its own piece with it, and another takes its place. With `tick` there is also a None
@@ -131,19 +131,19 @@ class _Worker:
         ):  # it has died already, which its sentinel will tell
             self.connection.send(work)
 
-    def heard(self) -> Iterator[Said]:
+    def heard(self) -> Iterator[WorkerMessage]:
         """What the process has said since."""
         if self.work is None:
             return
         with contextlib.suppress(EOFError, ConnectionResetError):
             while self.connection.poll():
                 kind, value = self.connection.recv()
-                yield Said(self.work, kind, value)
+                yield WorkerMessage(self.work, kind, value)
                 if kind in ("returned", "raised"):
                     self.work = None
                     return
         if not self.process.is_alive():
-            yield Said(self.work, "died", _how(self.process.exitcode))
+            yield WorkerMessage(self.work, "died", _how(self.process.exitcode))
             self.work = None
 
     def end(self) -> None:

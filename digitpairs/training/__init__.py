@@ -3,7 +3,7 @@
 from digitpairs.training.build import build
 from digitpairs.training.early_stopping import EarlyStopping
 from digitpairs.training.optimizers import SGD, Adam, AdamW
-from digitpairs.training.pair_comparison import Diverged, PairComparison
+from digitpairs.training.pair_comparison import DivergenceError, PairComparison
 from digitpairs.training.pair_comparison_array import PairComparisonArray
 from digitpairs.training.point_classification import PointClassification
 from digitpairs.training.schedulers import (
@@ -21,7 +21,7 @@ __all__ = [
     "AdamW",
     "Constant",
     "Cosine",
-    "Diverged",
+    "DivergenceError",
     "EarlyStopping",
     "Exponential",
     "OneCycle",

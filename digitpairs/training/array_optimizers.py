@@ -18,7 +18,7 @@ from digitpairs.networks.layers import vector_length
 from digitpairs.training.optimizers import SGD, Adam, AdamW
 
 Settings = dict[str, Any]
-ONE_PASS_DEVICES = ("cpu",)
+FUSED_DEVICES = ("cpu",)
 
 
 class ArrayOptimizer(torch.optim.Optimizer):
@@ -78,7 +78,7 @@ class ArrayOptimizer(torch.optim.Optimizer):
     def move(self, parameter: nn.Parameter, change: Tensor) -> None:
         """Adds the change (which may be overwritten), but where members stand still; whatever it is there, NaN included."""
         if self.still is not None:
-            change.masked_fill_(beside(self.still, change), 0.0)
+            change.masked_fill_(broadcast_members(self.still, change), 0.0)
         parameter.add_(change)
 
     def column(self, numbers: Sequence[float] | Tensor) -> Tensor:
@@ -88,22 +88,22 @@ class ArrayOptimizer(torch.optim.Optimizer):
     def add_decay_to_gradient(self, parameter: nn.Parameter, decays: bool) -> None:
         """The gradient of an L2 penalty."""
         if self.has_decay and decays:
-            parameter.grad.addcmul_(parameter, beside(self.weight_decay, parameter))
+            parameter.grad.addcmul_(parameter, broadcast_members(self.weight_decay, parameter))
 
     def _clip(self) -> None:
         gradients = [parameter.grad for parameter in self.parameters if parameter.requires_grad]
         if self.clip_algorithm == "value":
             for each in gradients:
-                bound = beside(self.clip, each)
+                bound = broadcast_members(self.clip, each)
                 torch.clamp(each, -bound, bound, out=each)
         else:
             norm = torch.stack([each.flatten(1).norm(dim=1) for each in gradients]).norm(dim=0)
             share = (self.clip / (norm + 1e-6)).clamp_max(1)  # as torch.nn.utils.clip_grad_norm_
             for each in gradients:
-                each.mul_(beside(share, each))
+                each.mul_(broadcast_members(share, each))
 
 
-def beside(column: Tensor, tensor: Tensor) -> Tensor:
+def broadcast_members(column: Tensor, tensor: Tensor) -> Tensor:
     """One number a member, (members,), in the shape that goes with (members, ...)."""
     return column.view(-1, *[1] * (tensor.dim() - 1))
 
@@ -126,16 +126,16 @@ class ArraySGD(ArrayOptimizer):
             self.add_decay_to_gradient(parameter, decays)
             direction, buffer = parameter.grad, self.state[parameter].get("momentum_buffer")
             if buffer is not None:
-                momentum = beside(self.momentum, buffer)
+                momentum = broadcast_members(self.momentum, buffer)
                 buffer.mul_(momentum).add_(direction)
                 direction = direction.addcmul_(buffer, momentum) if self.nesterov else buffer
-            self.move(parameter, direction * -beside(rate, direction))
+            self.move(parameter, direction * -broadcast_members(rate, direction))
 
 
 class ArrayAdam(ArrayOptimizer):
     """`torch.optim.Adam` for each member."""
 
-    one_pass = staticmethod(torch._fused_adam_)
+    fused = staticmethod(torch._fused_adam_)
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -150,7 +150,7 @@ class ArrayAdam(ArrayOptimizer):
         )  # (members, 2)
         self.new1, self.new2 = self.column(1 - self.betas).unbind(1)
         self.param_groups[0] |= {"steps": 0, "learning": [True] * len(self.parameters)}
-        self.in_one_pass = self.parameters[0].device.type in ONE_PASS_DEVICES
+        self.in_one_pass = self.parameters[0].device.type in FUSED_DEVICES
 
     def start_epoch(self, rates: Tensor) -> None:
         """The rates, and what goes with them through the epoch. Where other parameters learn than before, they begin with it."""
@@ -159,7 +159,7 @@ class ArrayAdam(ArrayOptimizer):
         if learning != counts["learning"]:
             counts |= {"learning": learning, "steps": 0}
         if self.in_one_pass:
-            self.passes = self._passes(rates.cpu(), counts["steps"])
+            self.passes = self._fused_calls(rates.cpu(), counts["steps"])
             self.rates = iter(rates.tolist())
         else:
             first = counts["steps"] + 1
@@ -183,24 +183,28 @@ class ArrayAdam(ArrayOptimizer):
 
     def update(self, rate: Tensor | Sequence[float]) -> None:
         if self.in_one_pass:
-            self._update_in_one_pass(rate)
+            self._update_fused(rate)
             return
         correction1, correction2 = next(self.corrections)
         for parameter, decays, (first, second) in zip(self.parameters, self.decaying, self.moments):
             if not parameter.requires_grad:
                 continue
-            gradient, size = parameter.grad, beside(-rate * correction1, parameter)
+            gradient, size = parameter.grad, broadcast_members(-rate * correction1, parameter)
             self.decay(parameter, decays, rate)
-            first.lerp_(gradient, beside(self.new1, first))
-            second.lerp_(gradient * gradient, beside(self.new2, second))
-            root = second.sqrt().mul_(beside(correction2, second)).add_(beside(self.eps, second))
+            first.lerp_(gradient, broadcast_members(self.new1, first))
+            second.lerp_(gradient * gradient, broadcast_members(self.new2, second))
+            root = (
+                second.sqrt()
+                .mul_(broadcast_members(correction2, second))
+                .add_(broadcast_members(self.eps, second))
+            )
             self.move(parameter, torch.div(first, root, out=root).mul_(size))
 
     def decay(self, parameter: nn.Parameter, decays: bool, rate: Tensor) -> None:
         """Weight decay, before the gradient is used."""
         self.add_decay_to_gradient(parameter, decays)
 
-    def _alike(self, rates: Tensor) -> list[list[int]]:
+    def _equal_settings(self, rates: Tensor) -> list[list[int]]:
         """The members that move, those together whose settings, and rates in this epoch, are the same."""
         alike: dict[tuple, list[int]] = {}
         for member, setting in enumerate(self.settings):
@@ -214,10 +218,10 @@ class ArrayAdam(ArrayOptimizer):
                 alike.setdefault(key, []).append(member)
         return list(alike.values())
 
-    def _passes(self, rates: Tensor, steps_done: int) -> list[_Pass]:
+    def _fused_calls(self, rates: Tensor, steps_done: int) -> list[_FusedCall]:
         """One for each group of members that are alike, and within it for what decays and what does not."""
         passes = []
-        for group in self._alike(rates):
+        for group in self._equal_settings(rates):
             setting = self.settings[group[0]]
             for decays in sorted(set(self.decaying)):
                 mine = [
@@ -239,7 +243,7 @@ class ArrayAdam(ArrayOptimizer):
                     "weight_decay": setting["weight_decay"] * decays,
                 }
                 gradients = [(parameter, rows) for parameter, *_, rows in mine]
-                passes.append(_Pass(group[0], gradients, *tensors, steps, shared))
+                passes.append(_FusedCall(group[0], gradients, *tensors, steps, shared))
         return passes
 
     def _rows(self, parameter: nn.Parameter, group: Sequence[int]) -> Sequence[int] | None:
@@ -254,19 +258,19 @@ class ArrayAdam(ArrayOptimizer):
         )
         return None if whole else group
 
-    def _update_in_one_pass(self, rates: Sequence[float]) -> None:
+    def _update_fused(self, rates: Sequence[float]) -> None:
         for each in self.passes:
             gradients = [
                 part for parameter, rows in each.gradients for part in _parts(parameter.grad, rows)
             ]
             each.steps.add_(1)
-            self.one_pass(
+            self.fused(
                 each.values, gradients, each.firsts, each.seconds, [], [each.steps] * len(gradients), lr=rates[each.member],
                 **each.settings, amsgrad=False, maximize=False,
             )  # fmt: skip
 
 
-class _Pass(NamedTuple):
+class _FusedCall(NamedTuple):
     """What one call of the kernel takes."""
 
     member: int  # one of those whose rate it is
@@ -289,14 +293,14 @@ def _parts(tensor: Tensor, rows: Sequence[int] | None) -> Sequence[Tensor]:
 class ArrayAdamW(ArrayAdam):
     """`torch.optim.AdamW` for each member."""
 
-    one_pass = staticmethod(torch._fused_adamw_)
+    fused = staticmethod(torch._fused_adamw_)
 
     def decay(self, parameter: nn.Parameter, decays: bool, rate: Tensor) -> None:
         if self.has_decay and decays:
             shrink = 1 - rate * self.weight_decay
             if self.still is not None:
                 shrink = shrink.masked_fill(self.still, 1.0)
-            parameter.mul_(beside(shrink, parameter))
+            parameter.mul_(broadcast_members(shrink, parameter))
 
 
 ARRAY_OPTIMIZERS: dict[type, type[ArrayOptimizer]] = {

@@ -9,14 +9,14 @@ import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from digitpairs.checks import InvalidValue, did_you_mean
+from digitpairs.checks import InvalidValueError, suggestion
 
 
 def build(part: Any) -> Any:
     """The object of a config, after those of the configs within it; anything else as it is.
 
     `hydra.utils.instantiate` does the same with plain configs in a millisecond each, which a sweep
-    of a thousand runs needs five thousand times. Raises InvalidValue for a target that does not
+    of a thousand runs needs five thousand times. Raises InvalidValueError for a target that does not
     exist, takes other arguments, or fails with these.
     """
     if isinstance(part, list):
@@ -28,8 +28,8 @@ def build(part: Any) -> Any:
         return settings
     name = part["_target_"]
     if not isinstance(name, str):
-        raise InvalidValue("_target_", name, "the name of a class, as MODULE.CLASS")
-    target = _located(name)
+        raise InvalidValueError("_target_", name, "the name of a class, as MODULE.CLASS")
+    target = _import_target(name)
     _check_arguments(name, part)
     with naming_target(name):
         return target(**settings)
@@ -37,13 +37,13 @@ def build(part: Any) -> Any:
 
 @contextlib.contextmanager
 def naming_target(name: str) -> Iterator[None]:
-    """Raises InvalidValue for any exception of the class of that name, which may be the user's."""
+    """Raises InvalidValueError for any exception of the class of that name, which may be the user's."""
     try:
         yield
-    except InvalidValue:
+    except InvalidValueError:
         raise
     except Exception as fault:  # a class of the user's own may raise anything
-        raise InvalidValue(
+        raise InvalidValueError(
             "_target_", name, f"what takes these arguments, for it says: {fault}"
         ) from fault
 
@@ -51,35 +51,35 @@ def naming_target(name: str) -> Iterator[None]:
 def _within(key: str, part: Any) -> Any:
     try:
         return build(part)
-    except InvalidValue as fault:
+    except InvalidValueError as fault:
         raise fault.within(key) from None
 
 
 @functools.cache
-def _located(name: str) -> Callable[..., Any]:
+def _import_target(name: str) -> Callable[..., Any]:
     try:
         target = pkgutil.resolve_name(name)
     except Exception as fault:  # a module that is imported may raise anything
         says = f"a class that can be imported, for Python says: {fault}"
-        raise InvalidValue("_target_", name, says) from fault
+        raise InvalidValueError("_target_", name, says) from fault
     if not callable(target):
-        raise InvalidValue("_target_", name, "a class, or a function that makes an object")
+        raise InvalidValueError("_target_", name, "a class, or a function that makes an object")
     return target
 
 
 def _check_arguments(name: str, part: Mapping[str, Any]) -> None:
-    """Raises InvalidValue for a key that is no argument of the target, and for an argument without
+    """Raises InvalidValueError for a key that is no argument of the target, and for an argument without
     a default that is not given.
     """
     accepted, needed, takes_others = _arguments(name)
     for key in part.keys() - {"_target_", *accepted}:
         if not takes_others:
             those = f"one of {', '.join(accepted)}" if accepted else "no key"
-            hint = did_you_mean(key, accepted)
-            raise InvalidValue(key, part[key], f"{those}, as {name} takes{hint}")
+            hint = suggestion(key, accepted)
+            raise InvalidValueError(key, part[key], f"{those}, as {name} takes{hint}")
     for key in needed:
         if key not in part:
-            raise InvalidValue(key, "nothing", f"a value, which {name} needs")
+            raise InvalidValueError(key, "nothing", f"a value, which {name} needs")
 
 
 @functools.cache
@@ -88,7 +88,7 @@ def _arguments(name: str) -> tuple[list[str], list[str], bool]:
     takes any other.
     """
     try:
-        parameters = inspect.signature(_located(name)).parameters.values()
+        parameters = inspect.signature(_import_target(name)).parameters.values()
     except (TypeError, ValueError):  # of a class in C
         return [], [], True
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

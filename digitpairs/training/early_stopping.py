@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from digitpairs.checks import InvalidValue, choice, did_you_mean, integer, number
+from digitpairs.checks import InvalidValueError, choice, integer, number, suggestion
 
 MONITORED = tuple(
     f"{split}/{name}"
@@ -70,7 +70,7 @@ class EarlyStopping:
             return False
         if self.monitor not in row:
             there = ", ".join(name for name in MONITORED if name in row)
-            raise InvalidValue(
+            raise InvalidValueError(
                 "early_stopping.monitor", self.monitor, f"a metric that this run has: {there}"
             )
         if self.best_epoch is None or row[self.monitor] < self._best - self.min_delta:
@@ -94,7 +94,7 @@ def early_stopping(settings: EarlyStopping | Mapping[str, Any] | None) -> EarlyS
         return settings
     for key in settings or {}:
         if key not in _SETTINGS:
-            raise InvalidValue(
-                key, settings[key], f"one of {', '.join(_SETTINGS)}{did_you_mean(key, _SETTINGS)}"
+            raise InvalidValueError(
+                key, settings[key], f"one of {', '.join(_SETTINGS)}{suggestion(key, _SETTINGS)}"
             )
     return EarlyStopping(**(settings or {}))

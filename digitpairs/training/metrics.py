@@ -10,7 +10,7 @@ from digitpairs.networks import Prediction
 from digitpairs.networks.heads import CLASSES, posterior_probability
 
 
-def says_less_or_equal(comparison: Tensor) -> Tensor:
+def predicts_less_or_equal(comparison: Tensor) -> Tensor:
     """Comparison logits (..., B, 1) or (..., B, 2) -> (..., B) int64: 1 where the network holds the first digit for at most
     the second.
     """
@@ -21,7 +21,9 @@ def error_rates(prediction: Prediction, digits: Tensor, target: Tensor) -> dict[
     """Error rates in per cent over the batch (...), float64: of the comparison and, with digit logits, of each digit, of
     both digits together ("digit_error"), and of the comparison that follows from the digits alone ("posterior_error").
     """
-    wrong = {"comparison_error": says_less_or_equal(prediction.comparison) != target}  # (..., B)
+    wrong = {
+        "comparison_error": predicts_less_or_equal(prediction.comparison) != target
+    }  # (..., B)
     if prediction.digits is not None:
         wrong_digits = prediction.digits.argmax(-1) != digits  # (..., B, 2)
         wrong["digit1_error"], wrong["digit2_error"] = wrong_digits.unbind(-1)
@@ -46,7 +48,7 @@ def confusion(prediction: Prediction, digits: Tensor) -> Tensor:
     )
 
 
-class Tally:
+class MetricAccumulator:
     """Gathers what is needed to measure an epoch, batch by batch, and measures it once at the end.
 
     Shapes are those of one network; an array's have the members' axis before them.

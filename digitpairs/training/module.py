@@ -13,13 +13,13 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from digitpairs.checks import InvalidValue
+from digitpairs.checks import InvalidValueError
 from digitpairs.data.batches import Epoch, minibatches
 from digitpairs.data.pairs import PairSet
 from digitpairs.losses import Weighting, loss_parts
 from digitpairs.networks import Prediction
 from digitpairs.networks.layers import draw_masks, dropout_layers
-from digitpairs.training.metrics import Tally
+from digitpairs.training.metrics import MetricAccumulator
 from digitpairs.training.resumable import Resumable
 from digitpairs.training.schedulers import Timing
 from digitpairs.training.stages import first_epochs, train_only
@@ -54,7 +54,7 @@ class ComparisonModule(Resumable):
 
     def on_fit_start(self) -> None:
         if self.trainer.precision == "16-mixed":
-            raise InvalidValue(
+            raise InvalidValueError(
                 "precision",
                 "16-mixed",
                 "a precision whose gradients need no scaling, such as bf16-mixed",
@@ -77,9 +77,9 @@ class ComparisonModule(Resumable):
         self.resume()
 
     def timing(self) -> Timing:
-        """The fit's length; InvalidValue when it has none."""
+        """The fit's length; InvalidValueError when it has none."""
         if (self.trainer.max_epochs or 0) < 1:
-            raise InvalidValue(
+            raise InvalidValueError(
                 "max_epochs",
                 self.trainer.max_epochs,
                 "at least 1: learning-rate schedules are laid out in epochs",
@@ -104,7 +104,7 @@ class ComparisonModule(Resumable):
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
-        self._tally = Tally()
+        self._tally = MetricAccumulator()
         share = self.members[0].two_stage
         if share is not None:
             first = first_epochs(share, self.trainer.max_epochs)
@@ -161,7 +161,7 @@ class ComparisonModule(Resumable):
             member.early_stopping.restore(member.network)
 
     def on_validation_epoch_start(self) -> None:
-        self._evaluation = Tally()
+        self._evaluation = MetricAccumulator()
 
     def validation_step(self, batch: Any, batch_index: int) -> None:
         for images, digits, target in minibatches(batch):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from digitpairs.checks import InvalidValue, boolean, number, positive
+from digitpairs.checks import InvalidValueError, boolean, number, positive
 
 
 class SGD:
@@ -31,7 +31,7 @@ class SGD:
             "weight_decay": number("weight_decay", weight_decay),
         }
         if nesterov and not momentum:
-            raise InvalidValue("nesterov", nesterov, "false, unless momentum is above 0")
+            raise InvalidValueError("nesterov", nesterov, "false, unless momentum is above 0")
 
     def __call__(
         self, parameters: Iterable[nn.Parameter] | Iterable[dict]
@@ -77,11 +77,11 @@ class AdamW(Adam):
 def _betas(betas: Sequence[float]) -> tuple[float, float]:
     accepted = "two numbers from 0 to below 1"
     if not isinstance(betas, Sequence) or isinstance(betas, str) or len(betas) != 2:
-        raise InvalidValue("betas", betas, accepted)
+        raise InvalidValueError("betas", betas, accepted)
     try:
         checked = tuple(number("betas", beta, at_most=1) for beta in betas)
-    except InvalidValue:
-        raise InvalidValue("betas", list(betas), accepted) from None
+    except InvalidValueError:
+        raise InvalidValueError("betas", list(betas), accepted) from None
     if 1.0 in checked:
-        raise InvalidValue("betas", list(betas), accepted)
+        raise InvalidValueError("betas", list(betas), accepted)
     return checked

@@ -12,7 +12,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from digitpairs.checks import InvalidValue, choice, number, positive
+from digitpairs.checks import InvalidValueError, choice, number, positive
 from digitpairs.data.batches import minibatches
 from digitpairs.data.sources import SIDE
 from digitpairs.losses import PARTS, LambdaWeighting, Weighting, check_fits
@@ -21,7 +21,7 @@ from digitpairs.streams import check_seed, stream
 from digitpairs.training.build import build
 from digitpairs.training.early_stopping import EarlyStopping
 from digitpairs.training.early_stopping import early_stopping as early_stopping_of
-from digitpairs.training.metrics import says_less_or_equal
+from digitpairs.training.metrics import predicts_less_or_equal
 from digitpairs.training.module import ComparisonModule
 from digitpairs.training.optimizers import Adam
 from digitpairs.training.schedulers import Constant, Schedule
@@ -30,7 +30,7 @@ from digitpairs.training.stages import check_two_stage
 CLIP_ALGORITHMS = ("norm", "value")
 
 
-class Diverged(RuntimeError):
+class DivergenceError(RuntimeError):
     """A loss that is no finite number any more."""
 
     def __init__(self, epoch: int, value: float) -> None:
@@ -69,7 +69,7 @@ class PairComparison(ComparisonModule):
     epoch under train/, validation/ and test/ (losses in nats, errors in per cent) and kept in `history`, a dict an epoch,
     and in `test_metrics`.
 
-    Raises InvalidValue for settings that do not fit, and Diverged at the end of an epoch, or of the test, whose loss is
+    Raises InvalidValueError for settings that do not fit, and Diverged at the end of an epoch, or of the test, whose loss is
     not finite.
     """
 
@@ -136,7 +136,7 @@ class PairComparison(ComparisonModule):
         check_fits(self.aux, _has_digits(self.network))
         self.two_stage = check_two_stage(two_stage, self.network, self.aux)
         if self.two_stage and self.early_stopping.patience is not None:
-            raise InvalidValue(
+            raise InvalidValueError(
                 "two_stage",
                 two_stage,
                 "null with early stopping, which would watch both stages as one",
@@ -146,7 +146,7 @@ class PairComparison(ComparisonModule):
         self.confusion: Sequence[Sequence[Sequence[int]]] | None = (
             None  # of the test; None without digit logits
         )
-        self.failure: Diverged | None = None
+        self.failure: DivergenceError | None = None
         self.ended = False  # before the last epoch, by a failure or by early stopping
         self._part_history: list[
             Tensor
@@ -240,7 +240,7 @@ class PairComparison(ComparisonModule):
         if self.failure is None and not math.isfinite(
             loss
         ):  # a part that is not finite makes the sum so, whatever its weight
-            self.failure = Diverged(int(self._row.get("epoch", 0)), loss)
+            self.failure = DivergenceError(int(self._row.get("epoch", 0)), loss)
 
     # What Lightning calls, alone.
 
@@ -261,14 +261,14 @@ class PairComparison(ComparisonModule):
 
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
-        self._tell_callbacks()
+        self._notify_callbacks()
         for logger in self.loggers:
             logger.log_metrics(self._row, step=self.current_epoch)
         self._raise_failure()
 
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
-        self._tell_callbacks()
+        self._notify_callbacks()
         if (
             self.trainer.state.fn == TrainerFn.VALIDATING
         ):  # `trainer.validating` is true within a fit as well
@@ -301,7 +301,7 @@ class PairComparison(ComparisonModule):
         if self.schedule.interval == "epoch":
             self.lr_schedulers().step()
 
-    def _tell_callbacks(self) -> None:
+    def _notify_callbacks(self) -> None:
         """The row, where callbacks look for what they monitor.
 
         `self.log` would do it too, at 0.3 ms a metric and epoch: together as long as a fifth of a small network's epoch.
@@ -315,7 +315,7 @@ class PairComparison(ComparisonModule):
 
 
 def _answers(prediction: Prediction) -> dict[str, Tensor]:
-    answers = {"less_or_equal": says_less_or_equal(prediction.comparison)}
+    answers = {"less_or_equal": predicts_less_or_equal(prediction.comparison)}
     if prediction.digits is not None:
         answers["digits"] = prediction.digits.argmax(-1)
     return answers
@@ -332,7 +332,7 @@ def _has_digits(network: nn.Module) -> bool:
                 copy.deepcopy(network).eval()(like.new_zeros(1, 2, SIDE, SIDE)).digits is not None
             )
     except (RuntimeError, AttributeError, TypeError) as fault:
-        raise InvalidValue(
+        raise InvalidValueError(
             "model",
             type(network).__name__,
             f"a network that maps pairs (B, 2, {SIDE}, {SIDE}) to a Prediction, and it says: {fault}",

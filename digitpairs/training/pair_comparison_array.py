@@ -12,9 +12,9 @@ from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 
 from digitpairs import losses
-from digitpairs.checks import InvalidValue
+from digitpairs.checks import InvalidValueError
 from digitpairs.losses import Weighting
-from digitpairs.networks import is_stackable, kind_of, release, share, stack
+from digitpairs.networks import is_stackable, release, share, stack, stacking_signature
 from digitpairs.training.array_optimizers import ARRAY_OPTIMIZERS, ArrayOptimizer
 from digitpairs.training.module import ComparisonModule
 from digitpairs.training.optimizers import SGD
@@ -38,13 +38,13 @@ class PairComparisonArray(ComparisonModule):
         members: networks, weighting schemes and optimisers of one kind; their numbers may differ, schedules altogether.
         loggers: for each member the logger that gets its metrics; none by default.
 
-    Raises InvalidValue for members that cannot be stacked (see `stacking_key`).
+    Raises InvalidValueError for members that cannot be stacked (see `stacking_key`).
     """
 
     def __init__(self, members: Sequence[PairComparison], loggers: Sequence[Logger] = ()) -> None:
         keys = {stacking_key(member) for member in members}
         if len(keys) != 1 or None in keys:
-            raise InvalidValue(
+            raise InvalidValueError(
                 "members",
                 f"{len(members)} networks",
                 "networks, schemes and optimisers of one kind that can be stacked",
@@ -123,7 +123,7 @@ def stacking_key(member: PairComparison) -> tuple | None:
         return None
     nesterov = member.optimizer_recipe.settings.get("nesterov")
     return (
-        kind_of(member.network),
+        stacking_signature(member.network),
         type(member.aux),
         type(member.optimizer_recipe),
         nesterov,

@@ -71,8 +71,8 @@ class PointClassification(Resumable):
             build(optimizer),
             build(scheduler),
         )
-        self.threshold = threshold_of(self.loss, outside)
-        self.stopping = stopping_of(early_stopping)
+        self.threshold = decision_threshold(self.loss, outside)
+        self.stopping = make_early_stopping(early_stopping)
         self.history: list[dict[str, float]] = []
         self.test_metrics: dict[str, float] = {}
         self.failure: tuple[int, str] | None = None
@@ -187,13 +187,13 @@ class PointClassification(Resumable):
         }
 
 
-def threshold_of(loss: Any, outside: float) -> tuple[float, float]:
+def decision_threshold(loss: Any, outside: float) -> tuple[float, float]:
     """Between the outputs of the two labels, and between the labels."""
     label = (1 + outside) / 2
     return (0.0 if isinstance(loss, framework.BinaryCrossEntropy) else label), label
 
 
-def stopping_of(section: Mapping[str, Any] | None) -> framework.EarlyStopping | None:
+def make_early_stopping(section: Mapping[str, Any] | None) -> framework.EarlyStopping | None:
     """Early stopping out of its settings; None without patience."""
     settings = dict(section or {})
     return framework.EarlyStopping(**settings) if settings.get("patience") is not None else None

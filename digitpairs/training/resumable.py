@@ -7,7 +7,7 @@ from typing import Any
 
 from pytorch_lightning import LightningModule
 
-from digitpairs.checks import InvalidValue
+from digitpairs.checks import InvalidValueError
 from digitpairs.training.schedulers import Timing
 
 _KEY = "digitpairs"  # in Lightning's checkpoints
@@ -60,7 +60,7 @@ class Resumable(LightningModule):
     def resume(self) -> None:
         """To be called last in `on_fit_start`: goes on where the checkpoint of the fit was saved, if it has one.
 
-        Raises InvalidValue for a checkpoint from within an epoch, and for a fit of another length
+        Raises InvalidValueError for a checkpoint from within an epoch, and for a fit of another length
         where that changes what follows.
         """
         if self.trainer.ckpt_path is None or self._kept is None:
@@ -69,14 +69,14 @@ class Resumable(LightningModule):
             accepted = (
                 "a checkpoint saved after an epoch: ModelCheckpoint(save_on_train_epoch_end=True)"
             )
-            raise InvalidValue("ckpt_path", self.trainer.ckpt_path, accepted)
+            raise InvalidValueError("ckpt_path", self.trainer.ckpt_path, accepted)
         now, then = self.timing(), Timing(*self._kept["timing"])
         if self.depends_on_epochs() and now.epochs != then.epochs:
             accepted = f"the checkpoint's {then.epochs}: its schedule, or its stages, are laid out over so many epochs"
-            raise InvalidValue("max_epochs", now.epochs, accepted)
+            raise InvalidValueError("max_epochs", now.epochs, accepted)
         if now.steps_per_epoch != then.steps_per_epoch:
             accepted = f"data of {then.steps_per_epoch} mini-batches an epoch, as the checkpoint's"
-            raise InvalidValue("datamodule", f"{now.steps_per_epoch} mini-batches", accepted)
+            raise InvalidValueError("datamodule", f"{now.steps_per_epoch} mini-batches", accepted)
         if self._kept["loader"] is not None:
             self.trainer.train_dataloader.load_state_dict(self._kept["loader"])
         self.load_fit_state(self._kept["fit"])

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from torch.optim import Optimizer, lr_scheduler
 
-from digitpairs.checks import InvalidValue, choice, integer, number, positive
+from digitpairs.checks import InvalidValueError, choice, integer, number, positive
 
 
 class Timing(NamedTuple):
@@ -63,7 +63,7 @@ class Exponential(Schedule):
     def __init__(self, gamma: float, interval: str = "epoch") -> None:
         super().__init__(interval)
         if positive("gamma", gamma) > 1:
-            raise InvalidValue("gamma", gamma, "a number above 0 and at most 1")
+            raise InvalidValueError("gamma", gamma, "a number above 0 and at most 1")
         self.gamma = float(gamma)
 
     def __call__(self, optimizer: Optimizer, timing: Timing) -> lr_scheduler.LRScheduler:
@@ -141,7 +141,7 @@ class OneCycle(Schedule):
         super().__init__(interval)
         self.warmup = number("warmup", warmup, at_most=1)
         if self.warmup == 1:
-            raise InvalidValue("warmup", warmup, "a number from 0 to below 1")
+            raise InvalidValueError("warmup", warmup, "a number from 0 to below 1")
         self.div_factor = positive("div_factor", div_factor)
         self.final_div_factor = positive("final_div_factor", final_div_factor)
 

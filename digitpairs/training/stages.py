@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from digitpairs.checks import InvalidValue, number
+from digitpairs.checks import InvalidValueError, number
 from digitpairs.losses import Weighting
 
 COMPARISON = "comparison_part"
@@ -13,13 +13,13 @@ COMPARISON = "comparison_part"
 def check_two_stage(share: float | None, network: nn.Module, aux: Weighting) -> float | None:
     """The share of the epochs that the first stage has, above 0 and below 1, or None for training all at once.
 
-    Raises InvalidValue for another one, for a network or a loss that leaves a stage nothing to learn, and for loss weights that are learned
+    Raises InvalidValueError for another one, for a network or a loss that leaves a stage nothing to learn, and for loss weights that are learned
     too. A stage's loss keeps the weights of its scheme.
     """
     if share is None:
         return None
     if number("two_stage", share, at_most=1) in (0, 1):
-        raise InvalidValue("two_stage", share, "a share of the epochs above 0 and below 1")
+        raise InvalidValueError("two_stage", share, "a share of the epochs above 0 and below 1")
     part = getattr(network, COMPARISON, None)
     if (
         part is None
@@ -28,19 +28,19 @@ def check_two_stage(share: float | None, network: nn.Module, aux: Weighting) -> 
         or not aux.uses_digits
     ):
         needs = "null unless the network names digits, compares with a part that learns, and has a loss of the digits (not aux=none)"
-        raise InvalidValue("two_stage", share, needs)
+        raise InvalidValueError("two_stage", share, needs)
     if list(aux.parameters()):
-        raise InvalidValue(
+        raise InvalidValueError(
             "two_stage", share, "null with loss weights that are learned (aux=uncertainty)"
         )
     return float(share)
 
 
 def first_epochs(share: float, epochs: int) -> int:
-    """How many epochs the first stage has. InvalidValue unless each stage has one."""
+    """How many epochs the first stage has. InvalidValueError unless each stage has one."""
     first = int(share * epochs + 0.5)
     if not 0 < first < epochs:
-        raise InvalidValue(
+        raise InvalidValueError(
             "two_stage", share, f"a share that leaves each stage an epoch of the {epochs}"
         )
     return first

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from digitpairs.arguments import expand_sweep
 from digitpairs.checks import folder, integer
 from digitpairs.cli import check_sweeper
-from digitpairs.errors import explained_errors
+from digitpairs.errors import exit_on_error
 
 if TYPE_CHECKING:
     from digitpairs.sweeps.jobs import Job
@@ -42,7 +42,7 @@ class Sweeper(BasicSweeper):
             self.launcher.setup(**parts)
 
     def sweep(self, arguments: Sequence[str]) -> list[Sequence[JobReturn]]:
-        with explained_errors():
+        with exit_on_error():
             jobs = self._jobs(arguments)
         returns: list[Sequence[JobReturn]] = []
         for batch in self.split_overrides_to_chunks(jobs, self.max_batch_size):
@@ -86,7 +86,7 @@ class SweepLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        with explained_errors():
+        with exit_on_error():
             from digitpairs.sweeps import compose_sweep, counted, run_sweep
 
             asked = compose_sweep(self.loader, self.config, counted(job_overrides, "composed"))
