@@ -58,6 +58,7 @@ def _named(folders: Sequence[str], settings: Sequence[Settings]) -> dict[str, st
 
 def _typed(folder: str, config: Config | None) -> Settings:
     """The settings in a folder's name, with their values from the config; first the model."""
+    folder = folder.rpartition("/")[2]
     short, _, digest = folder.rpartition("-")
     short = short if re.fullmatch("[0-9a-f]{8}", digest) else folder
     model, *rest = _BETWEEN_SETTINGS.split(short)

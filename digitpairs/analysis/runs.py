@@ -97,7 +97,7 @@ def finished_runs(folder: Path, pattern: str) -> list[Run]:
     ordered = sorted(
         there, key=lambda path: (path.parts[:-1], int(path.name.removeprefix("seed=")))
     )
-    return undamaged(ordered, _finished_run)
+    return undamaged(ordered, read_run)
 
 
 def undamaged(folders: Iterable[Path], read: Callable[[Path], T | None]) -> list[T]:
@@ -113,7 +113,8 @@ def undamaged(folders: Iterable[Path], read: Callable[[Path], T | None]) -> list
     return [each for each in found if each is not None]
 
 
-def _finished_run(folder: Path) -> Run | None:
+def read_run(folder: Path) -> Run | None:
+    """The finished run in a folder; None if there is no result. Raises DamagedFileError."""
     result = records.read_result(folder)
     if result is None:  # removed in the meantime
         return None
