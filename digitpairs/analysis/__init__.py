@@ -5,18 +5,17 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from digitpairs.analysis.load import Runs, load
+    from digitpairs.analysis.frames import Runs, load
 
 __all__ = ["Runs", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """`load` and `Runs`: pandas takes a while to import, and the table of a sweep needs none of it."""
+    """`load` and `Runs`, on first use: pandas takes a while to import."""
     if name in __all__:
-        from digitpairs.analysis import load as module
-
-        return getattr(module, name)
+        return getattr(importlib.import_module("digitpairs.analysis.frames"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

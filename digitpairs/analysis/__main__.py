@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 
 from digitpairs.analysis import groups
-from digitpairs.analysis.load import Runs, load
+from digitpairs.analysis.frames import Runs, load
 from digitpairs.analysis.tables import FORMATS, Section, write
 from digitpairs.cli import exit_on_error, show_own_warnings_plainly
 from digitpairs.terminal import make_output_robust
@@ -75,7 +75,7 @@ def _sections(runs: Runs, options: argparse.Namespace) -> list[Section]:
 
 
 def statistics_of(runs: Runs, metric: str, baseline: str | None) -> list[Section]:
-    """The groups, their comparisons, the effects of factors and the failures; empty ones are left out."""
+    """Groups, comparisons, effects of factors and failures, without empty tables."""
     table = groups.summarise(runs, metric)
     sections = [Section("groups", f"{metric}, {groups.unit(metric)}", table)]
     compared = groups.compare_groups(runs, metric, baseline)

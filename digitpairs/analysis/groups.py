@@ -15,7 +15,7 @@ import pandas as pd
 
 from digitpairs import records
 from digitpairs.analysis import statistics
-from digitpairs.analysis.load import Runs
+from digitpairs.analysis.frames import Runs
 from digitpairs.checks import InvalidValueError, suggestion
 
 TEST_SET = ["source", "test_examples"]

@@ -36,7 +36,7 @@ def write(sections: Sequence[Section], kind: str, console: Console) -> None:
 
 
 def shown(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame as texts for readers: rounded, an interval in one column, a seed beside its value."""
+    """The frame as rounded texts, with an interval in one column and a seed beside its value."""
     table = frame.copy()
     if {"low", "high"} <= set(table):
         table["low"] = [_interval(*ends) for ends in zip(table["low"], table["high"], strict=True)]
@@ -145,7 +145,7 @@ def _latex(sections: Sequence[Section]) -> str:
 
 
 def _latex_table(section: Section) -> str:
-    """A booktabs table; needs \\usepackage{booktabs}."""
+    """A table for LaTeX's package booktabs."""
     aligned = "".join("l" if name in TEXT else "r" for name in _columns(section.frame))
     texts = shown(section.frame)
     lines = [_latex_row(map(str, texts.columns)), r"\midrule"]

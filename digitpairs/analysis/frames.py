@@ -131,7 +131,7 @@ def _repetition(repeated: Sequence[Path]) -> str:
 
 
 def flat(section: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """A config by dotted key: {"model": {"body": {"hidden": [4]}}} -> {"model.body.hidden": [4]}."""
+    """A config by dotted key: {"model": {"hidden": [4]}} -> {"model.hidden": [4]}."""
     found: dict[str, Any] = {}
     for key, value in section.items():
         name = f"{path}{key}"
