@@ -77,9 +77,16 @@ def _sections(runs: Runs, options: argparse.Namespace) -> list[Section]:
 def statistics_of(runs: Runs, metric: str, baseline: str | None) -> list[Section]:
     """Groups, comparisons, effects of factors and failures, without empty tables."""
     table = groups.summarise(runs, metric)
-    sections = [Section("groups", f"{metric}, {groups.unit(metric)}", table)]
+    tested = table[groups.TEST_SET].dropna().drop_duplicates().to_numpy().tolist()
+    title = f"{metric}, {groups.unit(metric)}"
+    if len(tested) == 1:
+        title += f"; data: {tested[0][0]}, {tested[0][1]:.0f} test examples"
+        table = table.drop(columns=groups.TEST_SET)
+    sections = [Section("groups", title, table)]
     compared = groups.compare_groups(runs, metric, baseline)
     if len(compared):
+        if len(tested) == 1:
+            compared = compared.drop(columns=groups.TEST_SET)
         sections.append(Section("comparisons", "Paired comparisons", compared, NOTE))
     found = groups.effects(runs, metric)
     if found["factor"].nunique() > 1 if len(found) else False:
