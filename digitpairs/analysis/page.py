@@ -21,6 +21,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 from digitpairs import files
 from digitpairs.analysis import groups
@@ -42,17 +43,22 @@ body { margin: 0 auto; max-width: 1180px; padding: 1.2rem; color: var(--fg);
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right; }
-th { background: var(--soft); position: sticky; top: 0; white-space: nowrap; }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right;
+         white-space: nowrap; }
+th { background: var(--soft); position: sticky; top: 0; }
 th button { all: unset; cursor: pointer; font-weight: 600; }
 th button:focus-visible { outline: 2px solid; }
 th[aria-sort=ascending] button::after { content: " \\2191"; }
 th[aria-sort=descending] button::after { content: " \\2193"; }
-.text { text-align: left; overflow-wrap: anywhere; min-width: 9rem; }
-figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; color: var(--fg); }
+.text { text-align: left; white-space: normal; overflow-wrap: break-word; min-width: 11rem; }
+figure { margin: 1rem 0; overflow-x: auto; }
+figure svg { max-width: 100%; min-width: 36rem; height: auto; color: var(--fg); }
 figcaption, .note { font-size: .88rem; opacity: .85; }
 pre { background: var(--soft); padding: .7rem; overflow-x: auto; }
-@media print { body { max-width: none; } th { position: static; } figure, tr { break-inside: avoid; } }
+@media print {
+  body { max-width: none; } th { position: static; }
+  figure, tr { break-inside: avoid; } figure svg { min-width: 0; }
+}
 """
 SORT = """
 document.querySelectorAll('th button').forEach(button => button.addEventListener('click', () => {
@@ -208,7 +214,7 @@ def _places(table: pd.DataFrame) -> list[tuple[int, int]]:
 
 
 def _curves(runs: Runs, metric: str) -> list[str]:
-    """Learning curves with bands of one standard deviation, of the error that was measured by epoch."""
+    """Learning curves of the error by epoch, with bands of one standard deviation."""
     ending = metric.partition("/")[2]
     measured = [name for name in (f"validation/{ending}", f"train/{ending}") if name in runs.curves]
     if not measured:
@@ -228,6 +234,7 @@ def _curves(runs: Runs, metric: str) -> list[str]:
         )
         low, high = part["mean"] - spread, part["mean"] + spread
         axes.fill_between(part["epoch"], low, high, alpha=0.15, color=line.get_color())
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"{measured[0]}, {groups.unit(metric)}")
     axes.legend(frameon=False)
