@@ -227,12 +227,13 @@ class BatchNorm(Layer):
         dshift, dscale = dy.sum(axes, keepdim=True), (dy * z).sum(axes, keepdim=True)
         self.shift.grad.add_(dshift.view_as(self.shift.grad))
         self.scale.grad.add_(dscale.view_as(self.scale.grad))
-        centred = dy - (dshift + z * dscale) / _numbers_per_channel(dy)
+        n = dy.numel() // dscale.numel()
+        centred = dy - (dshift + z * dscale) / n
         return _over_pixels(self.scale.data, dy) * inverse_deviation * centred
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The batch's mean and variance, which also move the running ones; (R, 1, channels)."""
-        n = _numbers_per_channel(x)
+        n = x.numel() // self.running_mean.numel()
         if n < 2:
             raise ValueError(
                 f"batch norm cannot train on {n} number a channel, from an input of shape "
@@ -245,10 +246,6 @@ class BatchNorm(Layer):
         self.running_mean.lerp_(mean, self.momentum)
         self.running_variance.lerp_(variance * (n / (n - 1)), self.momentum)
         return mean, variance
-
-
-def _numbers_per_channel(x: Tensor) -> int:
-    return x[:, :, 0].numel() // len(x)
 
 
 def _averaged_axes(x: Tensor) -> tuple[int, ...]:

@@ -12,11 +12,7 @@ from framework.errors import at_least_one, integer, positive
 
 
 class Schedule:
-    """Base.
-
-    Args:
-        interval: "epoch" or "step".
-    """
+    """Base; the interval is "epoch" or "step"."""
 
     def __init__(self, interval: str = "epoch") -> None:
         if interval not in ("epoch", "step"):
@@ -88,14 +84,8 @@ class Cosine(Schedule):
 class WarmRestarts(Schedule):
     """Half cosines from the optimiser's rate to `eta_min`, one after another.
 
-    Loshchilov and Hutter 2017, section 3.
-
-    Args:
-        T_0: the length of the first half cosine in epochs.
-        T_mult: each half cosine is so many times as long as the previous one.
-        eta_min: the lowest rate.
-        interval: "epoch" or "step".
-        delay: epochs at the optimiser's rate before the first half cosine.
+    The first one takes `T_0` epochs, each further one `T_mult` times as many as the previous one.
+    They begin after `delay` epochs at the optimiser's rate. Loshchilov and Hutter 2017, section 3.
     """
 
     def __init__(
@@ -123,14 +113,9 @@ class WarmRestarts(Schedule):
 class OneCycle(Schedule):
     """Half a cosine up to the optimiser's rate, then half a cosine down to a much lower one.
 
-    Smith and Topin 2018, in the form of torch: the first and last interval of the training have
-    exactly the first and last rate.
-
-    Args:
-        warmup: the share of the training until the peak, from 0 to below 1.
-        div_factor: the first rate is the optimiser's rate / div_factor.
-        final_div_factor: the last rate is the first rate / final_div_factor.
-        interval: "epoch" or "step".
+    `warmup`, from 0 to below 1, is the share of the training until the peak. The first rate is the
+    optimiser's rate / div_factor, the last rate is the first rate / final_div_factor. Smith and
+    Topin 2018, in the form of torch: the first and last interval have exactly these rates.
     """
 
     def __init__(

@@ -90,14 +90,9 @@ class Trainer(Generic[Output]):
     ) -> list[list[Row]]:
         """Train until `epochs` epochs are done, and return the history.
 
-        Epochs of earlier calls, and those of a loaded checkpoint, count.
-
-        Args:
-            train: a pair (inputs, targets), see `Data.of`.
-            epochs: the number of epochs.
-            validation: a pair (inputs, targets) to evaluate after each epoch.
-            early_stopping: ends the training of replicas that do not improve.
-            checkpoint: a file in which to save the state after each epoch.
+        Epochs of earlier calls, and those of a loaded checkpoint, count. `train` and `validation`
+        are pairs (inputs, targets), see `Data.of`. After each epoch, the validation data are
+        evaluated, and the state is saved to the file `checkpoint`.
 
         Raises:
             NotFiniteError: if every replica has failed.
@@ -114,7 +109,11 @@ class Trainer(Generic[Output]):
         try:
             with torch.inference_mode():  # autograd cannot record anything
                 while self.epochs < epochs and len(self.ended) < self.replicas:
-                    self._fit_epoch(train, epochs, validation, early_stopping)
+                    rows = self._train_epoch(train, epochs)
+                    if validation is not None:
+                        for row, metrics in zip(rows, self.evaluate(validation)):
+                            row |= _prefixed("validation", metrics)
+                    self._record(rows, early_stopping)
                     if checkpoint is not None:
                         self.save(checkpoint, early_stopping)
                 if early_stopping is not None:
@@ -129,11 +128,7 @@ class Trainer(Generic[Output]):
         return self.history
 
     def step(self, inputs: Tensor, targets: Any) -> tuple[Output, Tensor]:
-        """Make one step on a mini-batch.
-
-        Returns:
-            The predictions and the losses (replicas,) before the step.
-        """
+        """Make one step; return the predictions, and the losses (replicas,), from before it."""
         if not (self.network.training and self.loss.training):
             self._set_mode(True)
         self.optimizer.zero_grad()
@@ -235,29 +230,8 @@ class Trainer(Generic[Output]):
                     "network's parameters"
                 )
 
-    def _fit_epoch(
-        self,
-        train: Data,
-        epochs: int,
-        validation: Data | None,
-        early_stopping: EarlyStopping | None,
-    ) -> None:
-        learning_rate, metrics = self._train_epoch(train, epochs)
-        rows: list[Row] = [
-            {"epoch": self.epochs, "learning_rate": learning_rate} | _prefixed("train", row)
-            for row in metrics
-        ]
-        if validation is not None:
-            for row, validated in zip(rows, self.evaluate(validation)):
-                row |= _prefixed("validation", validated)
-        self._record(rows, early_stopping)
-
-    def _train_epoch(self, train: Data, epochs: int) -> tuple[float, list[Row]]:
-        """Make the steps of an epoch.
-
-        Returns:
-            The learning rate of the first step, and the loss and the error rates of each replica.
-        """
+    def _train_epoch(self, train: Data, epochs: int) -> list[Row]:
+        """Make the steps of an epoch; return each replica's row of the history."""
         self._set_mode(True)
         orders = [torch.randperm(train.rows, generator=generator) for generator in self.generators]
         batches = list(train.batches(self.batch_size, torch.stack(orders)))
@@ -267,8 +241,9 @@ class Trainer(Generic[Output]):
             prediction, loss = self.step(*batch)
             predictions.append(prediction)
             losses.append(loss)
-        first_rate = self._rate(0, len(batches), epochs)
-        return first_rate, self._metrics(predictions, batches, losses)
+        start: Row = {"epoch": self.epochs, "learning_rate": self._rate(0, len(batches), epochs)}
+        metrics = self._metrics(predictions, batches, losses)
+        return [start | _prefixed("train", values) for values in metrics]
 
     def _rate(self, step: int, steps: int, epochs: int) -> float:
         """The learning rate of one of the `steps` steps of this epoch."""

@@ -1,7 +1,6 @@
 """Torch's twin of a framework module for each replica, and the comparison of the two."""
 
 import copy
-import itertools
 
 import pytest
 import torch
@@ -17,13 +16,12 @@ import framework as fw
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5}
 
 dtypes = pytest.mark.parametrize("dtype", TOLERANCE, ids=["f64", "f32"])
-matrix = pytest.mark.parametrize(
-    "replicas, dtype",
-    list(itertools.product([1, 3], TOLERANCE)),
-    ids=["1-f64", "1-f32", "3-f64", "3-f32"],
-)
 few = settings(deadline=None, max_examples=25, derandomize=True)
 seeds = st.integers(0, 10**6)
+
+
+def matrix(test):
+    return pytest.mark.parametrize("replicas", [1, 3])(dtypes(test))
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -42,6 +40,7 @@ def normal32(*shape: int, seed: int = 0) -> torch.Tensor:
     return normal(*shape, dtype=torch.float32, seed=seed)
 
 
+ACTIVATIONS = [fw.ReLU, fw.LeakyReLU, fw.Tanh, fw.Sigmoid, fw.SELU, fw.GELU]
 LAYERS = {  # made from generators; the input's shape without replicas
     "linear": (lambda g: fw.Linear(5, 4, g), (7, 5)),
     "linear-no-bias": (lambda g: fw.Linear(5, 4, g, bias=False), (7, 5)),

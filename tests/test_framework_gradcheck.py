@@ -15,6 +15,25 @@ from tests.framework_twins import (
 
 R = 2  # replicas
 
+BODIES = {
+    "mlp": lambda g: fw.Sequential(
+        fw.Flatten(),
+        fw.Linear(20, 6, g),
+        fw.BatchNorm(6, R),
+        fw.ReLU(),
+        fw.Dropout(0.3, g),
+        fw.Linear(6, 10, g),
+    ),
+    "cnn": lambda g: fw.Sequential(
+        fw.Conv2d(1, 2, 2, g),
+        fw.BatchNorm(2, R),
+        fw.Tanh(),
+        fw.MaxPool2d(2, 1),
+        fw.Flatten(),
+        fw.Dropout(0.3, g),
+        fw.Linear(12, 10, g),
+    ),
+}
 CHECKED = LAYERS | {  # made from generators; the input's shape without replicas
     "dropout": (lambda g: fw.Dropout(0.4, g), (5, 4)),
     "dropout-images": (lambda g: fw.Dropout(0.4, g), (3, 2, 3, 2)),
@@ -22,29 +41,8 @@ CHECKED = LAYERS | {  # made from generators; the input's shape without replicas
     "conv-strided": (lambda g: fw.Conv2d(2, 2, 3, g, stride=2, padding=1), (2, 2, 6, 5)),
     "pool": (lambda g: fw.MaxPool2d(2), (3, 2, 5, 4)),
     "pool-overlapping": (lambda g: fw.MaxPool2d(3, 1), (2, 2, 5, 4)),
-    "mlp-dropout": (
-        lambda g: fw.Sequential(
-            fw.Linear(4, 6, g),
-            fw.BatchNorm(6, R),
-            fw.GELU(),
-            fw.Dropout(0.3, g),
-            fw.Linear(6, 3, g),
-            fw.Tanh(),
-        ),
-        (6, 4),
-    ),
-    "cnn-dropout": (
-        lambda g: fw.Sequential(
-            fw.Conv2d(1, 2, 3, g, padding=1),
-            fw.BatchNorm(2, R),
-            fw.SELU(),
-            fw.MaxPool2d(2),
-            fw.Dropout(0.2, g),
-            fw.Flatten(),
-            fw.Linear(12, 3, g),
-        ),
-        (4, 1, 6, 4),
-    ),
+    "mlp-dropout": (BODIES["mlp"], (4, 1, 4, 5)),
+    "cnn-dropout": (BODIES["cnn"], (4, 1, 4, 5)),
 }
 
 
@@ -95,27 +93,6 @@ def test_loss_passes_behind_a_network(case):
 def pair_targets(rows: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
     digits = torch.randint(10, (R, rows, 2), generator=generators(1)[0])
     return (digits[..., :1] <= digits[..., 1:]).double(), digits
-
-
-BODIES = {
-    "mlp": lambda g: fw.Sequential(
-        fw.Flatten(),
-        fw.Linear(20, 6, g),
-        fw.BatchNorm(6, R),
-        fw.ReLU(),
-        fw.Dropout(0.3, g),
-        fw.Linear(6, 10, g),
-    ),
-    "cnn": lambda g: fw.Sequential(
-        fw.Conv2d(1, 2, 2, g),
-        fw.BatchNorm(2, R),
-        fw.Tanh(),
-        fw.MaxPool2d(2, 1),
-        fw.Flatten(),
-        fw.Dropout(0.3, g),
-        fw.Linear(12, 10, g),
-    ),
-}
 
 
 @pytest.mark.parametrize(

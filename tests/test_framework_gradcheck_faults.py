@@ -10,13 +10,15 @@ from tests.framework_twins import generators, normal, small_siamese
 from tests.test_framework_gradcheck import R, pair_targets
 
 
-def wrong(kind, parameter: str, change) -> type[fw.Module]:
-    """Make a class of layer whose gradient of the parameter is `change(gradient, dy)`."""
+def wrong(kind, name: str, change) -> type[fw.Module]:
+    """Make a class of layer whose gradient of x or of a parameter is `change(gradient, dy)`."""
 
     class Wrong(kind):
         def backward(self, dy, input_gradient=True):
             dx = super().backward(dy, input_gradient)
-            gradient = getattr(self, parameter).grad
+            if name == "x":
+                return change(dx, dy)
+            gradient = getattr(self, name).grad
             gradient.copy_(change(gradient.clone(), dy))
             return dx
 
@@ -29,6 +31,10 @@ MeanBiasGradient = wrong(fw.Linear, "bias", lambda gradient, dy: dy.mean(1, keep
 TransposedWeightGradient = wrong(fw.Linear, "weight", lambda gradient, dy: gradient.mT)
 WrongReplica = wrong(fw.Linear, "weight", lambda gradient, dy: gradient.flip(0))
 ScaleForShift = wrong(fw.BatchNorm, "scale", lambda gradient, dy: dy.sum(1, keepdim=True))
+HalfDropout = wrong(fw.Dropout, "x", lambda gradient, dy: 0.5 * gradient)
+DropoutPassesAll = wrong(fw.Dropout, "x", lambda gradient, dy: dy)
+NoInputGradient = wrong(fw.Tanh, "x", lambda gradient, dy: None)
+NotANumber = wrong(fw.ReLU, "x", lambda gradient, dy: gradient / 0 * 0)
 
 
 class TransposedInputGradient(fw.Linear):
@@ -51,17 +57,6 @@ class TanhOfItsInput(fw.Tanh):
         return dy * (1 - self._take())
 
 
-class DropoutBackwardUnscaled(fw.Dropout):
-    def backward(self, dy, input_gradient=True):
-        return super().backward(dy, input_gradient) * (1 - self.probability)
-
-
-class DropoutPassesAll(fw.Dropout):
-    def backward(self, dy, input_gradient=True):
-        self._take()
-        return dy
-
-
 class ConvWithoutLastPixel(fw.Conv2d):
     """Does not add the last pixel of the windows to the input's gradient."""
 
@@ -77,16 +72,6 @@ class PoolToTheLast(fw.MaxPool2d):
         return super().backward(dy, input_gradient)
 
 
-class NoInputGradient(fw.Tanh):
-    def backward(self, dy, input_gradient=True):
-        super().backward(dy, input_gradient)
-
-
-class NotANumber(fw.ReLU):
-    def backward(self, dy, input_gradient=True):
-        return super().backward(dy, input_gradient) / 0 * 0
-
-
 UNITS, IMAGES = (5, 4), (2, 2, 5, 4)
 WRONG = {  # made from generators; the input's shape without replicas; the names that deviate
     "factor": (lambda g: WrongFactor(4, 3, g), UNITS, {"weight"}),
@@ -98,16 +83,16 @@ WRONG = {  # made from generators; the input's shape without replicas; the names
     "batch-norm-constants": (lambda g: BatchNormOfConstants(4, R), UNITS, {"x"}),
     "batch-norm-scale": (lambda g: ScaleForShift(4, R), UNITS, {"scale"}),
     "tanh": (lambda g: TanhOfItsInput(), UNITS, {"x"}),
-    "dropout-unscaled": (lambda g: DropoutBackwardUnscaled(0.5, g), UNITS, {"x"}),
+    "dropout-half": (lambda g: HalfDropout(0.5, g), UNITS, {"x"}),
     "dropout-passes-all": (lambda g: DropoutPassesAll(0.5, g), UNITS, {"x"}),
     "conv-without-last-pixel": (lambda g: ConvWithoutLastPixel(2, 2, 2, g), IMAGES, {"x"}),
     "pool-to-the-last": (lambda g: PoolToTheLast(2), IMAGES, {"x"}),
     "no-input-gradient": (lambda g: NoInputGradient(), UNITS, {"x"}),
     "not-a-number": (lambda g: NotANumber(), UNITS, {"x"}),
-    "last-of-a-network": (
-        lambda g: fw.Sequential(fw.Linear(4, 3, g), fw.Tanh(), WrongFactor(3, 2, g)),
+    "end-of-a-network": (
+        lambda g: fw.Sequential(fw.Tanh(), WrongFactor(4, 2, g)),
         UNITS,
-        {"2.weight"},
+        {"1.weight"},
     ),
     "middle-of-a-network": (
         lambda g: fw.Sequential(fw.Linear(4, 3, g), TanhOfItsInput(), NoBiasGradient(3, 2, g)),

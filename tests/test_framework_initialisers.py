@@ -47,6 +47,13 @@ def test_a_seed_gives_the_same_weights_in_any_array(kind, kernel, inputs, output
     assert not torch.equal(alone[0]["weight"], alone[1]["weight"])
 
 
+def test_a_generator_draws_the_weights_before_the_biases():
+    layer, twin = fw.Linear(4, 3, generator(5)), generator(5)
+    for parameter in (layer.weight, layer.bias):
+        uniform = torch.rand(parameter.data.shape, generator=twin)
+        torch.testing.assert_close(parameter.data, (2 * uniform - 1) / math.sqrt(4))
+
+
 @pytest.mark.parametrize("make, twin", [
     (lambda g: fw.Linear(50, 900, g), lambda: nn.Linear(50, 900)),
     (lambda g: fw.Conv2d(4, 900, 3, g), lambda: nn.Conv2d(4, 900, 3)),

@@ -8,6 +8,7 @@ from torch import nn
 
 import framework as fw
 from tests.framework_twins import (
+    ACTIVATIONS,
     LAYERS,
     assert_close,
     assert_state,
@@ -22,8 +23,6 @@ from tests.framework_twins import (
     seeds,
     without_input_gradient,
 )
-
-ACTIVATIONS = [fw.ReLU, fw.LeakyReLU, fw.Tanh, fw.Sigmoid, fw.SELU, fw.GELU]
 
 
 @matrix
