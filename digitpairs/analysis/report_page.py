@@ -513,7 +513,7 @@ def _value(setting: str) -> str:
 
 
 def plain(text: object) -> str:
-    """Text of a result as one line of Markdown that shows it literally: no HTML, link or emphasis."""
+    """Text of a result as a line of Markdown that shows it literally, without HTML and links."""
     line = "".join(letter if letter.isprintable() else " " for letter in str(text))
     return re.sub(r"[\\`*_\[\]<>&~#]", _escaped, " ".join(line.split()))
 
