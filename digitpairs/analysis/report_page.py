@@ -89,13 +89,13 @@ def write_page(report: Report, name: str, results: Results, folder: Path) -> Pag
 class _Page:
     def __init__(self, report: Report, name: str, results: Results, folder: Path) -> None:
         self.report, self.name, self.results, self.folder = report, name, results, folder
-        self.studies = [results.study(study) for study in report.studies]
         self.reported: set[str] = set()  # studies whose missing runs are on the page
         self.verdicts = verdicts(results, report.claims)
         self.finals = []
         for final in report.finals:
             cell = results.study(final.study).cell(final.settings, final.metric)
             self.finals.append((final, cell, *final_verdict(cell, final)))
+        self.studies = [results.study(study) for study in report.studies]
 
     def text(self) -> str:
         parts = [f"# {self.report.title}", self.report.about.strip(), self._provenance()]
