@@ -11,7 +11,7 @@ from torch import nn
 from digitpairs.checks import InvalidValueError
 from digitpairs.data import PairDataModule, PairDataModuleArray
 from digitpairs.losses import LambdaWeighting
-from digitpairs.networks import MLPBody, SiameseNetwork, is_stackable, stack
+from digitpairs.networks import MLPBody, SiameseNetwork, stack, stackable, why_not_stackable
 from digitpairs.networks.layers import BatchNorm1d, Conv2d, Linear, draw_masks, dropout_layers
 from digitpairs.streams import stream
 from digitpairs.training import (
@@ -26,8 +26,7 @@ from digitpairs.training import (
     PairComparisonArray,
     StepDecay,
 )
-from digitpairs.training.array_optimizers import ARRAY_OPTIMIZERS
-from digitpairs.training.pair_comparison_array import rates_by_epoch, stacking_key
+from digitpairs.training.pair_comparison_array import rates_by_epoch, stacking_key, why_alone
 from digitpairs.training.schedulers import Timing
 from tests.conftest import write_mnist_like
 from tests.test_networks import BODIES, STRUCTURES, loss_of, network_of
@@ -170,7 +169,7 @@ def test_a_stacked_network_computes_as_each_by_itself(
     members, batch = 3, 10
     networks = [network_of(structure, body, seed, batch_norm=batch_norm) for seed in range(members)]
     stacked, generator = stack(networks), stream(0, "data")
-    assert is_stackable(networks[0])
+    assert why_not_stackable(networks[0]) is None
     images = torch.rand(members, batch, 2, 14, 14, generator=generator)
     digits = torch.randint(10, (members, batch, 2), generator=generator)
     target = (digits[..., 0] <= digits[..., 1]).long()
@@ -223,13 +222,42 @@ def test_a_grouped_convolution_is_the_members_own(monkeypatch):
     ],
 )
 def test_layers_with_settings_that_an_array_leaves_out_are_not_stacked(layer):
-    assert not is_stackable(nn.Sequential(layer))
-
-
-def test_networks_of_other_layers_are_not_stacked():
-    assert not is_stackable(
-        SiameseNetwork(lambda *_: (nn.Sequential(nn.Flatten(), nn.Linear(196, 4)), 4))
+    assert why_not_stackable(nn.Sequential(layer)) == (
+        f"0 is {layer}, with settings that cannot be stacked"
     )
+
+
+@stackable
+class DeclaredWeighting(LambdaWeighting):
+    pass
+
+
+class OwnWeighting(LambdaWeighting):
+    pass
+
+
+class OwnAdam(Adam):
+    pass
+
+
+@pytest.mark.parametrize(
+    "part, reason",
+    [
+        (
+            {"network": SiameseNetwork(lambda *_: (nn.Sequential(nn.Flatten(), nn.Tanh()), 196))},
+            "network: bodies.0.0 is a torch.nn.modules.flatten.Flatten, which is not",
+        ),
+        ({"aux": OwnWeighting(1)}, "aux: it is a tests.test_array.OwnWeighting, which"),
+        ({"aux": DeclaredWeighting(1)}, None),
+        ({"optimizer": OwnAdam(0.1)}, "optimizer: tests.test_array.OwnAdam sets no array_class"),
+    ],
+)
+def test_other_classes_are_not_stacked_unless_they_are_declared_stackable(part, reason):
+    run = PairComparison(**{"network": network(), **part})
+    if reason is None:
+        assert why_alone(run) is None and stacking_key(run) is not None
+    else:
+        assert why_alone(run).startswith(reason) and stacking_key(run) is None
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
@@ -250,7 +278,7 @@ def test_array_optimizers_are_torchs_member_by_member(kind, clip, fused, monkeyp
         for recipe, own in zip(recipes, alone)
     ]
     bounds = [0.5 + i if clip and i != 2 else math.inf for i in range(members)]
-    array = ARRAY_OPTIMIZERS[type(recipes[0])](
+    array = recipes[0].array_class(
         stacked[:2], stacked[2:], [each.settings for each in recipes], bounds, clip or "norm"
     )
     rates = torch.rand(10, members, dtype=torch.float64, generator=generator) * 0.1
@@ -286,7 +314,7 @@ def test_a_member_that_stands_still_keeps_its_values_whatever_its_gradient(
     )
     recipes = [OPTIMIZERS[kind](1) for _ in range(3)]
     parameter = nn.Parameter(torch.ones(3, 5))
-    array = ARRAY_OPTIMIZERS[type(recipes[0])](
+    array = recipes[0].array_class(
         [parameter], [], [each.settings for each in recipes], [math.inf] * 3
     )
     array.stop([False, True, False])

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from digitpairs.checks import InvalidValueError, positive
 from digitpairs.losses.coefficients import Coefficient
 from digitpairs.losses.parts import PARTS
+from digitpairs.networks.stacking import stackable
 
 
+@stackable
 class Weighting(nn.Module):
     """The weighted sum of the loss's parts, in the order of PARTS; the weights (3,) are a buffer, which an array stacks.
 
@@ -44,6 +46,7 @@ class Weighting(nn.Module):
         self.weights.copy_(torch.as_tensor(weights))
 
 
+@stackable
 class LambdaWeighting(Weighting):
     """digit1 + digit2 + lambda * comparison, as in the wang report. lambda: a `Coefficient` of at least 0.
 
@@ -65,6 +68,7 @@ class LambdaWeighting(Weighting):
         self._set([1.0, 1.0, self.coefficient.at(epoch)])
 
 
+@stackable
 class GammaWeighting(Weighting):
     """comparison + gamma * (digit1 + digit2), as in the skura report. gamma: a `Coefficient` of at least 0."""
 
@@ -77,6 +81,7 @@ class GammaWeighting(Weighting):
         self._set([gamma, gamma, 1.0])
 
 
+@stackable
 class ConvexWeighting(Weighting):
     """c * digit1 + c * digit2 + (1 - 2c) * comparison, as in the coukos report. c: a `Coefficient` from 0 to 0.5."""
 
@@ -89,6 +94,7 @@ class ConvexWeighting(Weighting):
         self._set([c, c, 1 - 2 * c])
 
 
+@stackable
 class FreeWeighting(Weighting):
     """digit1, digit2 and comparison each with a `Coefficient` of its own, of at least 0."""
 
@@ -101,6 +107,7 @@ class FreeWeighting(Weighting):
         self._set([coefficient.at(epoch) for coefficient in self.coefficients])
 
 
+@stackable
 class NoAuxWeighting(Weighting):
     """The comparison's loss alone; digit logits, where there are any, are measured but not trained."""
 
@@ -111,6 +118,7 @@ class NoAuxWeighting(Weighting):
         self._set([0.0, 0.0, 1.0])
 
 
+@stackable
 class UncertaintyWeighting(Weighting):
     """Learned weights: sum of exp(-s) L + s / 2 over the parts, s = log sigma^2 (Kendall, Gal and Cipolla 2018, eq. 10).
 
@@ -135,6 +143,7 @@ class UncertaintyWeighting(Weighting):
             self.log_variance.clamp_(-self.limit, self.limit)
 
 
+@stackable
 class DynamicWeightAverage(Weighting):
     """Parts that fall more slowly weigh more: 3 softmax(r / temperature), r the ratio of a part's last two epoch means
     (DWA; Liu, Johns and Davison 2019, eq. 7). The first two epochs weigh all parts 1.
@@ -152,6 +161,7 @@ class DynamicWeightAverage(Weighting):
             self._set(len(PARTS) * (ratio / self.temperature).softmax(0))
 
 
+@stackable
 class RandomWeighting(Weighting):
     """Weights drawn anew each step, softmax of standard normals: a control for the learned ones (RLW; Lin et al. 2022).
 

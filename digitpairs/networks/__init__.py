@@ -6,7 +6,15 @@ from digitpairs.networks.initialise import create, initialise
 from digitpairs.networks.mlp import MLPBody
 from digitpairs.networks.points import PointMLP
 from digitpairs.networks.resnet import ResNetBody
-from digitpairs.networks.stacking import is_stackable, release, share, stack, stacking_signature
+from digitpairs.networks.stacking import (
+    release_members,
+    share_members,
+    stack,
+    stackable,
+    stackable_if,
+    stacking_signature,
+    why_not_stackable,
+)
 
 __all__ = [
     "CNNBody",
@@ -18,9 +26,11 @@ __all__ = [
     "SiameseNetwork",
     "create",
     "initialise",
-    "is_stackable",
-    "stacking_signature",
-    "release",
-    "share",
+    "release_members",
+    "share_members",
     "stack",
+    "stackable",
+    "stackable_if",
+    "stacking_signature",
+    "why_not_stackable",
 ]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from digitpairs.checks import InvalidValueError, boolean, choice
 from digitpairs.networks.heads import CLASSES, ComparisonPart, digit_part
+from digitpairs.networks.stacking import stackable
 
 # (channels, rows per pair, activation, batch_norm) -> the module (rows, channels, 14, 14) -> (rows, features), features
 Body = Callable[[int, int, str, bool], tuple[nn.Module, int]]
@@ -26,6 +27,7 @@ class Prediction(NamedTuple):
     digits: Tensor | None  # (B, 2, 10), the logits of the two digits; None without a digit head
 
 
+@stackable
 class JointNetwork(nn.Module):
     """Both images as one input of two channels: (B, 2, 14, 14) -> Prediction.
 
@@ -78,6 +80,7 @@ class JointNetwork(nn.Module):
         return Prediction(self.comparison_part(features, digits), digits)
 
 
+@stackable
 class SiameseNetwork(nn.Module):
     """Each image by itself: (B, 2, 14, 14) -> Prediction.
 

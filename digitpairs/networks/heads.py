@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from digitpairs.checks import InvalidValueError, choice, integers
 from digitpairs.networks.layers import Linear, activation_layer, linear_stack
+from digitpairs.networks.stacking import stackable
 
 CLASSES = 10
 
@@ -36,6 +37,7 @@ def digit_part(
     return nn.Sequential(*layers, Linear(width, 2 * CLASSES if kind == "joint" else CLASSES))
 
 
+@stackable
 class ComparisonPart(nn.Module):
     """Features of a pair and its digit logits -> comparison logits.
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from digitpairs.checks import InvalidValueError, choice, integers, number
+from digitpairs.networks.stacking import stackable, stackable_if
 
 VECTOR_BYTES = 128  # two AVX-512 vectors: the longest step of torch's elementwise loops
 
@@ -43,18 +44,22 @@ class _PaddedToVectors:
         return outputs.view(ordered.shape).permute([axes.index(axis) for axis in range(len(axes))])
 
 
+@stackable
 class Tanh(_PaddedToVectors, nn.Tanh):
     """torch's, see `_PaddedToVectors`."""
 
 
+@stackable
 class Sigmoid(_PaddedToVectors, nn.Sigmoid):
     """torch's, see `_PaddedToVectors`."""
 
 
+@stackable
 class SELU(_PaddedToVectors, nn.SELU):
     """torch's, see `_PaddedToVectors`."""
 
 
+@stackable
 class GELU(_PaddedToVectors, nn.GELU):
     """torch's, see `_PaddedToVectors`."""
 
@@ -81,6 +86,7 @@ def activation_layer(name: str) -> nn.Module:
     return ACTIVATIONS[choice("activation", name, ACTIVATIONS)]()
 
 
+@stackable_if(lambda layer: layer.bias is not None)
 class Linear(nn.Linear):
     """torch's; of an array, a product for each member: (members, rows, in) -> (members, rows, out).
 
@@ -99,6 +105,16 @@ class Linear(nn.Linear):
         return torch.baddbmm(*operands).mT
 
 
+def _is_plain_convolution(layer: nn.Conv2d) -> bool:
+    return (
+        layer.bias is not None
+        and layer.stride == layer.dilation == (1, 1)
+        and layer.groups == 1
+        and layer.padding_mode == "zeros"
+    )
+
+
+@stackable_if(_is_plain_convolution)
 class Conv2d(nn.Conv2d):
     """torch's; of an array, (members, rows, in, height, width) -> (members, rows, out, height, width)."""
 
@@ -117,6 +133,7 @@ class Conv2d(nn.Conv2d):
         return split_members(outputs, members)
 
 
+@stackable
 class MaxPool2d(nn.MaxPool2d):
     """torch's, of an array as well."""
 
@@ -126,6 +143,7 @@ class MaxPool2d(nn.MaxPool2d):
         return super().forward(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
 
 
+@stackable
 class Flatten(nn.Flatten):
     """Images (..., channels, height, width) -> (..., features)."""
 
@@ -154,10 +172,16 @@ class _PerMemberBatchNorm:
         return split_members(F.batch_norm(merge_members(inputs), *flat, *settings), len(inputs))
 
 
+def _is_plain_batch_norm(layer: BatchNorm1d | BatchNorm2d) -> bool:
+    return layer.affine and layer.track_running_stats and layer.momentum is not None
+
+
+@stackable_if(_is_plain_batch_norm)
 class BatchNorm1d(_PerMemberBatchNorm, nn.BatchNorm1d):
     """torch's; of an array, (members, rows, features)."""
 
 
+@stackable_if(_is_plain_batch_norm)
 class BatchNorm2d(_PerMemberBatchNorm, nn.BatchNorm2d):
     """torch's; of an array, (members, rows, channels, height, width)."""
 
@@ -182,6 +206,7 @@ def split_members(outputs: Tensor, members: int) -> Tensor:
     return outputs.unflatten(1, (members, -1)).transpose(0, 1)
 
 
+@stackable
 class Dropout(nn.Module):
     """Inverted dropout (Srivastava et al. 2014) whose mask is a buffer, drawn before each step by `draw_masks`.
 

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from digitpairs.networks.layers import vector_length
-from digitpairs.training.optimizers import SGD, Adam, AdamW
 
 Settings = dict[str, Any]
 FUSED_DEVICES = ("cpu",)
@@ -24,6 +23,8 @@ FUSED_DEVICES = ("cpu",)
 class ArrayOptimizer(torch.optim.Optimizer):
     """Base: the members' settings as columns, clipping, and who still moves.
 
+    The settings named in `shared_settings` must be the same for all members.
+
     Args:
         weights: the networks' parameters, stacked, (members, ...) each.
         learned: parameters of the losses' weights, likewise; no weight decay falls on them.
@@ -31,6 +32,8 @@ class ArrayOptimizer(torch.optim.Optimizer):
         clip_values: bound of each member's gradient, infinite for none.
         clip_algorithm: "norm" or "value", see `PairComparison`.
     """
+
+    shared_settings: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -109,7 +112,9 @@ def broadcast_members(column: Tensor, tensor: Tensor) -> Tensor:
 
 
 class ArraySGD(ArrayOptimizer):
-    """`torch.optim.SGD` for each member. Whether with Nesterov's momentum is the same for all."""
+    """`torch.optim.SGD` for each member."""
+
+    shared_settings = ("nesterov",)
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -301,10 +306,3 @@ class ArrayAdamW(ArrayAdam):
             if self.still is not None:
                 shrink = shrink.masked_fill(self.still, 1.0)
             parameter.mul_(broadcast_members(shrink, parameter))
-
-
-ARRAY_OPTIMIZERS: dict[type, type[ArrayOptimizer]] = {
-    SGD: ArraySGD,
-    Adam: ArrayAdam,
-    AdamW: ArrayAdamW,
-}

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 
-from digitpairs import losses
 from digitpairs.checks import InvalidValueError
-from digitpairs.losses import Weighting
-from digitpairs.networks import is_stackable, release, share, stack, stacking_signature
-from digitpairs.training.array_optimizers import ARRAY_OPTIMIZERS, ArrayOptimizer
+from digitpairs.networks import (
+    release_members,
+    share_members,
+    stack,
+    stacking_signature,
+    why_not_stackable,
+)
+from digitpairs.training.array_optimizers import ArrayOptimizer
 from digitpairs.training.module import ComparisonModule
-from digitpairs.training.optimizers import SGD
+from digitpairs.training.optimizers import SGD, array_class_of
 from digitpairs.training.pair_comparison import PairComparison
 from digitpairs.training.schedulers import Timing
-
-_WEIGHTINGS = {
-    each for each in vars(losses).values() if isinstance(each, type) and issubclass(each, Weighting)
-}
 
 
 class PairComparisonArray(ComparisonModule):
@@ -60,8 +60,9 @@ class PairComparisonArray(ComparisonModule):
 
     def configure_optimizers(self) -> ArrayOptimizer:
         first = self.members[0]
-        make = ARRAY_OPTIMIZERS[type(first.optimizer_recipe)]
-        return make(
+        array_class = array_class_of(first.optimizer_recipe)
+        assert array_class is not None  # every member has a stacking key
+        return array_class(
             list(self.network.parameters()),
             list(self.aux.parameters()),
             [member.optimizer_recipe.settings for member in self.members],
@@ -74,7 +75,7 @@ class PairComparisonArray(ComparisonModule):
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        share(self, self.members)
+        share_members(self, self.members)
         for member, data in zip(self.members, self.trainer.datamodule.members):
             member.set_mean_and_std(*data.mean_and_std)
         self._rates: Iterator[Tensor] | None = None  # from the epoch on with which the fit begins
@@ -95,7 +96,7 @@ class PairComparisonArray(ComparisonModule):
 
     def release(self) -> None:
         """Gives the members values of their own, on the CPU: the array is not needed any more."""
-        release(self, self.members)
+        release_members(self, self.members)
 
     def _stop_ended(self) -> None:
         self.optimizers(use_pl_optimizer=False).stop([member.ended for member in self.members])
@@ -113,23 +114,30 @@ class PairComparisonArray(ComparisonModule):
         optimizer.step() if isinstance(optimizer, LightningOptimizer) else optimizer.advance()
 
 
-def stacking_key(member: PairComparison) -> tuple | None:
-    """What members of one array have in common: equal keys can be stacked. None for a run that trains only by itself."""
-    if (
-        not is_stackable(member.network)
-        or type(member.aux) not in _WEIGHTINGS
-        or type(member.optimizer_recipe) not in ARRAY_OPTIMIZERS
-    ):
+def stacking_key(member: PairComparison) -> Hashable | None:
+    """Members with equal keys can train as one array; None for a run that must train alone."""
+    array_class = array_class_of(member.optimizer_recipe)
+    if array_class is None or why_alone(member) is not None:
         return None
-    nesterov = member.optimizer_recipe.settings.get("nesterov")
+    settings = member.optimizer_recipe.settings
     return (
         stacking_signature(member.network),
         type(member.aux),
         type(member.optimizer_recipe),
-        nesterov,
+        tuple(settings[key] for key in array_class.shared_settings),
         member.clip_algorithm,
         member.two_stage,
     )
+
+
+def why_alone(member: PairComparison) -> str | None:
+    """The part of a run that cannot be stacked, and the reason; None if the run can be stacked."""
+    parts: dict[str, nn.Module] = {"network": member.network, "aux": member.aux}
+    reasons = {name: why_not_stackable(part) for name, part in parts.items()}
+    if array_class_of(member.optimizer_recipe) is None:
+        recipe = type(member.optimizer_recipe)
+        reasons["optimizer"] = f"{recipe.__module__}.{recipe.__qualname__} sets no array_class"
+    return next((f"{name}: {reason}" for name, reason in reasons.items() if reason), None)
 
 
 def rates_by_epoch(members: Sequence[PairComparison], timing: Timing) -> Iterator[Tensor]:
