@@ -317,7 +317,7 @@ def test_a_member_that_stands_still_keeps_its_values_whatever_its_gradient(
     array = recipes[0].array_class(
         [parameter], [], [each.settings for each in recipes], [math.inf] * 3
     )
-    array.stop([False, True, False])
+    array.freeze([False, True, False])
     array.start_epoch(torch.full((1, 3), 0.1, dtype=torch.float64))
     parameter.grad = torch.ones(3, 5)
     parameter.grad[1] = math.nan

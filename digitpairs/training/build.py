@@ -9,7 +9,11 @@ import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from torch import nn
+
 from digitpairs.checks import InvalidValueError, suggestion
+from digitpairs.networks import create
+from digitpairs.streams import stream
 
 
 def build(part: Any) -> Any:
@@ -33,6 +37,13 @@ def build(part: Any) -> Any:
     _check_arguments(name, part)
     with naming_target(name):
         return target(**settings)
+
+
+def build_network(network: nn.Module | Mapping[str, Any], weights_seed: int) -> nn.Module:
+    """The network of a config, with initial weights from the seed; a network as it is."""
+    if not isinstance(network, Mapping):
+        return network
+    return create(lambda: build(network), stream(weights_seed, "weights"))
 
 
 @contextlib.contextmanager
