@@ -1,4 +1,4 @@
-"""Networks that map a pair of images (B, 2, 14, 14) to comparison logits and, if they have them, digit logits."""
+"""Networks that map a pair of images (B, 2, 14, 14) to comparison logits and digit logits."""
 
 from digitpairs.networks.cnn import CNNBody
 from digitpairs.networks.comparison import JointNetwork, Prediction, SiameseNetwork

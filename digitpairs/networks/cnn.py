@@ -21,14 +21,16 @@ from digitpairs.networks.layers import (
 
 
 class CNNBody:
-    """Settings of a convolutional body; called by the network that it is part of.
+    """Settings of a convolutional body; the network calls it to make its body.
 
     Args:
         channels: output channels of each convolution.
-        kernels, paddings, pools: side of each convolution's kernel, its zero padding, and the side and stride of the
-            max-pool after it (1 is none); one number stands for all layers.
+        kernels: side of each convolution's kernel; one number applies to all layers.
+        paddings: zero padding of each convolution; one number applies to all.
+        pools: side and stride of the max-pool after each convolution; one number applies to all,
+            and 1 is no pool.
         hidden: widths of the linear layers after the convolutions.
-        dropout: its probability on the flattened images and after each linear layer.
+        dropout: probability of dropout on the flattened images and after each linear layer.
     """
 
     def __init__(
@@ -56,9 +58,9 @@ class CNNBody:
             activation,
             batch_norm,
         )
-        flat = self.channels[-1] * side * side
+        units = self.channels[-1] * side * side
         linear, features = linear_stack(
-            flat,
+            units,
             self.hidden,
             key="hidden",
             activation=activation,
@@ -66,8 +68,8 @@ class CNNBody:
             dropout=self.dropout,
             rows_per_pair=rows_per_pair,
         )
-        dropped = dropout_layer(self.dropout, flat, rows_per_pair)
-        return nn.Sequential(*convolutions, Flatten(), *dropped, *linear), features
+        dropout = dropout_layer(self.dropout, units, rows_per_pair)
+        return nn.Sequential(*convolutions, Flatten(), *dropout, *linear), features
 
 
 def convolution_stack(
@@ -79,42 +81,43 @@ def convolution_stack(
     activation: str,
     batch_norm: bool,
 ) -> tuple[list[nn.Module], int]:
-    """Convolution, batch norm, activation, max-pool for each of the channels, as a list; and the side that comes out.
+    """Convolutions, each with batch norm, activation and max-pool.
 
-    Raises InvalidValueError where a kernel or a pool is larger than the image that reaches it.
+    Returns the layers and the side of the last images. Raises InvalidValueError if a kernel or a
+    pool is larger than its image.
     """
     channels = integers("channels", channels)
     if not channels:
         raise InvalidValueError("channels", [], "at least one number of channels")
-    kernels, pools = (
-        integers(key, value, 1, len(channels))
-        for key, value in (("kernels", kernels), ("pools", pools))
-    )
+    kernels = integers("kernels", kernels, 1, len(channels))
+    pools = integers("pools", pools, 1, len(channels))
     paddings = integers("paddings", paddings, 0, len(channels))
     layers: list[nn.Module] = []
     side = SIDE
-    for number, (out_channels, kernel, padding, pool) in enumerate(
-        zip(channels, kernels, paddings, pools), 1
-    ):
-        image = side + 2 * padding
-        if kernel > image:
-            raise InvalidValueError(
-                "kernels",
-                list(kernels),
-                f"at most {image} in layer {number}, whose padded image is {image}x{image}",
+    sizes = zip(channels, kernels, paddings, pools)
+    for number, (out_channels, kernel, padding, pool) in enumerate(sizes, 1):
+        padded = side + 2 * padding
+        if kernel > padded:
+            accepted = (
+                f"at most {padded} in layer {number}, whose padded image is {padded}x{padded}"
             )
-        side = image - kernel + 1
+            raise InvalidValueError("kernels", list(kernels), accepted)
+        side = padded - kernel + 1
         if pool > side:
-            raise InvalidValueError(
-                "pools",
-                list(pools),
-                f"at most {side} in layer {number}, whose image is {side}x{side}",
-            )
+            accepted = f"at most {side} in layer {number}, whose image is {side}x{side}"
+            raise InvalidValueError("pools", list(pools), accepted)
         side //= pool
         layers.append(Conv2d(in_channels, out_channels, kernel, padding=padding))
-        layers += [BatchNorm2d(out_channels)] if batch_norm else []
-        pooling = [MaxPool2d(pool)] if pool > 1 else []
-        activating = [activation_layer(activation)]
-        layers += activating + pooling if activation in NON_MONOTONIC else pooling + activating
+        if batch_norm:
+            layers.append(BatchNorm2d(out_channels))
+        layers += _activation_and_pool(activation, pool)
         in_channels = out_channels
     return layers, side
+
+
+def _activation_and_pool(activation: str, pool: int) -> list[nn.Module]:
+    """The max-pool comes first if the activation is monotonic, which gives the same outputs."""
+    layers = [activation_layer(activation)]
+    if pool > 1:
+        layers.insert(1 if activation in NON_MONOTONIC else 0, MaxPool2d(pool))
+    return layers

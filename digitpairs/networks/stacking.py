@@ -1,4 +1,4 @@
-"""An array of networks as one network: each tensor is stacked over the members, on a new first axis.
+"""Arrays of networks as one network: each tensor is stacked over the members, on a first axis.
 
 A network can be stacked if each of its modules is of a class that is declared `stackable`.
 """

@@ -1,4 +1,4 @@
-"""Training under Lightning: the modules of one run and of an array of runs, optimisers and learning-rate schedules."""
+"""Training under Lightning: one run or an array of runs, optimisers and learning-rate schedules."""
 
 from digitpairs.training.build import build
 from digitpairs.training.early_stopping import EarlyStopping

@@ -236,7 +236,7 @@ class ArrayAdam(ArrayOptimizer):
                 call.second_moments,
                 [],
                 [call.step] * len(gradients),
-                lr=rates[call.member],
+                lr=rates[call.member],  # type: ignore[arg-type]  # torch's stub lacks floats
                 amsgrad=False,
                 maximize=False,
                 **call.settings,

@@ -1,4 +1,4 @@
-"""Losses and error rates in per cent, as tensor operations; the tests check them with torchmetrics."""
+"""Losses and error rates in per cent, as tensor operations that the tests check by torchmetrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ERRORS = ("comparison_error", "digit1_error", "digit2_error", "digit_error", "po
 
 
 def predicts_less_or_equal(comparison: Tensor) -> Tensor:
-    """Comparison logits (..., B, 1 or 2) -> (..., B) int64, 1 for the prediction first <= second."""
+    """Comparison logits (..., B, 1 or 2) -> (..., B) int64, 1 to predict first <= second."""
     return (comparison[..., 0] > 0).long() if comparison.shape[-1] == 1 else comparison.argmax(-1)
 
 

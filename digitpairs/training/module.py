@@ -57,7 +57,7 @@ class ComparisonModule(Resumable):
 
     @property
     def watched(self) -> str:
-        """The split measured after each epoch: "validation", or "test" if the data module says so."""
+        """The split measured after each epoch: "validation", or the data module's `watched`."""
         return getattr(self._datamodule, "watched", "validation")
 
     def forward(self, images: Tensor) -> Prediction:

@@ -1,4 +1,4 @@
-"""Fits that resume from one of Lightning's checkpoints: `trainer.fit(model, data, ckpt_path=...)`."""
+"""Fits that resume from Lightning's checkpoints: `trainer.fit(model, data, ckpt_path=...)`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Resumable(LightningModule):
             accepted = "at least 1: learning-rate schedules are laid out in epochs"
             raise InvalidValueError("max_epochs", self.trainer.max_epochs, accepted)
         batches = self.trainer.estimated_stepping_batches  # this property also sets up the loaders
-        loader = self.trainer.train_dataloader
+        loader: Any = self.trainer.train_dataloader
         if hasattr(loader, "steps_per_epoch"):
             return Timing(epochs, loader.steps_per_epoch)
         return Timing(epochs, cast(int, batches // epochs))  # a float only if it is infinite
@@ -54,7 +54,7 @@ class Resumable(LightningModule):
         raise NotImplementedError
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        loader = self.trainer.train_dataloader
+        loader: Any = self.trainer.train_dataloader
         checkpoint[_KEY] = {
             "timing": tuple(self.timing()),
             "in_epoch": self._in_epoch,
