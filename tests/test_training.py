@@ -24,7 +24,6 @@ from digitpairs.networks import CNNBody, JointNetwork, MLPBody, Prediction, Siam
 from digitpairs.streams import stream
 from digitpairs.training import SGD, Adam, Cosine, DivergenceError, OneCycle, PairComparison
 from digitpairs.training.metrics import confusion, error_rates
-from tests.conftest import write_mnist_like
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Total length of `list`",
@@ -38,11 +37,6 @@ NETWORK = {
     "body": {"_target_": "digitpairs.networks.MLPBody", "hidden": [16], "dropout": 0.2},
     "comparison_hidden": [8],
 }
-
-
-@pytest.fixture
-def data(tmp_path):
-    return write_mnist_like(tmp_path / "data", train=120, test=80)
 
 
 def module_of(data, **settings) -> PairDataModule:
