@@ -58,13 +58,7 @@ OPTIMIZERS = {
     "adamw": lambda i: AdamW(0.002, weight_decay=0.1 * i),
 }
 SCHEDULES = [OneCycle(), StepDecay(1, 0.5), Cosine(interval="step")]  # one a member
-
-
-@pytest.fixture(params=[True, False], ids=["fused", "unfused"])
-def fused(request, monkeypatch):
-    """Run a test with the fused kernel and without it."""
-    devices = ("cpu",) if request.param else ()
-    monkeypatch.setattr("digitpairs.training.array_optimizers.FUSED_DEVICES", devices)
+with_and_without_fusion = pytest.mark.parametrize("devices", [("cpu",), ()])
 
 
 def network(structure: str = "SiameseNetwork", body: str = "mlp", **settings) -> dict:
@@ -235,8 +229,10 @@ def array_optimizer(recipes, weights, learned, clip_values=None, clip_algorithm=
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 @pytest.mark.parametrize("clip", [None, "norm", "value"])
-def test_array_optimizers_are_torchs_member_by_member(kind, clip, fused):
+@with_and_without_fusion
+def test_array_optimizers_are_torchs_member_by_member(kind, clip, devices, monkeypatch):
     """Ten steps in float64 with changing rates; the last parameter has no weight decay."""
+    monkeypatch.setattr("digitpairs.training.array_optimizers.FUSED_DEVICES", devices)
     members, shapes, generator = 4, [(3, 4), (4,), (2,)], torch.Generator().manual_seed(0)
 
     def draw(*shape):
@@ -274,7 +270,9 @@ def test_array_optimizers_are_torchs_member_by_member(kind, clip, fused):
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_a_frozen_member_keeps_its_values_even_if_its_gradient_is_nan(kind, fused):
+@with_and_without_fusion
+def test_a_frozen_member_keeps_its_values_even_if_its_gradient_is_nan(kind, devices, monkeypatch):
+    monkeypatch.setattr("digitpairs.training.array_optimizers.FUSED_DEVICES", devices)
     parameter = nn.Parameter(torch.ones(3, 5))
     array = array_optimizer([OPTIMIZERS[kind](1) for _ in range(3)], [parameter], [])
     array.freeze([False, True, False])

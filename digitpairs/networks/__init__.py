@@ -6,15 +6,7 @@ from digitpairs.networks.initialise import create, initialise
 from digitpairs.networks.mlp import MLPBody
 from digitpairs.networks.points import PointMLP
 from digitpairs.networks.resnet import ResNetBody
-from digitpairs.networks.stacking import (
-    release_members,
-    share_members,
-    stack,
-    stackable,
-    stackable_if,
-    stacking_signature,
-    why_not_stackable,
-)
+from digitpairs.networks.stacking import stackable, stackable_if
 
 __all__ = [
     "CNNBody",
@@ -26,11 +18,6 @@ __all__ = [
     "SiameseNetwork",
     "create",
     "initialise",
-    "release_members",
-    "share_members",
-    "stack",
     "stackable",
     "stackable_if",
-    "stacking_signature",
-    "why_not_stackable",
 ]

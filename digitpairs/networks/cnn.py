@@ -49,16 +49,7 @@ class CNNBody:
         self, in_channels: int, rows_per_pair: int, activation: str, batch_norm: bool
     ) -> tuple[nn.Module, int]:
         """The body (rows, in_channels, 14, 14) -> (rows, features), and the number of features."""
-        convolutions, side = convolution_stack(
-            in_channels,
-            self.channels,
-            self.kernels,
-            self.paddings,
-            self.pools,
-            activation,
-            batch_norm,
-        )
-        units = self.channels[-1] * side * side
+        convolutions, units = self._convolutions(in_channels, activation, batch_norm)
         linear, features = linear_stack(
             units,
             self.hidden,
@@ -71,48 +62,40 @@ class CNNBody:
         dropout = dropout_layer(self.dropout, units, rows_per_pair)
         return nn.Sequential(*convolutions, Flatten(), *dropout, *linear), features
 
+    def _convolutions(
+        self, in_channels: int, activation: str, batch_norm: bool
+    ) -> tuple[list[nn.Module], int]:
+        """Convolutions, each with batch norm, activation and max-pool.
 
-def convolution_stack(
-    in_channels: int,
-    channels: Sequence[int],
-    kernels: int | Sequence[int],
-    paddings: int | Sequence[int],
-    pools: int | Sequence[int],
-    activation: str,
-    batch_norm: bool,
-) -> tuple[list[nn.Module], int]:
-    """Convolutions, each with batch norm, activation and max-pool.
-
-    Returns the layers and the side of the last images. Raises InvalidValueError if a kernel or a
-    pool is larger than its image.
-    """
-    channels = integers("channels", channels)
-    if not channels:
-        raise InvalidValueError("channels", [], "at least one number of channels")
-    kernels = integers("kernels", kernels, 1, len(channels))
-    pools = integers("pools", pools, 1, len(channels))
-    paddings = integers("paddings", paddings, 0, len(channels))
-    layers: list[nn.Module] = []
-    side = SIDE
-    sizes = zip(channels, kernels, paddings, pools)
-    for number, (out_channels, kernel, padding, pool) in enumerate(sizes, 1):
-        padded = side + 2 * padding
-        if kernel > padded:
-            accepted = (
-                f"at most {padded} in layer {number}, whose padded image is {padded}x{padded}"
-            )
-            raise InvalidValueError("kernels", list(kernels), accepted)
-        side = padded - kernel + 1
-        if pool > side:
-            accepted = f"at most {side} in layer {number}, whose image is {side}x{side}"
-            raise InvalidValueError("pools", list(pools), accepted)
-        side //= pool
-        layers.append(Conv2d(in_channels, out_channels, kernel, padding=padding))
-        if batch_norm:
-            layers.append(BatchNorm2d(out_channels))
-        layers += _activation_and_pool(activation, pool)
-        in_channels = out_channels
-    return layers, side
+        Returns the layers and the number of units of the last. Raises InvalidValueError if a
+        kernel or a pool is larger than its image.
+        """
+        channels = integers("channels", self.channels)
+        if not channels:
+            raise InvalidValueError("channels", [], "at least one number of channels")
+        kernels = integers("kernels", self.kernels, 1, len(channels))
+        pools = integers("pools", self.pools, 1, len(channels))
+        paddings = integers("paddings", self.paddings, 0, len(channels))
+        layers: list[nn.Module] = []
+        side = SIDE
+        sizes = zip(channels, kernels, paddings, pools)
+        for number, (out_channels, kernel, padding, pool) in enumerate(sizes, 1):
+            side += 2 * padding
+            if kernel > side:
+                image = f"padded image is {side}x{side}"
+                accepted = f"at most {side} in layer {number}, whose {image}"
+                raise InvalidValueError("kernels", list(kernels), accepted)
+            side -= kernel - 1
+            if pool > side:
+                accepted = f"at most {side} in layer {number}, whose image is {side}x{side}"
+                raise InvalidValueError("pools", list(pools), accepted)
+            side //= pool
+            layers.append(Conv2d(in_channels, out_channels, kernel, padding=padding))
+            if batch_norm:
+                layers.append(BatchNorm2d(out_channels))
+            layers += _activation_and_pool(activation, pool)
+            in_channels = out_channels
+        return layers, in_channels * side * side
 
 
 def _activation_and_pool(activation: str, pool: int) -> list[nn.Module]:

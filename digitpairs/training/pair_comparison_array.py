@@ -13,13 +13,7 @@ from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 
 from digitpairs.checks import InvalidValueError
-from digitpairs.networks import (
-    release_members,
-    share_members,
-    stack,
-    stacking_signature,
-    why_not_stackable,
-)
+from digitpairs.networks import stacking
 from digitpairs.training.array_optimizers import ArrayOptimizer
 from digitpairs.training.module import ComparisonModule
 from digitpairs.training.optimizers import SGD, array_class_of
@@ -53,7 +47,8 @@ class PairComparisonArray(ComparisonModule):
             )
         networks = [member.network for member in members]
         weightings = [member.aux for member in members]
-        super().__init__(stack(networks), stack(weightings), (len(members),))
+        network, aux = stacking.stack(networks), stacking.stack(weightings)
+        super().__init__(network, aux, (len(members),))
         self._members = tuple(members)  # not registered as submodules
         self._member_loggers = tuple(loggers)
 
@@ -76,7 +71,7 @@ class PairComparisonArray(ComparisonModule):
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        share_members(self, self.members)
+        stacking.share_members(self, self.members)
         for member, data in zip(self.members, self._datamodule.members):
             member.set_mean_and_std(*data.mean_and_std)
         self._rates: Iterator[Tensor] | None = None  # from the fit's first epoch on
@@ -97,7 +92,7 @@ class PairComparisonArray(ComparisonModule):
 
     def release(self) -> None:
         """Give the members their own copies of their values, on the CPU, after the last use."""
-        release_members(self, self.members)
+        stacking.release_members(self, self.members)
 
     def _array_optimizer(self) -> ArrayOptimizer:
         return cast(ArrayOptimizer, self.optimizers(use_pl_optimizer=False))
@@ -127,7 +122,7 @@ def stacking_key(member: PairComparison) -> Hashable | None:
         return None
     settings = member.optimizer_recipe.settings
     return (
-        stacking_signature(member.network),
+        stacking.stacking_signature(member.network),
         type(member.aux),
         type(member.optimizer_recipe),
         tuple(settings[key] for key in array_class.shared_settings),
@@ -140,7 +135,7 @@ def why_alone(member: PairComparison) -> str | None:
     """The part of a run that cannot be stacked, and the reason; None if the run can be stacked."""
     parts: dict[str, nn.Module] = {"network": member.network, "aux": member.aux}
     for name, part in parts.items():
-        reason = why_not_stackable(part)
+        reason = stacking.why_not_stackable(part)
         if reason is not None:
             return f"{name}: {reason}"
     if array_class_of(member.optimizer_recipe) is None:
