@@ -76,6 +76,12 @@ def mnist_like(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Enough images for the small trainings of several tests."""
+    return write_mnist_like(tmp_path / "data", train=160, test=80)
+
+
+@pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
     """`command("model=mlp", ...)` runs train.py in this process with outputs in a temporary folder; gives (status, out, err)."""
     from digitpairs.cli import main
