@@ -22,12 +22,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from rich.console import Console
 
-from digitpairs.analysis.names import display_names
+from digitpairs.analysis.names import Names, display_names
 from digitpairs.analysis.runs import configs_of
 from digitpairs.analysis.table import print_table
 
 PICTURE = Path(__file__).resolve().parent / "images" / "overview.png"
-COLUMNS = 72  # of the terminal
+COLUMNS = 78  # of the terminal
 METRIC = "test/comparison_error"
 BACKGROUND, TEXT = "#1e1e2e", "#e6e6ef"
 
@@ -40,7 +40,7 @@ def main() -> None:
     runs = sorted(path.parent for path in sweep.glob("*/seed=*/result.json"))
     names = display_names(configs_of(runs))
     figure, (left, right) = plt.subplots(
-        1, 2, figsize=(13, 4.2), width_ratios=(7.4, 5.6), layout="constrained"
+        1, 2, figsize=(13, 3.4), width_ratios=(7.6, 5.4), layout="constrained"
     )
     draw_terminal(left, table_of(sweep, runs, names), command=command_of(runs))
     draw_curves(right, runs, names.of)
@@ -52,10 +52,11 @@ def main() -> None:
 def command_of(runs: list[Path]) -> str:
     """The command whose table is drawn."""
     seeds = sorted(json.loads((run / "result.json").read_text())["seed"] for run in runs)
-    return f"$ python train.py -m model=mlp,siamese_mlp seed={seeds[0]}..{seeds[-1]}"
+    grid = f"model=mlp,siamese_mlp seed={seeds[0]}..{seeds[-1]}"
+    return f"$ python train.py -m {grid} data.watch_test=true"
 
 
-def table_of(sweep: Path, runs: list[Path], names) -> str:
+def table_of(sweep: Path, runs: list[Path], names: Names) -> str:
     """The table as the terminal shows it, without the two lines that name folders."""
     console = Console(file=io.StringIO(), width=COLUMNS)
     print_table(sweep, runs, console, names)
@@ -70,8 +71,8 @@ def draw_terminal(axes: plt.Axes, table: str, command: str) -> None:
         plt.Rectangle((0, 0), 1, 1, transform=axes.transAxes, color=BACKGROUND, zorder=0)
     )
     axes.text(
-        0.03, 0.93, f"{command}\n\n{table}", transform=axes.transAxes, color=TEXT,
-        family="monospace", fontsize=11, va="top", linespacing=1.35,
+        0.02, 0.93, f"{command}\n\n{table}", transform=axes.transAxes, color=TEXT,
+        family="monospace", fontsize=10, va="top", linespacing=1.35,
     )  # fmt: skip
 
 
