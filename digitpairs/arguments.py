@@ -10,6 +10,7 @@ import itertools
 import math
 import re
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -34,6 +35,20 @@ _TO_BE_QUOTED = re.compile(
 )
 _KEY = re.compile(r"[+~]*[\w$][\w$./@:-]*", re.ASCII)
 _ACTIONS = ("cfg", "info", "run", "shell_completion")
+
+
+def command_name() -> str:
+    """The shell command that started this process, such as "python train.py" or "digitpairs".
+
+    For a process that another program started, it is the command that works in its folder.
+    """
+    path = Path(sys.argv[0])
+    if path.name == "train.py":
+        return f"python {path}"
+    if path.parts[-2:] == ("digitpairs", "__main__.py"):
+        return "python -m digitpairs"
+    in_checkout = path.stem != "digitpairs" and configs.CONF.parent == Path.cwd()
+    return "python train.py" if in_checkout else "digitpairs"
 
 
 def normalize_arguments(arguments: Sequence[str]) -> list[str]:
@@ -175,7 +190,9 @@ def _ends(key: str, item: str) -> tuple[Decimal, Decimal, Decimal]:
 
 def _split(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """The arguments as Hydra's parser reads them, in any order; and the flags with their values."""
-    options = get_args_parser().parse_intermixed_args(list(arguments))
+    parser = get_args_parser()
+    parser.prog = command_name()
+    options = parser.parse_intermixed_args(list(arguments))
     flags = list(arguments)
     for override in options.overrides:
         flags.remove(override)

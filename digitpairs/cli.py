@@ -15,9 +15,14 @@ from typing import TYPE_CHECKING
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from digitpairs.arguments import check_arguments, expand_range, normalize_arguments
+from digitpairs.arguments import (
+    check_arguments,
+    command_name,
+    expand_range,
+    normalize_arguments,
+)
 from digitpairs.checks import DigitPairsWarning, InvalidValueError
 from digitpairs.configs import CONF, install_config_source
 from digitpairs.errors import FULL_ERROR, exit_on_error
@@ -46,6 +51,7 @@ def main() -> None:
         check_arguments(sys.argv[1:])
         sys.argv[1:] = normalize_arguments(sys.argv[1:])
         install_config_source()
+        OmegaConf.register_new_resolver("command", command_name, replace=True)
         os.environ[FULL_ERROR] = "1"  # or Hydra prints exceptions itself, and leaves with status 1
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_run)()
 

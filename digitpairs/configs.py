@@ -16,7 +16,9 @@ from hydra.plugins.config_source import ConfigResult
 
 from digitpairs.checks import DataError, InvalidValueError, suggestion
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
+_PACKAGE = Path(__file__).resolve().parent
+_INSTALLED, _CHECKOUT = _PACKAGE / "conf", _PACKAGE.parent / "conf"
+CONF = _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT
 CLASS_GROUPS = ("data", "model", "aux", "optimizer", "scheduler", "loss")
 _HYDRA_SECTIONS = ("run", "sweep", "sweeper", "launcher", "job", "help")
 _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # all values as text

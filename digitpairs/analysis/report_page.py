@@ -25,6 +25,7 @@ from digitpairs.analysis.drawing import save
 from digitpairs.analysis.reports import Choice, Epochs, Grid, Report, Table, statistic_of, unit_of
 from digitpairs.analysis.results import Cell, Results, Study
 from digitpairs.analysis.runs import Run
+from digitpairs.arguments import command_name
 
 MISSING, NOT_RUN = "missing", "Not run yet."
 Place = tuple[str, str]  # on a grid: its line and its x
@@ -109,7 +110,8 @@ class _Page:
                 ]
             )
             runs += there
-        text = f"Each study is run by `python train.py experiment=<study>{''.join(f' {each}' for each in self.results.overrides)}`."
+        command = " ".join([command_name(), "experiment=<study>", *self.results.overrides])
+        text = f"Each study is run by `{command}`."
         if runs:
             versions = [
                 f"{package} {version}"
@@ -328,7 +330,7 @@ class _Page:
             others = [
                 each for each in self.results.overrides if not (some and each.startswith("seed="))
             ]
-            command = " ".join(["python train.py", f"experiment={study}", *others, *seeds])
+            command = " ".join([command_name(), f"experiment={study}", *others, *seeds])
             lines.append(
                 f"{len(missing)} of the {len(members)} runs of `{study}` have not been run; `{command}` runs them."
             )
