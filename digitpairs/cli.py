@@ -47,6 +47,8 @@ def main() -> None:
     """Run the command of `sys.argv`; leaves by SystemExit unless all is well."""
     make_output_robust()
     show_own_warnings_plainly()
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # one's own classes, which a config names by _target_
     with exit_on_error():
         check_arguments(sys.argv[1:])
         sys.argv[1:] = normalize_arguments(sys.argv[1:])

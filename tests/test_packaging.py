@@ -96,11 +96,15 @@ def test_the_installed_command_trains_in_an_empty_folder(installed, tmp_path):
 
 
 @pytest.mark.long
-def test_the_installed_command_finds_own_configs(installed, tmp_path):
-    own = tmp_path / "own" / "experiment" / "mine.yaml"
+def test_the_installed_command_finds_own_configs_and_classes(installed, tmp_path):
+    own = tmp_path / "own" / "aux" / "mine.yaml"
     own.parent.mkdir(parents=True)
-    own.write_text("# @package _global_\nmodel: {body: {dropout: 0.125}}\n")
-    module = (sys.executable, "-m", "digitpairs")
-    config = installed(tmp_path, *module, "experiment=mine", "--config-dir=own", "--cfg=job")
-    assert "dropout: 0.125" in config
-    assert "\n  python -m digitpairs model=siamese_cnn" in installed(tmp_path, *module, "--help")
+    own.write_text("_target_: mine.Mine\n")
+    (tmp_path / "mine.py").write_text("from digitpairs.losses import NoAuxWeighting as Mine\n")
+    assert "aux=mine" in installed(tmp_path, "digitpairs", *SMALL, "--config-dir=own", "aux=mine")
+
+
+@pytest.mark.long
+def test_python_runs_the_installed_package_as_the_command(installed, tmp_path):
+    printed = installed(tmp_path, sys.executable, "-m", "digitpairs", "--help")
+    assert "\n  python -m digitpairs model=siamese_cnn" in printed
