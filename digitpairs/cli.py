@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from digitpairs.arguments import (
     check_arguments,
@@ -47,13 +47,10 @@ def main() -> None:
     """Run the command of `sys.argv`; leaves by SystemExit unless all is well."""
     make_output_robust()
     show_own_warnings_plainly()
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # one's own classes, which a config names by _target_
     with exit_on_error():
         check_arguments(sys.argv[1:])
         sys.argv[1:] = normalize_arguments(sys.argv[1:])
         install_config_source()
-        OmegaConf.register_new_resolver("command", command_name, replace=True)
         os.environ[FULL_ERROR] = "1"  # or Hydra prints exceptions itself, and leaves with status 1
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_run)()
 
