@@ -56,6 +56,12 @@ def normalize_arguments(arguments: Sequence[str]) -> list[str]:
     return [*multirun[:1], *map(_normalized_argument, options.overrides), *rest]
 
 
+def asks_for_help(arguments: Sequence[str]) -> bool:
+    """Whether `--help` or `-h` is among the arguments."""
+    options, _ = _split(arguments)
+    return options.help
+
+
 def check_arguments(arguments: Sequence[str]) -> None:
     """Raises InvalidValueError, with the argument as it was typed, for one that Hydra cannot read, for a
     choice that does not exist, and for several values where there can be but one.

@@ -17,9 +17,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from digitpairs.arguments import check_arguments, expand_range, normalize_arguments
+from digitpairs.arguments import asks_for_help, check_arguments, expand_range, normalize_arguments
 from digitpairs.checks import DigitPairsWarning, InvalidValueError
-from digitpairs.configs import CONF, install_config_source
+from digitpairs.configs import CONF, help_text, install_config_source
 from digitpairs.errors import FULL_ERROR, exit_on_error
 from digitpairs.terminal import make_output_robust
 
@@ -43,6 +43,9 @@ def main() -> None:
     make_output_robust()
     show_own_warnings_plainly()
     with exit_on_error():
+        if asks_for_help(sys.argv[1:]):
+            print(help_text())
+            return
         check_arguments(sys.argv[1:])
         sys.argv[1:] = normalize_arguments(sys.argv[1:])
         install_config_source()

@@ -48,6 +48,11 @@ def install_config_source() -> None:
     SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource
 
 
+def help_text() -> str:
+    """The text of `--help`. Hydra prints the same text, but lists all config groups for it first."""
+    return read(CONF / "hydra" / "help" / "digitpairs.yaml")["template"]
+
+
 def folders(arguments: Sequence[str]) -> list[Path]:
     """The folders of a command's configs: the user's own (--config-dir) before the project's."""
     own = get_args_parser().parse_known_args(list(arguments))[0].config_dir
