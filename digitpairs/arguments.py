@@ -20,7 +20,14 @@ from typing import Any
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString, RangeSweep
+from hydra.core.override_parser.types import (
+    Glob,
+    Override,
+    OverrideType,
+    Quote,
+    QuotedString,
+    RangeSweep,
+)
 
 from digitpairs import configs
 from digitpairs.checks import InvalidFlagError, InvalidValueError
@@ -65,10 +72,21 @@ def normalize_arguments(arguments: Sequence[str]) -> list[str]:
     _refuse_two_actions(options)
     multirun = [flag for flag in flags if flag in ("-m", "--multirun")]
     rest = [flag for flag in flags if flag not in multirun]
-    if not multirun and _trains(options) and _chooses_study(options, configs.folders(arguments)):
+    if (
+        not multirun
+        and _trains(options)
+        and _chooses_study(options, configs.config_folders(arguments))
+    ):
         multirun = ["-m"]
     refuse_duplicates(options.overrides)
-    return [*multirun[:1], *map(_normalized_argument, options.overrides), *rest]
+    overrides = _allow_new_keys([_normalized_argument(each) for each in options.overrides])
+    return [*multirun[:1], *overrides, *rest]
+
+
+def asks_for_help(arguments: Sequence[str]) -> bool:
+    """Whether `--help` or `-h` is among the arguments."""
+    options, _ = _split(arguments)
+    return options.help
 
 
 def check_arguments(arguments: Sequence[str]) -> None:
@@ -76,7 +94,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
     choice that does not exist, and for several values where there can be but one.
     """
     options, _ = _split(arguments)
-    typed, places = options.overrides, configs.folders(arguments)
+    typed, places = options.overrides, configs.config_folders(arguments)
     searched = any(each.startswith("hydra.searchpath=") for each in typed)
     sweeps = options.multirun or _chooses_study(options, places) or "hydra.mode=MULTIRUN" in typed
     for argument, following in itertools.zip_longest(typed, typed[1:], fillvalue=""):
@@ -98,7 +116,8 @@ def expand_sweep(
     These are all combinations of the values in a study's grid and in the arguments. A key of the
     arguments replaces that of the grid. Raises InvalidValueError for more than `most` jobs.
     """
-    given = [*(_normalized_argument(f"{key}={value}") for key, value in grid.items()), *arguments]
+    study = [_normalized_argument(f"{key}={value}") for key, value in grid.items()]
+    given = _allow_new_keys([*study, *arguments])
     overrides = [parsed(argument, loader=loader) for argument in given]
     by_key = {each.get_key_element(): each for each in overrides}
     count = math.prod(map(_length, by_key.values()))
@@ -133,6 +152,21 @@ def refuse_duplicates(arguments: Sequence[str]) -> None:
             if can_be_swept(key):
                 needs += f"; for a sweep write {key}={values} -m"
             raise InvalidValueError(key, values, needs)
+
+
+def keys_given(overrides: Iterable[Override]) -> set[str]:
+    """The dotted paths of the keys that the overrides set, also of those within mappings."""
+    keys: set[str] = set()
+    for override in overrides:
+        keys.add(override.key_or_group)
+        for value in _values(override):
+            keys.update(_paths(override.key_or_group, value))
+    return keys
+
+
+def sections_with_target(keys: Iterable[str]) -> list[str]:
+    """The sections whose `_target_` is among the keys."""
+    return sorted(key.removesuffix("._target_") for key in keys if key.endswith("._target_"))
 
 
 def can_be_swept(key: str) -> bool:
@@ -242,6 +276,40 @@ def _normalized_argument(argument: str) -> str:
     if not _TO_BE_QUOTED.fullmatch(value):
         return argument
     return f"{key}{equals}{QuotedString(value, Quote.single).with_quotes()}"
+
+
+def _allow_new_keys(arguments: Sequence[str]) -> list[str]:
+    """The arguments with `++` before the keys of sections whose class they change.
+
+    Hydra accepts only the keys that a section already has, which are those of its default class.
+    """
+    if not any("_target_" in argument for argument in arguments):
+        return list(arguments)
+    overrides = [parsed(argument) for argument in arguments]
+    sections = sections_with_target(keys_given(overrides))
+    return [
+        f"++{argument}" if _sets_keys_of(override, sections) else argument
+        for argument, override in zip(arguments, overrides)
+    ]
+
+
+def _sets_keys_of(override: Override, sections: Sequence[str]) -> bool:
+    """Whether the override changes a section, or a key other than `_target_` in one of them."""
+    key = override.key_or_group
+    if override.type is not OverrideType.CHANGE or key.endswith("._target_"):
+        return False
+    is_mapping = any(isinstance(value, Mapping) for value in _values(override))
+    return any(
+        key.startswith(f"{section}.") or (is_mapping and f"{section}.".startswith(f"{key}."))
+        for section in sections
+    )
+
+
+def _paths(key: str, value: Any) -> Iterator[str]:
+    yield key
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _paths(f"{key}.{name}", inner)
 
 
 def _check_values(override: Override, typed: str, sweeps: bool, places: Sequence[Path]) -> None:

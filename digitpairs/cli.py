@@ -18,14 +18,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from digitpairs.arguments import (
+    asks_for_help,
     check_arguments,
     command_name,
     expand_range,
     normalize_arguments,
 )
 from digitpairs.checks import DigitPairsWarning, InvalidValueError
-from digitpairs.configs import CONF, install_config_source
+from digitpairs.configs import CONF, help_text, install_config_source, own_config_folders
 from digitpairs.errors import FULL_ERROR, exit_on_error
+from digitpairs.targets import add_import_folders
 from digitpairs.terminal import make_output_robust
 
 if TYPE_CHECKING:
@@ -48,9 +50,13 @@ def main() -> None:
     make_output_robust()
     show_own_warnings_plainly()
     with exit_on_error():
+        if asks_for_help(sys.argv[1:]):
+            print(help_text().replace("python train.py", command_name()))
+            return
         check_arguments(sys.argv[1:])
         sys.argv[1:] = normalize_arguments(sys.argv[1:])
         install_config_source()
+        add_import_folders([os.getcwd(), *own_config_folders(sys.argv[1:])])
         os.environ[FULL_ERROR] = "1"  # or Hydra prints exceptions itself, and leaves with status 1
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_run)()
 
@@ -76,6 +82,9 @@ def _run_job(config: DictConfig, settings: DictConfig) -> int:
     """A job that our sweeper has checked. Hydra's output folder is the folder of its run."""
     from digitpairs.sweeps import run_alone
 
+    sources = settings.runtime.config_sources
+    own = [source.path for source in sources if source.provider == "command-line"]
+    add_import_folders([settings.runtime.cwd, *own])
     with exit_on_error():
         check_sweeper(settings)
     return run_alone(_job_request(config, settings), Path(settings.runtime.output_dir))

@@ -50,10 +50,20 @@ def install_config_source() -> None:
     SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource
 
 
-def folders(arguments: Sequence[str]) -> list[Path]:
-    """The folders of a command's configs: the user's own (--config-dir) before the project's."""
+def help_text() -> str:
+    """The text of `--help`. Hydra prints the same text, but lists all config groups for it first."""
+    return read(CONF / "hydra" / "help" / "digitpairs.yaml")["template"]
+
+
+def own_config_folders(arguments: Sequence[str]) -> list[Path]:
+    """The folder of --config-dir, if the arguments have it."""
     own = get_args_parser().parse_known_args(list(arguments))[0].config_dir
-    return [Path(own), CONF] if own else [CONF]
+    return [Path(own)] if own else []
+
+
+def config_folders(arguments: Sequence[str]) -> list[Path]:
+    """The folders of a command's configs: the user's own before the project's."""
+    return [*own_config_folders(arguments), CONF]
 
 
 def choices(group: str, places: Sequence[Path]) -> list[str]:

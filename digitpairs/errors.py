@@ -127,7 +127,7 @@ def _choices_with(group: str, key: str) -> str:
 
 
 def _folders() -> list[Path]:
-    return configs.folders(sys.argv[1:])
+    return configs.config_folders(sys.argv[1:])
 
 
 def _given(key: str) -> str:

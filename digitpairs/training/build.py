@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import inspect
-import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from digitpairs.checks import InvalidValueError, suggestion
+from digitpairs.targets import exception_message, import_target, target_arguments
 
 
 def build(part: Any) -> Any:
@@ -29,7 +27,7 @@ def build(part: Any) -> Any:
     name = part["_target_"]
     if not isinstance(name, str):
         raise InvalidValueError("_target_", name, "the name of a class, as MODULE.CLASS")
-    target = _import_target(name)
+    target = import_target(name)
     _check_arguments(name, part)
     with naming_target(name):
         return target(**settings)
@@ -42,10 +40,9 @@ def naming_target(name: str) -> Iterator[None]:
         yield
     except InvalidValueError:
         raise
-    except Exception as fault:  # a class of the user's own may raise anything
-        raise InvalidValueError(
-            "_target_", name, f"what takes these arguments, for it says: {fault}"
-        ) from fault
+    except Exception as error:  # a class of the user's own may raise anything
+        accepted = f"a class that accepts these arguments: {exception_message(error)}"
+        raise InvalidValueError("_target_", name, accepted) from error
 
 
 def _within(key: str, part: Any) -> Any:
@@ -55,44 +52,17 @@ def _within(key: str, part: Any) -> Any:
         raise fault.within(key) from None
 
 
-@functools.cache
-def _import_target(name: str) -> Callable[..., Any]:
-    try:
-        target = pkgutil.resolve_name(name)
-    except Exception as fault:  # a module that is imported may raise anything
-        says = f"a class that can be imported, for Python says: {fault}"
-        raise InvalidValueError("_target_", name, says) from fault
-    if not callable(target):
-        raise InvalidValueError("_target_", name, "a class, or a function that makes an object")
-    return target
-
-
 def _check_arguments(name: str, part: Mapping[str, Any]) -> None:
     """Raises InvalidValueError for a key that is no argument of the target, and for an argument without
     a default that is not given.
     """
-    accepted, needed, takes_others = _arguments(name)
-    for key in part.keys() - {"_target_", *accepted}:
-        if not takes_others:
+    arguments = target_arguments(name)
+    accepted = arguments.names
+    for key in part:
+        if key != "_target_" and not arguments.accept(key):
             those = f"one of {', '.join(accepted)}" if accepted else "no key"
             hint = suggestion(key, accepted)
             raise InvalidValueError(key, part[key], f"{those}, as {name} takes{hint}")
-    for key in needed:
+    for key in arguments.required:
         if key not in part:
             raise InvalidValueError(key, "nothing", f"a value, which {name} needs")
-
-
-@functools.cache
-def _arguments(name: str) -> tuple[list[str], list[str], bool]:
-    """The names of the target's arguments, the names of those without a default, and whether it
-    takes any other.
-    """
-    try:
-        parameters = inspect.signature(_import_target(name)).parameters.values()
-    except (TypeError, ValueError):  # of a class in C
-        return [], [], True
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    named = [each for each in parameters if each.kind in kinds]
-    needed = [each.name for each in named if each.default is each.empty]
-    takes_others = any(each.kind == each.VAR_KEYWORD for each in parameters)
-    return [each.name for each in named], needed, takes_others
