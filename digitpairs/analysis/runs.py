@@ -108,7 +108,7 @@ def undamaged(folders: Iterable[Path], read: Callable[[Path], T | None]) -> list
             found.append(read(folder))
         except files.DamagedFileError as damage:
             damages.append(damage)
-    for line in files.tell(damages, "it is left out"):
+    for line in files.damage_messages(damages, "it is left out"):
         warnings.warn(line, DigitPairsWarning, stacklevel=2)
     return [each for each in found if each is not None]
 
