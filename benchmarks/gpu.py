@@ -87,7 +87,7 @@ class ArrayStep:
         for parameter in self.array.parameters():
             parameter.grad = None
         loss.backward(torch.ones_like(loss))
-        self.optimizer.advance()
+        self.optimizer.step_without_hooks()
         torch.clear_autocast_cache()  # casts of weights must not outlive an update
         return loss.detach()
 
