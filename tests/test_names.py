@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from digitpairs.analysis.names import display_names, text_of
+from digitpairs.names import display_names, text_of
 from digitpairs.cli import CONF
 from digitpairs.sweeps.compose import compose_command
 from digitpairs.sweeps.jobs import plan_jobs

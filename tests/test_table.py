@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 from rich.console import Console
 
-from digitpairs.analysis.names import display_names
+from digitpairs.names import display_names
 from digitpairs.analysis.runs import configs_of
 from digitpairs.analysis.table import mean_std_half_width, print_table, read_rows
 from digitpairs.checks import DigitPairsWarning

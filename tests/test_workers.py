@@ -15,14 +15,14 @@ from digitpairs.sweeps.workers import available_cores, run_in_processes
 
 def test_work_is_done_in_other_processes_and_what_is_said_comes_back():
     def work(number):
-        def call(say):
-            say(number)
+        def call(send):
+            send(number)
             return number**2, os.getpid(), torch.get_num_threads()
 
         return call
 
     heard = list(run_in_processes([work(i) for i in range(5)], 2, 1))
-    assert sorted(each.value for each in heard if each.kind == "said") == list(range(5))
+    assert sorted(each.value for each in heard if each.kind == "sent") == list(range(5))
     answers = {each.work: each.value for each in heard if each.kind == "returned"}
     assert [answers[i][0] for i in range(5)] == [0, 1, 4, 9, 16]
     pids = {pid for _, pid, _ in answers.values()}
@@ -35,7 +35,7 @@ def test_work_is_done_in_other_processes_and_what_is_said_comes_back():
 
 def test_a_worker_that_dies_or_raises_takes_only_its_own_work():
     def work(number):
-        def call(say):
+        def call(send):
             if number == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
             if number == 2:
@@ -51,8 +51,8 @@ def test_a_worker_that_dies_or_raises_takes_only_its_own_work():
 
 
 def test_leaving_early_ends_the_workers():
-    def work(say):
-        say(os.getpid())
+    def work(send):
+        send(os.getpid())
         time.sleep(60)
 
     workers = run_in_processes([work] * 2, 2, 1)
@@ -64,7 +64,7 @@ def test_leaving_early_ends_the_workers():
 
 
 def test_a_tick_comes_when_nobody_says_anything():
-    workers = run_in_processes([lambda say: time.sleep(60)], 1, 1, tick=0.05)
+    workers = run_in_processes([lambda send: time.sleep(60)], 1, 1, tick=0.05)
     assert next(workers) is None
     workers.close()
 
@@ -74,12 +74,12 @@ def test_workers_are_pinned_when_they_fill_the_machine():
     cores = available_cores()
     heard = list(
         run_in_processes(
-            [lambda say: time.sleep(0.2) or available_cores()] * len(cores), len(cores), 1
+            [lambda send: time.sleep(0.2) or available_cores()] * len(cores), len(cores), 1
         )
     )
     assert sorted(each.value for each in heard) == [[core] for core in cores]
     if len(cores) > 1:
-        (alone,) = run_in_processes([lambda say: available_cores()], 1, 1)
+        (alone,) = run_in_processes([lambda send: available_cores()], 1, 1)
         assert alone.value == cores
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from digitpairs import files
 from digitpairs.analysis.drawing import draw_epochs, literal, plt, save
-from digitpairs.analysis.names import display_names
+from digitpairs.names import display_names
 from digitpairs.analysis.runs import Run, configs_of, finished_runs, undamaged
 from digitpairs.analysis.table import mean_std_half_width
 from digitpairs.cli import exit_on_error, show_own_warnings_plainly
