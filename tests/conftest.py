@@ -1,7 +1,8 @@
-"""What several tests need: small data of every kind, and the command line in this process."""
+"""Fixtures and helpers of several tests: small data, and ways to run the command."""
 
 from __future__ import annotations
 
+import json
 import struct
 import sys
 from pathlib import Path
@@ -13,11 +14,19 @@ import torch
 pytest.register_assert_rewrite("tests.framework_twins")
 
 ROOT = Path(__file__).resolve().parent.parent
+SMALL_DATA_AND_MODEL = [
+    "data=digits",
+    "model=siamese_mlp",
+    "model.body.hidden=[16]",
+    "data.pairs=60",
+    "data.test_pairs=40",
+]
+SMALL = [*SMALL_DATA_AND_MODEL, "trainer.max_epochs=2"]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """What is measured of this machine's speed goes to a folder of the tests."""
+    """The measured speed of this machine is cached in a folder of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -39,27 +48,32 @@ def global_generator_untouched():
 
 def result_of_a_run(error: float, seed: int = 0, **more) -> dict:
     """The entries that every result has."""
-    versions = {"torch": "1", "pytorch_lightning": "1", "python": "3"}
     common = {
         "seed": seed,
         "fingerprint": "01234567",
         "source": "mnist",
         "test/comparison_error": error,
         "seconds": 2.0,
+        "versions": {"torch": "1", "pytorch_lightning": "1", "python": "3"},
     }
-    return common | {"versions": versions} | more
+    return common | more
+
+
+def contents(output: Path, name: str = "result.json") -> dict[str, dict]:
+    """The contents of the runs' JSON files of that name, by the runs' folders."""
+    paths = sorted(output.glob(f"*/*/*/{name}"))
+    return {str(path.parent.relative_to(output)): json.loads(path.read_text()) for path in paths}
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
-    """An idx file by the format's description, with struct alone."""
-    header = struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(
-        f">{array.ndim}I", *array.shape
-    )
-    path.write_bytes(header + array.astype(np.uint8).tobytes())
+    """Write an idx file by the format's description, with struct alone."""
+    magic = struct.pack(">BBBB", 0, 0, 8, array.ndim)
+    shape = struct.pack(f">{array.ndim}I", *array.shape)
+    path.write_bytes(magic + shape + array.astype(np.uint8).tobytes())
 
 
 def write_mnist_like(folder: Path, train: int = 60, test: int = 40) -> Path:
-    """Four idx files of random images in torchvision's layout below `folder`."""
+    """Write four idx files of random images in torchvision's layout below `folder`."""
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)
     random = np.random.default_rng(0)
@@ -76,12 +90,15 @@ def mnist_like(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
-    """`command("model=mlp", ...)` runs train.py in this process with outputs in a temporary folder; gives (status, out, err)."""
+    """`command("model=mlp", ...)` runs train.py in this process; returns (status, out, err).
+
+    Its outputs go to a temporary folder.
+    """
     from digitpairs.cli import main
 
     def run(*arguments: str, output: Path | None = tmp_path / "outputs") -> tuple[int, str, str]:
-        place = [f"output={output}"] if output else []
-        monkeypatch.setattr(sys, "argv", ["train.py", *arguments, *place])
+        outputs = [f"output={output}"] if output else []
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments, *outputs])
         try:
             main()
             status = 0
@@ -91,3 +108,22 @@ def command(monkeypatch, capsys, tmp_path):
         return status, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def launch():
+    """`launch("model=mlp", ...)` starts train.py in a process; returns a `Command`.
+
+    Commands that are still running are killed at the end of the test.
+    """
+    from tests.processes import Command
+
+    commands = []
+
+    def start(*arguments: str) -> Command:
+        commands.append(Command(*arguments))
+        return commands[-1]
+
+    yield start
+    for each in commands:
+        each.kill_session()
