@@ -25,7 +25,8 @@ from digitpairs.errors import FULL_ERROR, exit_on_error
 from digitpairs.terminal import make_output_robust
 
 if TYPE_CHECKING:
-    from digitpairs.sweeps import JobRequest, LaunchJobs
+    from digitpairs.sweeps import JobRequest
+    from digitpairs.sweeps.sweep import LaunchJobs
 
 __all__ = [
     "CONF",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 import sys
 from pathlib import Path
@@ -95,6 +96,10 @@ def command(monkeypatch, capsys, tmp_path):
     Its outputs go to a temporary folder.
     """
     from digitpairs.cli import main
+    from digitpairs.sweeps import progress
+
+    # Else a slow machine begins its output with "1 of 2 runs checked".
+    monkeypatch.setattr(progress, "PATIENCE_SECONDS", math.inf)
 
     def run(*arguments: str, output: Path | None = tmp_path / "outputs") -> tuple[int, str, str]:
         outputs = [f"output={output}"] if output else []
@@ -111,17 +116,18 @@ def command(monkeypatch, capsys, tmp_path):
 
 
 @pytest.fixture
-def launch():
-    """`launch("model=mlp", ...)` starts train.py in a process; returns a `Command`.
+def launch(tmp_path_factory):
+    """`launch("model=mlp", ...)` starts train.py in another process; returns a `Command`.
 
-    Commands that are still running are killed at the end of the test.
+    Commands that still run are killed at the end of the test.
     """
     from tests.processes import Command
 
     commands = []
 
     def start(*arguments: str) -> Command:
-        commands.append(Command(*arguments))
+        commands.append(Command(arguments, tmp_path_factory.mktemp("command")))
+        commands[-1].start()
         return commands[-1]
 
     yield start

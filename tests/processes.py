@@ -12,65 +12,66 @@ import multiprocessing
 import os
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.conftest import ROOT
 
-STREAMS = {1: "stdout", 2: "stderr"}  # by file descriptor
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
     [
         "tests.processes",
         "digitpairs.analysis.table",
         "digitpairs.cli",
-        "digitpairs.engines.disk",
-        "digitpairs.engines.pairs_lightning",
         "digitpairs.sweeps",
-        "hydra_plugins.digitpairs_launcher",
         "scipy.special",
         "sklearn.datasets",
     ]
 )
 
 
-class Command:
-    """`train.py` with these arguments, much like `subprocess.Popen`.
+class Command(SERVER.Process):
+    """`train.py` in a process, the leader of a session so that `os.killpg` reaches its workers.
 
-    It is the leader of a session, so that `os.killpg` reaches its workers too.
+    Args:
+        arguments: of the command.
+        folder: where its standard output and standard error go.
     """
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, arguments: Sequence[str], folder: Path) -> None:
+        super().__init__()
+        self.arguments, self.folder = arguments, folder
         # Tests in this process have set HYDRA_FULL_ERROR.
-        environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
-        self._folder = tempfile.TemporaryDirectory()
-        self._process = SERVER.Process(
-            target=_main, args=(arguments, environment, Path(self._folder.name))
-        )
-        self._process.start()
-        self.pid = self._process.pid
+        self.environment = {k: value for k, value in os.environ.items() if k != "HYDRA_FULL_ERROR"}
 
-    @property
-    def returncode(self) -> int | None:
-        return self._process.exitcode
+    def run(self) -> None:
+        """What the forked process does, as `train.py` in a new one."""
+        os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
+        for descriptor, name in ((1, "stdout"), (2, "stderr")):
+            with (self.folder / name).open("w") as file:
+                os.dup2(file.fileno(), descriptor)
+        os.environ.clear()
+        os.environ.update(self.environment)
+        os.chdir(ROOT)
+        sys.argv = ["train.py", *self.arguments]
+        from digitpairs.cli import main
 
-    def kill(self) -> None:
-        self._process.kill()
+        main()
 
-    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+    def output(self, timeout: float) -> tuple[str, str]:
         """Standard output and standard error after the end; fails the test after the timeout."""
-        self._process.join(timeout)
-        assert self.returncode is not None, "the command did not end"
-        out, err = (Path(self._folder.name, name).read_text() for name in STREAMS.values())
-        return out, err
+        self.join(timeout)
+        assert self.exitcode is not None, "the command did not end"
+        return (self.folder / "stdout").read_text(), (self.folder / "stderr").read_text()
 
     def kill_session(self) -> None:
         """Kill the command and its workers, if they are running."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        self._process.join()
+        self.kill()  # if it does not lead a session yet
+        self.join()
 
     def session_has_ended(self) -> bool:
         """Whether the command and all its workers have ended."""
@@ -95,20 +96,3 @@ def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < end, "it never came"
         time.sleep(0.02)
-
-
-def _main(arguments: tuple[str, ...], environment: dict[str, str], folder: Path) -> None:
-    """Run the command in a forked process as `train.py` does in a new one."""
-    os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
-    for descriptor, name in STREAMS.items():
-        file = os.open(folder / name, os.O_WRONLY | os.O_CREAT)
-        os.dup2(file, descriptor)
-        os.close(file)
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(ROOT)
-    sys.argv = ["train.py", *arguments]
-    from digitpairs.cli import main
-
-    main()

@@ -43,10 +43,6 @@ def test_all_runs_are_done_before_a_failed_one_ends_the_command(
         assert len(contents(tmp_path / "outputs", name)) == 2
 
 
-def test_a_run_alone_that_fails_ends_with_status_1(command):
-    assert command(*ONE_EPOCH, *SGD, "optimizer.lr=1e30")[0] == 1
-
-
 @launchers
 @pytest.mark.parametrize(
     "arguments, message",

@@ -25,63 +25,39 @@ def names_of(*arguments: str, with_configs: bool = True) -> tuple[str, list[str]
 
 
 @pytest.mark.parametrize(
-    "key, values",
+    "shared, grid",
     [
-        ("model.body.hidden", ["[128,128]", "[32]", "[]"]),
-        ("model.batch_norm", ["true", "false"]),
-        ("trainer.gradient_clip_val", ["1.0", "null"]),
-        ("aux.lambda", ["0.5", "{schedule:linear,start:0,end:1,epochs:2}"]),
-        ("aux", ["none", "lambda"]),
+        ("siamese_cnn", {"model.body.hidden": ["[128,128]", "[32]", "[]"]}),
+        ("siamese_cnn", {"model.batch_norm": ["true", "false"]}),
+        ("siamese_cnn", {"trainer.gradient_clip_val": ["1.0", "null"]}),
+        ("siamese_cnn", {"+trainer.check_val_every_n_epoch": ["1", "2"]}),
+        ("siamese_cnn", {"aux.lambda": ["0.5", "{schedule:linear,start:0,end:1,epochs:2}"]}),
+        ("siamese_cnn", {"aux": ["none", "lambda"], "optimizer": ["adam", "sgd"]}),
+        ("wang/shared_mlp", {"variant": ["wang/mlp_aux", "wang/mlp_shared"]}),
+        ("", {"model": ["azzano/cnn", "azzano/fcnn"]}),
+        ("", {"model": ["siamese_cnn", "mlp"], "optimizer.lr": ["0.1", "0.2"]}),
     ],
 )
-def test_a_setting_that_differs_is_the_name(key, values):
-    names = [f"{key}={value}" for value in values]
-    assert names_of(f"{key}={','.join(values)}") == ("siamese_cnn", names)
-
-
-@pytest.mark.parametrize("names", [["siamese_cnn", "mlp"], ["azzano/cnn", "azzano/fcnn"]])
-def test_models_that_differ_are_the_names(names):
-    assert names_of(f"model={','.join(names)}") == ("", [f"model={name}" for name in names])
-
-
-@pytest.mark.parametrize(
-    "grid, shared",
-    [
-        ({"model": ["siamese_cnn", "mlp"], "optimizer.lr": ["0.1", "0.2"]}, ""),
-        ({"aux": ["none", "lambda"], "optimizer": ["adam", "sgd"]}, "siamese_cnn"),
-    ],
-)
-def test_names_have_all_settings_that_differ(grid, shared):
+def test_names_are_the_settings_that_differ_as_they_are_typed(shared, grid):
     arguments = [f"{key}={','.join(values)}" for key, values in grid.items()]
-    settings = ([f"{key}={value}" for value in values] for key, values in grid.items())
+    settings = ([f"{key.lstrip('+')}={value}" for value in grid[key]] for key in grid)
     names = [" ".join(combination) for combination in itertools.product(*settings)]
     assert names_of(*arguments) == (shared, names)
 
 
 @pytest.mark.parametrize(
-    "arguments, shared, names",
+    "arguments, names",
     [
-        (["model=siamese_mlp", "seed=0,1"], "", ["siamese_mlp"]),
-        (
-            ["optimizer.lr=0.001,1e30"],
-            "siamese_cnn",
-            ["optimizer.lr=0.001", "optimizer.lr=1e+30"],
-        ),
-        (
-            ["variant=wang/mlp_aux,wang/mlp_shared"],
-            "wang/shared_mlp",
-            ["variant=wang/mlp_aux", "variant=wang/mlp_shared"],
-        ),
-        (["data.seed=3,4", "seed=3,4"], "siamese_cnn", ["data.seed=3", "data.seed=4"]),
-        (
-            ["+trainer.check_val_every_n_epoch=1,2"],
-            "siamese_cnn",
-            ["trainer.check_val_every_n_epoch=1", "trainer.check_val_every_n_epoch=2"],
-        ),
+        (["optimizer.lr=0.001,1e30"], ["optimizer.lr=0.001", "optimizer.lr=1e+30"]),
+        (["data.seed=3,4", "seed=3,4"], ["data.seed=3", "data.seed=4"]),
     ],
 )
-def test_names_in_special_cases(arguments, shared, names):
-    assert names_of(*arguments) == (shared, names)
+def test_names_of_numbers_and_seeds(arguments, names):
+    assert names_of(*arguments) == ("siamese_cnn", names)
+
+
+def test_a_single_configuration_is_named_by_its_model():
+    assert names_of("model=siamese_mlp", "seed=0,1") == ("", ["siamese_mlp"])
 
 
 LONG = [

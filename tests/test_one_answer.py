@@ -25,71 +25,49 @@ from digitpairs.sweeps.compose import compose_command
 from digitpairs.sweeps.jobs import plan_jobs
 from tests.processes import Command, wait_for
 
-PAIRS = (  # 57 training pairs: the last batch has 9
-    "data=digits",
-    "data.pairs=71",
-    "data.validation=0.2",
-    "data.batch_size=16",
-    "trainer.max_epochs=2",
-)
-SINGLE_PAIRS = ("data.batch_size=1", "data.pairs=20", "trainer.max_epochs=1")
+# 57 training pairs: the last batch has 9
+PAIRS = "data=digits data.pairs=71 data.validation=0.2 data.batch_size=16 trainer.max_epochs=2"
+SINGLE_PAIRS = "data.batch_size=1 data.pairs=20 trainer.max_epochs=1"
 AUGMENTED = "data.augmentation={shift:1,rotation:10,scale:0.1,shear:5,elastic:0.5,swap:0.3}"
+ODD_WIDTHS = "model.body.hidden=[13,7] model.comparison_hidden=[5]"
 CASES = {
-    "mlp": ("model=siamese_mlp",),
-    "cnn": ("model=siamese_cnn",),
-    "batch norm, dropout": ("model=siamese_cnn", "model.batch_norm=true", "model.body.dropout=0.3"),
-    "augmentation": ("model=siamese_mlp", AUGMENTED),
-    "single pairs": ("model=siamese_mlp", *SINGLE_PAIRS),
-    "joint, single pairs": ("model=mlp", *SINGLE_PAIRS),
-    "odd widths": (
-        "model=siamese_mlp",
-        "model.body.hidden=[13,7]",
-        "model.comparison_hidden=[5]",
-        "optimizer=adamw",
-    ),
-    "gelu": ("model=siamese_cnn", "model.activation=gelu", "optimizer=adamw"),
-    "sigmoid": (
-        "model=siamese_mlp",
-        "model.body.hidden=[13]",
-        "model.activation=sigmoid",
-        "optimizer=sgd",
-    ),
+    "mlp": "model=siamese_mlp",
+    "cnn": "model=siamese_cnn",
+    "batch norm, dropout": "model=siamese_cnn model.batch_norm=true model.body.dropout=0.3",
+    "augmentation": f"model=siamese_mlp {AUGMENTED}",
+    "single pairs": f"model=siamese_mlp {SINGLE_PAIRS}",
+    "joint, single pairs": f"model=mlp {SINGLE_PAIRS}",
+    "odd widths": f"model=siamese_mlp {ODD_WIDTHS} optimizer=adamw",
+    "gelu": "model=siamese_cnn model.activation=gelu optimizer=adamw",
+    "sigmoid": "model=siamese_mlp model.body.hidden=[13] model.activation=sigmoid optimizer=sgd",
 }
+MOMENTUM = "optimizer=sgd optimizer.momentum=0.9 optimizer.nesterov=true"
 MORE_CASES = {
-    "joint cnn": ("model=cnn",),
-    "unshared": ("model=siamese_cnn", "model.sharing=false"),
-    "resnet": ("model=siamese_resnet", "data.pairs=40", "trainer.max_epochs=1"),
-    "tanh": ("model=siamese_mlp", "model.body.hidden=[13]", "model.activation=tanh"),
-    "selu": ("model=siamese_cnn", "model.activation=selu"),
-    "leaky relu": ("model=siamese_cnn", "model.activation=leaky_relu"),
-    "two outputs": ("model=siamese_mlp", "model.comparison_outputs=2"),
-    "posterior": ("model=siamese_mlp", "model.comparison_input=posterior"),
-    "one-hot": ("model=siamese_mlp", "model.comparison_input=onehot"),
-    "features": ("model=siamese_cnn", "model.comparison_input=features", "model.digit_head=joint"),
-    "momentum": (
-        "model=siamese_mlp",
-        "optimizer=sgd",
-        "optimizer.momentum=0.9",
-        "optimizer.nesterov=true",
-        "optimizer.weight_decay=0.01",
-    ),
-    "uncertainty": ("model=siamese_mlp", "aux=uncertainty"),
-    "dwa": ("model=siamese_mlp", "aux=dwa"),
-    "random weights": ("model=siamese_mlp", "aux=random"),
-    "clipping": ("model=siamese_mlp", "trainer.gradient_clip_val=0.1"),
-    "smoothing": ("model=siamese_mlp", "label_smoothing=0.1"),
-    "early stopping": ("model=siamese_mlp", "early_stopping.patience=1", "trainer.max_epochs=8"),
-    "two stages": ("model=siamese_mlp", "two_stage=0.5", "trainer.max_epochs=4"),
-    "bf16": ("model=siamese_cnn", "trainer.precision=bf16-mixed"),
-    "float64": ("model=siamese_mlp", "trainer.precision=64-true"),
+    "joint cnn": "model=cnn",
+    "unshared": "model=siamese_cnn model.sharing=false",
+    "resnet": "model=siamese_resnet data.pairs=40 trainer.max_epochs=1",
+    "tanh": "model=siamese_mlp model.body.hidden=[13] model.activation=tanh",
+    "selu": "model=siamese_cnn model.activation=selu",
+    "leaky relu": "model=siamese_cnn model.activation=leaky_relu",
+    "two outputs": "model=siamese_mlp model.comparison_outputs=2",
+    "posterior": "model=siamese_mlp model.comparison_input=posterior",
+    "one-hot": "model=siamese_mlp model.comparison_input=onehot",
+    "features": "model=siamese_cnn model.comparison_input=features model.digit_head=joint",
+    "momentum": f"model=siamese_mlp {MOMENTUM} optimizer.weight_decay=0.01",
+    "uncertainty": "model=siamese_mlp aux=uncertainty",
+    "dwa": "model=siamese_mlp aux=dwa",
+    "random weights": "model=siamese_mlp aux=random",
+    "clipping": "model=siamese_mlp trainer.gradient_clip_val=0.1",
+    "smoothing": "model=siamese_mlp label_smoothing=0.1",
+    "early stopping": "model=siamese_mlp early_stopping.patience=1 trainer.max_epochs=8",
+    "two stages": "model=siamese_mlp two_stage=0.5 trainer.max_epochs=4",
+    "bf16": "model=siamese_cnn trainer.precision=bf16-mixed",
+    "float64": "model=siamese_mlp trainer.precision=64-true",
     "batch norm, gelu, augmentation": (
-        "model=siamese_cnn",
-        "model.batch_norm=true",
-        "model.activation=gelu",
-        AUGMENTED,
+        f"model=siamese_cnn model.batch_norm=true model.activation=gelu {AUGMENTED}"
     ),
-    "coukos": ("model=coukos/cnn", "optimizer=sgd"),
-    "wang": ("model=wang/convnet",),
+    "coukos": "model=coukos/cnn optimizer=sgd",
+    "wang": "model=wang/convnet",
 }
 
 
@@ -102,13 +80,13 @@ def trained(configs: list[dict], size: int) -> list[Run]:
     return runs
 
 
-def with_defaults(settings: tuple[str, ...]) -> list[str]:
-    """The settings, with those of `PAIRS` that they do not replace."""
-    keys = {setting.partition("=")[0] for setting in settings}
-    return [each for each in PAIRS if each.partition("=")[0] not in keys] + list(settings)
+def with_defaults(settings: str) -> list[str]:
+    """The overrides of the settings, and those of `PAIRS` with other keys."""
+    overrides = {each.partition("=")[0]: each for each in f"{PAIRS} {settings}".split()}
+    return list(overrides.values())
 
 
-def assert_one_answer(settings: tuple[str, ...], sizes: tuple[int, ...], seeds: int) -> None:
+def assert_one_answer(settings: str, sizes: tuple[int, ...], seeds: int) -> None:
     requests = compose_command(CONF, [*with_defaults(settings), f"seed=range({seeds})"])
     configs = [job.config for job in plan_jobs(requests)]
     alone = trained(configs, 1)
@@ -171,28 +149,27 @@ def test_activations_are_torchs():
 
 
 PLANS = {
-    "serial": ("sweep.plan=serial",),
-    "processes": ("sweep.plan=processes", "sweep.processes=2"),
-    "arrays of 1": ("sweep.array_size=1",),
-    "arrays of 2": ("sweep.plan=array", "sweep.array_size=2"),
-    "arrays of 5": ("sweep.plan=array", "sweep.array_size=5", "sweep.processes=1"),
+    "serial": ["sweep.plan=serial"],
+    "processes": ["sweep.plan=processes", "sweep.processes=2"],
+    "arrays of 1": ["sweep.array_size=1"],
+    "arrays of 2": ["sweep.plan=array", "sweep.array_size=2"],
+    "arrays of 5": ["sweep.plan=array", "sweep.array_size=5", "sweep.processes=1"],
 }
-DISK = ("task=disk", "data.points=300", "trainer.max_epochs=3")
-TASKS = {name: CASES[name] for name in ("mlp", "cnn", "batch norm, dropout", "augmentation")} | {
-    "disk": DISK,
-    "disk, single points": (*DISK, "data.points=60", "data.batch_size=1"),
+PAIRS_CASES = ("mlp", "cnn", "batch norm, dropout", "augmentation")
+TASKS = {name: with_defaults(CASES[name]) for name in PAIRS_CASES} | {
+    "disk": ["task=disk", "data.points=300", "trainer.max_epochs=3"],
+    "disk, single points": [
+        "task=disk",
+        "data.points=60",
+        "data.batch_size=1",
+        "trainer.max_epochs=3",
+    ],
 }
+FIVE_SEEDS = ["-m", "seed=0..4"]
 # Files that are equal byte for byte
 EQUAL = ("checkpoint.ckpt", "metrics.csv", "confusion.json", "boundary.npz")
 # Entries of a result that are not equal: two of the listed files have times and paths in them
 OF_THE_PLAN = ("seconds", "array_size", "files")
-
-
-def sweep_of(task: str) -> list[str]:
-    """The overrides of a sweep of five seeds."""
-    settings = list(TASKS[task]) if "disk" in task else with_defaults(TASKS[task])
-    last_values = {setting.partition("=")[0]: setting for setting in settings}
-    return ["-m", "seed=0..4", *last_values.values()]
 
 
 def results_of(output: Path) -> dict[str, Any]:
@@ -213,7 +190,7 @@ def results_of(output: Path) -> dict[str, Any]:
 def test_a_sweep_leaves_the_same_files_under_every_plan(task, command, tmp_path):
     results = {}
     for plan, settings in PLANS.items():
-        status, _, err = command(*sweep_of(task), *settings, output=tmp_path / plan)
+        status, _, err = command(*TASKS[task], *FIVE_SEEDS, *settings, output=tmp_path / plan)
         assert status == 0, err
         results[plan] = results_of(tmp_path / plan)
     assert len(results["serial"]) == 5 * 4
@@ -236,25 +213,26 @@ KILL = [Command.kill, Command.kill_session, kill_worker]
 def test_a_sweep_killed_at_random_ends_with_the_files_of_an_unbroken_one(
     task, plan, launch, tmp_path
 ):
-    epochs = "trainer.max_epochs=40" if task == "disk" else "trainer.max_epochs=8"
-    sweep = [each for each in sweep_of(task) if "max_epochs" not in each] + [epochs, *PLANS[plan]]
+    epochs = f"trainer.max_epochs={40 if task == 'disk' else 8}"
+    settings = [setting for setting in TASKS[task] if "max_epochs" not in setting]
+    sweep = [*settings, epochs, *FIVE_SEEDS, *PLANS[plan]]
     started = time.monotonic()
     unbroken = launch(*sweep, f"output={tmp_path / 'unbroken'}")
-    unbroken.communicate()
-    assert unbroken.returncode == 0
+    unbroken.join()
+    assert unbroken.exitcode == 0
     duration, expected = time.monotonic() - started, results_of(tmp_path / "unbroken")
     random_moments, output, kills = random.Random(plan), tmp_path / "killed", 0
     while True:
         process = launch(*sweep, f"output={output}")
         wait_for(functools.partial(has_started_or_ended, process, output))
         time.sleep(random_moments.uniform(0, 0.3 * duration))
-        if kills < KILLS and process.returncode is None:
+        if kills < KILLS and process.exitcode is None:
             KILL[kills % 3](process)
             kills += 1
-        _, err = process.communicate()
+        process.join()
         wait_for(process.session_has_ended, 3)
         results = results_of(output)
-        assert results == {name: expected[name] for name in results}, err
+        assert results == {name: expected[name] for name in results}
         if len(results) == len(expected):
             if kills == KILLS:
                 return
@@ -262,4 +240,4 @@ def test_a_sweep_killed_at_random_ends_with_the_files_of_an_unbroken_one(
 
 
 def has_started_or_ended(process: Command, output: Path) -> bool:
-    return process.returncode is not None or bool(list(output.glob("*/.holder.json")))
+    return process.exitcode is not None or bool(list(output.glob("*/.holder.json")))

@@ -138,12 +138,12 @@ def test_a_second_launch_names_the_first_and_ctrl_c_counts_finished_runs(launch,
     first = launch(*ENDLESS_SWEEP, f"output={tmp_path}")
     wait_for(lambda: has_events(tmp_path, len(available_cores())))
     second = launch(*ENDLESS_SWEEP, f"output={tmp_path}")
-    _, err = second.communicate(timeout=60)
-    assert second.returncode == 2 and f"process {first.pid} on " in err and err.count("\n") == 1
+    _, err = second.output(timeout=60)
+    assert second.exitcode == 2 and f"process {first.pid} on " in err and err.count("\n") == 1
     os.killpg(first.pid, signal.SIGINT)  # as a terminal does, to all processes in the foreground
     started = time.monotonic()
-    _, err = first.communicate(timeout=30)
-    assert first.returncode == 130 and time.monotonic() - started < 10
+    _, err = first.output(timeout=30)
+    assert first.exitcode == 130 and time.monotonic() - started < 10
     assert err == "interrupted: 0 of 4 runs finished; the same command goes on with the rest\n"
     assert first.session_has_ended()
 
@@ -153,13 +153,13 @@ def test_ctrl_c_in_a_run_of_this_process(launch, tmp_path):
     wait_for(lambda: has_events(tmp_path, 1))
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == 130 and "interrupted: 0 of 1 runs finished" in err
+    _, err = process.output(timeout=30)
+    assert process.exitcode == 130 and "interrupted: 0 of 1 runs finished" in err
 
 
 def test_workers_end_with_a_parent_that_is_killed(launch, tmp_path):
     process = launch(*ENDLESS_SWEEP, f"output={tmp_path}")
     wait_for(lambda: has_events(tmp_path, len(available_cores())))
     process.kill()
-    process.communicate()
+    process.join()
     wait_for(process.session_has_ended, 3)

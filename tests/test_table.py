@@ -16,16 +16,14 @@ from tests.conftest import result_of_a_run
 
 
 def write(sweep, configuration, seed, error, source="mnist", **more):
+    """Write the result of a run, or its failure if its error is None."""
     folder = sweep / f"{configuration}-12345678" / f"seed={seed}"
     folder.mkdir(parents=True)
-    result = result_of_a_run(error, seed, source=source, **more)
-    (folder / "result.json").write_text(json.dumps(result))
-
-
-def write_failure(sweep, configuration, seed):
-    folder = sweep / f"{configuration}-12345678" / f"seed={seed}"
-    folder.mkdir(parents=True)
-    (folder / "failure.json").write_text("{}")
+    if error is None:
+        (folder / "failure.json").write_text("{}")
+    else:
+        result = result_of_a_run(error, seed, source=source, **more)
+        (folder / "result.json").write_text(json.dumps(result))
 
 
 def printed(sweep, width=120, encoding="utf-8"):
@@ -51,7 +49,7 @@ def test_sources_are_never_averaged_and_rows_are_ordered(tmp_path):
         write(tmp_path, "a", seed, error)
     write(tmp_path, "b", 0, 2.0)
     write(tmp_path, "a", 7, 9.0, source="digits")
-    write_failure(tmp_path, "b", 4)
+    write(tmp_path, "b", 4, None)
     rows = read_rows(tmp_path.glob("*/seed=*"))
     assert [row.configuration[0] for row in rows] == ["b", "a", "a"]
     b, a, a_on_digits = rows
@@ -99,7 +97,7 @@ def test_optional_columns_and_what_all_configurations_share(tmp_path):
     names_and_digits = [(row[0], row[-1]) for row in rows]
     assert names_and_digits == [("optimizer.lr=0.01", "8.50"), ("optimizer.lr=0.1", "6.50")]
     assert "digits: mean error" in text and "failed" not in text
-    write_failure(tmp_path, "siamese_mlp,optimizer.lr=0.1", 2)
+    write(tmp_path, "siamese_mlp,optimizer.lr=0.1", 2, None)
     assert "failed" in printed(tmp_path)
 
 

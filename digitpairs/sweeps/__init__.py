@@ -2,15 +2,6 @@
 
 from digitpairs.sweeps.compose import JobRequest, compose_one, compose_sweep
 from digitpairs.sweeps.progress import counted
-from digitpairs.sweeps.sweep import LaunchJobs, SweepOutcome, run_alone, run_sweep
+from digitpairs.sweeps.sweep import run_alone, run_sweep
 
-__all__ = [
-    "JobRequest",
-    "LaunchJobs",
-    "SweepOutcome",
-    "compose_one",
-    "compose_sweep",
-    "counted",
-    "run_alone",
-    "run_sweep",
-]
+__all__ = ["JobRequest", "compose_one", "compose_sweep", "counted", "run_alone", "run_sweep"]

@@ -85,9 +85,7 @@ def compose_one(config: DictConfig, overrides: Sequence[str], model: str) -> Job
     return _Base(config.copy(), model).request([], overrides)
 
 
-def _load_and_expand(
-    arguments: Sequence[str],
-) -> tuple[ConfigLoader, DictConfig, list[list[str]]]:
+def _load_and_expand(arguments: Sequence[str]) -> tuple[ConfigLoader, DictConfig, list[list[str]]]:
     loader = GlobalHydra.instance().config_loader()
     master = loader.load_configuration("config", list(arguments), run_mode=RunMode.MULTIRUN)
     return loader, master, expand_sweep(master.hydra.sweeper.params or {}, arguments, loader)

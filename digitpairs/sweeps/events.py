@@ -20,11 +20,8 @@ class EventsLogger(Logger):
     """Writes each row of metrics as one event, to a file that is open only while it is written.
 
     `SummaryWriter` keeps an open file and a thread for each run, and writes one event per value at
-    ten times the cost, which is too much for an array of a thousand runs.
-
-    Args:
-        folder: where the file goes.
-        on_row: called with each row.
+    ten times the cost, which is too much for an array of a thousand runs. `on_row` is called with
+    each row as well.
     """
 
     def __init__(

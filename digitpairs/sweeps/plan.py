@@ -172,8 +172,6 @@ def _in_a_process(function: Callable[[], Any], threads: int) -> Any:
     Raises RuntimeError if the function raises or the process dies.
     """
     for message in run_in_processes([lambda send: function()], 1, threads):
-        if message is None:
-            continue
         if message.kind == "returned":
             return message.value
         if message.kind == "note":

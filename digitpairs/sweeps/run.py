@@ -6,7 +6,7 @@ import functools
 import shutil
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -20,61 +20,45 @@ from digitpairs.sweeps.provenance import provenance
 
 
 class Listener(Protocol):
-    """Receives the events of jobs; `index` is a job's index among those that are run."""
+    """Receives the events of runs, each with the run's index in the sweep."""
 
     def epoch(self, index: int, row: Mapping[str, float]) -> None:
         """A row of metrics was recorded."""
 
     def ended(self, index: int, failure: str | None) -> None:
-        """The job's files are written; `failure` is the reason if it failed."""
+        """The run's files are written; `failure` is the reason if it failed."""
 
     def note(self, text: str) -> None:
         """There is something for the user to read."""
 
 
-class SubsetListener:
-    """Passes the events of some of the jobs to a listener to all of them.
-
-    Args:
-        indices: the indices of these jobs among all jobs.
-        listener: gets the events with these indices.
-    """
-
-    def __init__(self, indices: Sequence[int], listener: Listener) -> None:
-        self._indices, self._listener = indices, listener
-
-    def epoch(self, index: int, row: Mapping[str, float]) -> None:
-        self._listener.epoch(self._indices[index], row)
-
-    def ended(self, index: int, failure: str | None) -> None:
-        self._listener.ended(self._indices[index], failure)
-
-    def note(self, text: str) -> None:
-        self._listener.note(text)
-
-
-def run_jobs(jobs: Sequence[Job], listener: Listener) -> None:
+def run_jobs(jobs: Mapping[int, Job], listener: Listener) -> None:
     """Train and test the jobs' networks, as one array if there are several, and write their files.
 
     A run that diverges or fails leaves `failure.json` with the reason. If a whole array fails, its
     runs are repeated one by one, so that only the run at fault fails.
+
+    Args:
+        jobs: the jobs by their index in the sweep.
+        listener: receives their events.
     """
     started = time.perf_counter()
     try:
         runs = _train(jobs, listener)
     except Exception as fault:  # whatever fails in a run is reported, and the other runs go on
         if len(jobs) == 1:
+            ((index, job),) = jobs.items()
             # The message of an OSError names the file: the disk is full, or the folder was removed.
             if not isinstance(fault, OSError):
                 listener.note(traceback.format_exc().rstrip())
-            listener.ended(0, fail(jobs[0], _reason(fault)))
+            listener.ended(index, fail(job, _reason(fault)))
             return
         listener.note(array_failure(len(jobs), _reason(fault)))
-        for index, job in enumerate(jobs):
-            run_jobs([job], SubsetListener([index], listener))
+        for index, job in jobs.items():
+            run_jobs({index: job}, listener)
         return
     seconds = (time.perf_counter() - started) / len(jobs)
-    for index, (job, run) in enumerate(zip(jobs, runs)):
+    for (index, job), run in zip(jobs.items(), runs):
         listener.ended(index, _write(job, run, seconds, len(jobs)))
 
 
@@ -94,18 +78,19 @@ def array_failure(size: int, reason: str) -> str:
     return f"an array of {size} runs failed and is done one by one ({reason})"
 
 
-def _train(jobs: Sequence[Job], listener: Listener) -> list[Run]:
+def _train(jobs: Mapping[int, Job], listener: Listener) -> list[Run]:
     """The jobs' runs after training and test, diverged ones too."""
-    for job in jobs:
+    for job in jobs.values():
         if job.folder.exists():
             shutil.rmtree(job.folder)  # an interrupted run has left events without a result
         job.folder.mkdir(parents=True)
         files.write_config(job.folder, job.config)
     loggers = [
         EventsLogger(job.folder, functools.partial(listener.epoch, index))
-        for index, job in enumerate(jobs)
+        for index, job in jobs.items()
     ]
-    return get_engine(jobs[0].config).train([job.config for job in jobs], loggers)
+    configs = [job.config for job in jobs.values()]
+    return get_engine(configs[0]).train(configs, loggers)
 
 
 def _write(job: Job, run: Run, seconds: float, array_size: int) -> str | None:

@@ -27,7 +27,7 @@ from digitpairs.sweeps.lock import sweep_lock
 from digitpairs.sweeps.plan import Plan, Settings, make_plan, plural, settings_of
 from digitpairs.sweeps.progress import SweepProgress, counted
 from digitpairs.sweeps.provenance import provenance
-from digitpairs.sweeps.run import SubsetListener, array_failure, fail, run_jobs
+from digitpairs.sweeps.run import array_failure, fail, run_jobs
 from digitpairs.sweeps.workers import run_in_processes
 
 MESSAGE_INTERVAL = 0.1  # seconds between a worker's messages about epochs
@@ -132,7 +132,7 @@ def _run_unfinished(
 def _run_here(jobs: Sequence[Job], plan: Plan, progress: SweepProgress) -> None:
     with torch_threads(plan.threads):
         for piece in plan.pieces:
-            run_jobs([jobs[index] for index in piece], SubsetListener(piece, progress))
+            run_jobs({index: jobs[index] for index in piece}, progress)
 
 
 def _run_in_processes(jobs: Sequence[Job], plan: Plan, progress: SweepProgress) -> None:
@@ -144,21 +144,18 @@ def _run_in_processes(jobs: Sequence[Job], plan: Plan, progress: SweepProgress) 
 def _run_pieces(jobs: Sequence[Job], plan: Plan, progress: SweepProgress) -> list[list[int]]:
     """Run each piece in a worker; returns the pieces to run again, one run each."""
     again: list[list[int]] = []
-    works = [functools.partial(_work, [jobs[index] for index in piece]) for piece in plan.pieces]
+    works = [functools.partial(_work, jobs, piece) for piece in plan.pieces]
     processes = min(plan.processes, len(works))
     for message in run_in_processes(works, processes, plan.threads, tick=1.0):
-        if message is None:
+        if message.kind == "tick":
             progress.show()
-            continue
-        piece = plan.pieces[message.work]
-        if message.kind == "note":
+        elif message.kind == "note":
             progress.note(message.value)
         elif message.kind == "sent":
-            listener = SubsetListener(piece, progress)
             for event, *arguments in message.value:
-                getattr(listener, event)(*arguments)
+                getattr(progress, event)(*arguments)
         elif message.kind in ("died", "raised"):
-            again += _handle_failure(jobs, piece, message.value, progress)
+            again += _handle_failure(jobs, plan.pieces[message.work], message.value, progress)
     return again
 
 
@@ -181,10 +178,10 @@ def _handle_failure(
     return []
 
 
-def _work(jobs: Sequence[Job], send: Callable[[Any], None]) -> None:
+def _work(jobs: Sequence[Job], piece: Sequence[int], send: Callable[[Any], None]) -> None:
     """What a worker does with a piece."""
     sender = _EventSender(send)
-    run_jobs(jobs, sender)
+    run_jobs({index: jobs[index] for index in piece}, sender)
     sender.flush()
 
 

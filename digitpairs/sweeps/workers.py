@@ -31,8 +31,8 @@ class WorkerMessage(NamedTuple):
     """A message about a piece of work."""
 
     work: int  # the index of the piece
-    # "sent" (by the work), "note" (a warning's text), "returned", "raised" (with a traceback) or
-    # "died" (with the way in which the process ended)
+    # "sent" (by the work), "note" (a warning's text), "returned", "raised" (with a traceback),
+    # "died" (with the way in which the process ended) or "tick" (no piece has sent a message)
     kind: str
     value: Any
 
@@ -51,7 +51,7 @@ def available_cores() -> list[int]:
 
 def run_in_processes(
     works: Sequence[Work], processes: int, threads: int, tick: float | None = None
-) -> Iterator[WorkerMessage | None]:
+) -> Iterator[WorkerMessage]:
     """Run the pieces of work in processes, and yield their messages as they arrive.
 
     A process that dies takes only its own piece with it, and a new process replaces it. Closing the
@@ -61,7 +61,7 @@ def run_in_processes(
         works: the pieces of work.
         processes: the number of processes.
         threads: the number of threads of each process.
-        tick: yield None after this many seconds without a message.
+        tick: the seconds without a message after which there is a message of this kind.
     """
     todo = deque(range(len(works)))
     workers: list[_Worker] = []
@@ -73,7 +73,7 @@ def run_in_processes(
             workers[-1].start(todo.popleft())
         while any(worker.work is not None for worker in workers):
             if not _wait_for_any(workers, tick):
-                yield None
+                yield WorkerMessage(-1, "tick", None)
             for index, worker in enumerate(workers):
                 yield from worker.messages()
                 if worker.work is None and todo:
@@ -92,14 +92,9 @@ def run_in_processes(
 
 
 class _Worker:
-    """A process that does one piece of work after another.
+    """A process that does one piece of work after another (see `_serve`).
 
-    Args:
-        works: all pieces of work.
-        cores: the cores that the process may use; None: all.
-        threads: the number of threads of the process.
-        lifeline: both ends of a pipe to which nothing is written.
-        others: the workers whose connections the process inherits.
+    It inherits, and closes, the connections of the other workers.
     """
 
     def __init__(
