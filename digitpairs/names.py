@@ -87,17 +87,12 @@ def _typed_settings(folder: str, config: Config | None) -> Settings:
 
 def _typed_value(key: str, in_folder: str, config: Config | None) -> str:
     """A setting's value from the config; for a config group the name of its choice."""
-    if _is_group(key):
+    if (CONF / key).is_dir():
         return _choices(key).get(in_folder, in_folder)
     value: Any = config
     for part in key.split("."):
         value = _child(value, part)
     return in_folder if value is _ABSENT else text_of(value)
-
-
-@functools.cache
-def _is_group(key: str) -> bool:
-    return (CONF / key).is_dir()
 
 
 @functools.cache

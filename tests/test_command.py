@@ -114,27 +114,6 @@ def test_a_run_alone_and_in_a_sweep_gives_the_same_bits(command, tmp_path):
     assert not all(torch.equal(expected[name], other[name]) for name in expected)
 
 
-def sweeps_in(output: Path) -> set[str]:
-    """The folders of sweeps that have results."""
-    return {Path(run).parts[0] for run in contents(output)}
-
-
-def test_folders_follow_from_the_settings(command, tmp_path):
-    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
-    assert command(*SMALL, "-m", "seed=0", output=one)[0] == 0
-    assert command(*SMALL, "-m", "seed=1", output=two)[0] == 0
-    assert sweeps_in(one) == sweeps_in(two)  # the seeds and the output decide nothing
-    assert command(*SMALL, "data.seed=0", output=two)[0] == 0
-    assert command(*SMALL, "optimizer.lr=0.004", output=two)[0] == 0
-    assert len(sweeps_in(two)) == 3
-    assert command(*SMALL, "-m", "optimizer.lr=0.001,0.002", "seed=0,1", output=three)[0] == 0
-    names = {Path(run).parts[1] for run in contents(three)}
-    assert {re.sub("-[0-9a-f]{8}$", "", name) for name in names} == {
-        "siamese_mlp,optimizer.lr=0.001",
-        "siamese_mlp,optimizer.lr=0.002",
-    }
-
-
 @pytest.mark.parametrize("plan", ["array", "processes", "serial"])
 def test_one_divergence_harms_no_other_run(command, tmp_path, plan):
     grid = ["-m", "optimizer.lr=0.01,1e30", "seed=0,1"]

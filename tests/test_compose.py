@@ -1,5 +1,7 @@
 """Composition of a sweep's configs, and which of them can train together."""
 
+import re
+
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -9,7 +11,7 @@ from omegaconf import OmegaConf
 
 from digitpairs.cli import CONF
 from digitpairs.sweeps.check import Checker
-from digitpairs.sweeps.compose import JobRequest, compose_sweep
+from digitpairs.sweeps.compose import JobRequest, compose_command, compose_sweep
 from digitpairs.sweeps.jobs import fingerprint, plan_jobs
 
 SWEEP = [
@@ -26,25 +28,25 @@ SWEEP = [
     ["seed=0", "aux.lambda=1"],
 ]
 NUMBERS = [
+    "seed=3",
+    "data.seed=4",
+    "data.augmentation.shift=1",
+    "aux.lambda=0.3",
     "optimizer.lr=0.1",
     "optimizer.weight_decay=0.1",
     "optimizer.betas=[0.8,0.9]",
-    "aux.lambda=0.3",
-    "seed=3",
-    "data.seed=4",
     "scheduler=step",
     "trainer.gradient_clip_val=1",
-    "data.augmentation.shift=1",
     "early_stopping.patience=2 early_stopping.monitor=train/loss",
 ]
 KINDS = [
+    "data.batch_size=50",
+    "data.pairs=500",
+    "data.validation=0.1",
     "model=mlp",
     "aux=gamma",
     "optimizer=adamw",
-    "data.batch_size=50",
-    "data.pairs=500",
     "trainer.max_epochs=3",
-    "data.validation=0.1",
 ]
 
 
@@ -117,3 +119,28 @@ def test_a_fingerprint_from_before_a_setting_existed_equals_that_of_its_default(
     now = job.config | {"scheduler": job.config["scheduler"] | changed}
     assert before != now
     assert (fingerprint(before) == fingerprint(now)) is same
+
+
+def folders(*overrides: str) -> set[tuple[str, str]]:
+    """The folders of the sweep and of the configurations of these jobs."""
+    jobs = plan_jobs(compose_command(CONF, ["data=digits", "model=mlp", *overrides]))
+    return {(job.folder.parts[-3], job.folder.parts[-2]) for job in jobs}
+
+
+@pytest.mark.parametrize("same", ["seed=3", "seed=0,1", "output=elsewhere", "sweep.plan=serial"])
+def test_folders_do_not_depend_on_seeds_paths_and_plans(same):
+    assert folders(same) == folders()
+
+
+@pytest.mark.parametrize("other", ["data.seed=0", "optimizer.lr=0.004"])
+def test_folders_depend_on_other_settings(other):
+    ((sweep, configuration),), ((other_sweep, other_configuration),) = folders(), folders(other)
+    assert sweep != other_sweep and configuration != other_configuration
+
+
+def test_folders_of_configurations_are_named_by_the_settings_in_which_they_differ():
+    names = {configuration for _, configuration in folders("optimizer.lr=0.001,0.002", "seed=0,1")}
+    assert {re.sub("-[0-9a-f]{8}$", "", name) for name in names} == {
+        "mlp,optimizer.lr=0.001",
+        "mlp,optimizer.lr=0.002",
+    }

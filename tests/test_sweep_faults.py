@@ -102,6 +102,7 @@ def test_a_checkpoint_that_cannot_be_written_whole_is_a_failed_run(command, tmp_
     assert not list(output.rglob("*.ckpt*"))
     status, _, err = command(*sweep)
     assert status == 0 and len(contents(output)) == 2, err
+    assert not contents(output, "failure.json")
 
 
 @pytest.mark.parametrize("fault", ["ENOLCK", "EOPNOTSUPP", "ENOTSUP", "EIO"])

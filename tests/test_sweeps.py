@@ -95,14 +95,6 @@ def test_the_same_command_does_only_what_is_not_finished(command, tmp_path):
     assert row.split()[1] == "2"
 
 
-def test_a_failed_run_is_done_again(command, tmp_path):
-    assert command(*SMALL, "seed=3")[0] == 0
-    run = run_of(tmp_path / "outputs", 3)
-    (run / "result.json").rename(run / "failure.json")
-    status, out, _ = command(*SMALL, "seed=3")
-    assert status == 0 and out.startswith("1 run: 1 alone") and not (run / "failure.json").exists()
-
-
 def test_a_result_of_another_config_is_never_overwritten(command, tmp_path):
     assert command(*SMALL, "seed=3")[0] == 0
     path = run_of(tmp_path / "outputs", 3) / "result.json"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,7 +50,7 @@ def compose_sweep(
     def is_group(key: str) -> bool:
         return bool(loader.get_group_options(key, results_filter=None))
 
-    bases: dict[tuple[tuple[str, ...], ...], _Base] = {}
+    bases: dict[Hashable, _Base] = {}
     requests = []
     for overrides in sweep:
         values: list[Override] = []
