@@ -115,7 +115,7 @@ def _launch_jobs(
 ) -> int:
     """Launch jobs, given their indices in the sweep; returns how many failed.
 
-    `overrides` are those of all jobs of the sweep, `first` is Hydra's number of its first job.
+    `overrides` has the overrides of all jobs of the sweep, `first` Hydra's number of its first job.
     """
     launched = [[*overrides[index], *_folder_of(job)] for index, job in zip(indices, jobs)]
     return sum(job.return_value for job in launcher.launch(launched, first))
