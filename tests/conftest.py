@@ -116,13 +116,14 @@ def command(monkeypatch, capsys, tmp_path):
 
 
 @pytest.fixture
-def launch(tmp_path_factory):
+def launch(tmp_path_factory, monkeypatch):
     """`launch("model=mlp", ...)` starts train.py in another process; returns a `Command`.
 
     Commands that still run are killed at the end of the test.
     """
     from tests.processes import Command
 
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)  # which `command` has set
     commands = []
 
     def start(*arguments: str) -> Command:

@@ -42,8 +42,7 @@ class Command(SERVER.Process):
     def __init__(self, arguments: Sequence[str], folder: Path) -> None:
         super().__init__()
         self.arguments, self.folder = arguments, folder
-        # Tests in this process have set HYDRA_FULL_ERROR.
-        self.environment = {k: value for k, value in os.environ.items() if k != "HYDRA_FULL_ERROR"}
+        self.environment = dict(os.environ)
 
     def run(self) -> None:
         """What the forked process does, as `train.py` in a new one."""

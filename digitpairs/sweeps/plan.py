@@ -191,7 +191,7 @@ def _device(jobs: Sequence[Job]) -> str:
 
 
 def _data_bytes(job: Job) -> int:
-    """The bytes of a run's images in float32: the run's own, the array's and the normalised ones."""
+    """The bytes of a run's float32 images: its own, the array's and the normalised ones."""
     data = job.config["data"]
     pairs = data["pairs"] + (data["test_pairs"] or 1000)
     return 3 * pairs * 2 * SIDE * SIDE * 4
