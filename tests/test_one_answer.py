@@ -67,7 +67,7 @@ MORE_CASES = {
         f"model=siamese_cnn model.batch_norm=true model.activation=gelu {AUGMENTED}"
     ),
     "coukos": "model=coukos/cnn optimizer=sgd",
-    "wang": "model=wang/convnet",
+    "wang": "model=wang/convnet aux=none",
 }
 
 

@@ -31,7 +31,7 @@ from digitpairs.engines.lightning_trainer import check_trainer, clipping, make_t
 from digitpairs.losses import Weighting
 from digitpairs.training import DivergenceError, PairComparison, PairComparisonArray, build
 from digitpairs.training.build import naming_target
-from digitpairs.training.early_stopping import early_stopping as early_stopping_of
+from digitpairs.training.early_stopping import build_early_stopping
 from digitpairs.training.pair_comparison_array import stacking_key
 from digitpairs.training.schedulers import Schedule
 from digitpairs.training.stages import first_epochs
@@ -146,7 +146,7 @@ def _model_and_signature(run: Section, once: Once) -> tuple[PairComparison, Hash
     with torch.device("meta"):
         parts = [once(name, run[name], functools.partial(_part, name)) for name in PARTS]
         with naming("early_stopping"):
-            early_stopping_of(run["early_stopping"])
+            build_early_stopping(run["early_stopping"])
         with naming("trainer", (*PARTS, *SETTINGS)):
             settings = {key: run[key] for key in ARGUMENTS}
             model = PairComparison(*parts, **settings, **run["trainer"])
