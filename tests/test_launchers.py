@@ -7,6 +7,7 @@ from tests.conftest import SMALL_DATA_AND_MODEL, contents
 ONE_EPOCH = [*SMALL_DATA_AND_MODEL, "trainer.max_epochs=1"]
 SGD = ["optimizer=sgd", "scheduler=none"]
 BASIC = ["hydra/launcher=basic"]
+BATCH_SIZE = "hydra.sweeper.max_batch_size"
 launchers = pytest.mark.parametrize("launcher", [[], BASIC], ids=["ours", "basic"])
 
 
@@ -32,7 +33,7 @@ def test_another_launcher_leaves_the_same_runs(command, tmp_path):
 
 
 @launchers
-@pytest.mark.parametrize("batches", [[], ["hydra.sweeper.max_batch_size=1"]], ids=["whole", "ones"])
+@pytest.mark.parametrize("batches", [[], [f"{BATCH_SIZE}=1"]], ids=["whole", "ones"])
 def test_all_runs_are_done_before_a_failed_one_ends_the_command(
     command, tmp_path, launcher, batches
 ):
@@ -49,6 +50,10 @@ def test_all_runs_are_done_before_a_failed_one_ends_the_command(
     [
         (["seed=0,1,-1"], "seed=-1 is not accepted"),
         (["hydra/sweeper=basic", "seed=0,1"], "hydra/sweeper=basic is not accepted: digitpairs"),
+        *(
+            ([f"{BATCH_SIZE}={size}", "seed=0,1"], f"{BATCH_SIZE}={size} is not accepted: a whole")
+            for size in ("0", "foo", "-1")
+        ),
     ],
 )
 def test_every_launcher_refuses_the_same(command, tmp_path, launcher, arguments, message):
@@ -56,10 +61,3 @@ def test_every_launcher_refuses_the_same(command, tmp_path, launcher, arguments,
     assert (status, out) == (2, "")
     assert err.startswith(f"error: {message}") and err.count("\n") == 1
     assert not contents(tmp_path / "outputs")
-
-
-@pytest.mark.parametrize("size", ["0", "foo", "-1"])
-def test_batches_of_no_size_are_refused(command, size):
-    status, _, err = command(*ONE_EPOCH, f"hydra.sweeper.max_batch_size={size}", "-m", "seed=0,1")
-    expected = f"hydra.sweeper.max_batch_size={size} is not accepted: a whole number of at least 1"
-    assert status == 2 and err.startswith(f"error: {expected}")

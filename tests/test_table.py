@@ -58,14 +58,6 @@ def test_sources_are_never_averaged_and_rows_are_ordered(tmp_path):
     assert (a_on_digits.source, a_on_digits.n, b.failures) == ("digits", 1, 1)
 
 
-def test_rows_whose_names_are_cut_alike_show_their_digests(tmp_path):
-    for digest in ("11111111", "22222222"):
-        folder = tmp_path / f"name-{digest}" / "seed=0"
-        folder.mkdir(parents=True)
-        (folder / "result.json").write_text(json.dumps(result_of_a_run(1.0)))
-    assert "name-11111111" in printed(tmp_path)
-
-
 @pytest.mark.parametrize("width", [80, 200])
 def test_every_number_is_shown_on_a_narrow_terminal(tmp_path, width):
     configuration = "siamese_cnn,optimizer.lr=0.00001,model.body.dropout=0.25"
@@ -74,15 +66,6 @@ def test_every_number_is_shown_on_a_narrow_terminal(tmp_path, width):
     text = printed(tmp_path, width)
     for number in ("11.25", "1.00", "± 2.48", "10.25 (0)", "12.25 (2)", "data: mnist", "6 s"):
         assert number in text
-
-
-def test_lists_in_names_are_not_split(tmp_path):
-    for hidden in ("_128,64_", "_128,32_"):
-        write(tmp_path, f"mlp,model.body.hidden={hidden}", 0, 5.0)
-    title, *lines = [line.strip() for line in printed(tmp_path).splitlines()]
-    assert title == "Test error of the comparison, %, data: mnist, mlp"
-    names = {line.split()[0] for line in lines if line.startswith("model")}
-    assert names == {"model.body.hidden=_128,32_", "model.body.hidden=_128,64_"}
 
 
 def test_optional_columns_and_what_all_configurations_share(tmp_path):
