@@ -10,7 +10,7 @@ from torchvision.transforms.functional import affine as torchvision_affine
 
 from digitpairs.checks import InvalidValueError
 from digitpairs.data import Augmentation, Pairs
-from digitpairs.data.augmentation import affine, move, swap_images
+from digitpairs.data.augmentation import affine, resample, swap_images
 from digitpairs.data.pairs import less_or_equal
 from digitpairs.streams import stream
 
@@ -33,7 +33,7 @@ def test_affine_moves_as_torchvision_does(angle, shear, scale, shift):
         torch.tensor([float(scale)]),
         torch.tensor([shift]) * 2 / 14,
     )
-    ours = move(image, F.affine_grid(theta, (1, 1, 14, 14), align_corners=False))
+    ours = resample(image, F.affine_grid(theta, (1, 1, 14, 14), align_corners=False))
     theirs = torchvision_affine(
         image, angle, list(shift), scale, [shear, 0.0], interpolation=InterpolationMode.BILINEAR
     )

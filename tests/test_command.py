@@ -264,7 +264,7 @@ def test_an_exception_in_one_run_is_one_failed_row(command, tmp_path, monkeypatc
         ("data.batch_size=0", "data.batch_size=0 is not accepted: a whole number of at least 1"),
         ("data.test_pairs=301", "data.test_pairs=301 is not accepted: at most 300"),
         ("data=idx data.root=/not/there", "/not/there holds no idx files"),
-        ("data=folder data.root=/not/there", "/not/there is no folder"),
+        ("data=folder data.root=/not/there", "/not/there is not a folder"),
         ("model=siamese_cnn model.body.kernels=15", r"model.body.kernels=\[15, 15\] is not accepted: at most 14 in layer 1"),
         ("-m seed=0,1 aux.lambda=0.5,-1", "aux.lambda=-1 is not accepted"),
         ("model.digit_head=none model.comparison_input=features", "aux=LambdaWeighting is not accepted"),

@@ -22,8 +22,8 @@ ORIENTATION = 0x0112
 DIGITS = (3, 8)
 INVERTED = "dark ink on a light background is inverted"
 CLEAR = "with transparent pixels, read as background"
-TURNED = "turned as their EXIF orientation says"
-CONSTANT = "has no contrast, all its pixels are equal: mend or remove it"
+TURNED = "rotated as their EXIF orientation says"
+CONSTANT = "has no contrast, all its pixels are equal: repair or remove it"
 FRAMES = "of several frames, the first of which is read"
 EACH = 5  # images a class; every fifth is for the test
 
@@ -358,8 +358,8 @@ UNUSABLE = {  # name: how the file is made, what is said
     "black": (lambda path: Image.new("RGB", (280, 28)).save(path), CONSTANT),
     "white": (lambda path: Image.new("1", (28, 28), 1).save(path), CONSTANT),
     "transparent": (lambda path: Image.new("LA", (28, 28), (0, 0)).save(path), CONSTANT),
-    "broken link": (lambda path: path.symlink_to("nowhere.png"), "it is a broken link or no file"),
-    "pipe": (lambda path: os.mkfifo(path), "it is a broken link or no file"),
+    "broken link": (lambda path: path.symlink_to("nowhere.png"), "it is a broken link or not a file"),
+    "pipe": (lambda path: os.mkfifo(path), "it is a broken link or not a file"),
 }
 
 
@@ -491,7 +491,7 @@ def test_what_is_not_read_or_is_lacking_is_said(tmp_path, change, words):
             lambda root: (root / "test" / "labels.csv").touch(),
             r"1 file \(1 .csv\) skipped, such as .*/test/labels.csv$",
         ),
-        (lambda root: (root / "val").mkdir(), "beside train and test nothing is read: val$"),
+        (lambda root: (root / "val").mkdir(), "only train and test are read, not val$"),
     ],
 )
 def test_what_a_divided_folder_lacks_is_said(tmp_path, change, words):
@@ -525,23 +525,23 @@ def replace_by_file(folder: Path) -> None:
         ),
         (
             lambda root: (root / "cats").mkdir(),
-            "cats is no class: the folders of images are 0 to 9",
+            "cats is not a class: the folders of images are 0 to 9",
         ),
-        (lambda root: (root / "03").mkdir(), "03 is no class"),
+        (lambda root: (root / "03").mkdir(), "03 is not a class"),
         (
             lambda root: (root / "train").mkdir(),
-            "has a folder train alone: it needs folders 0 to 9 of images, or train and test",
+            "has only a folder train: it needs folders 0 to 9 of images, or train and test",
         ),
-        (lambda root: replace_by_file(root / "3"), "3 is no folder"),
-        (lambda root: (root / "4").symlink_to("nowhere"), "4 is no folder"),
-        (lambda root: (root / "4").symlink_to("4"), "4 is no folder"),
+        (lambda root: replace_by_file(root / "3"), "3 is not a folder"),
+        (lambda root: (root / "4").symlink_to("nowhere"), "4 is not a folder"),
+        (lambda root: (root / "4").symlink_to("4"), "4 is not a folder"),
         (
             lambda root: (root / "3" / "up").symlink_to(root),
-            "3/up is a link to a folder that it lies in",
+            "3/up is a link to one of its parent folders",
         ),
         (
             lambda root: (root / "3" / "self").symlink_to(root / "3"),
-            "3/self is a link to a folder that it lies in",
+            "3/self is a link to one of its parent folders",
         ),
         (
             lambda root: [shutil.rmtree(root / each) for each in ("3", "8")],

@@ -92,20 +92,20 @@ def test_folds_partition_the_pairs(mnist_like):
     for fold in range(3):
         module = PairDataModule("mnist", mnist_like, pairs=20, folds=3, fold=fold)
         module.setup()
-        held_out.append(module.validation_set.index)
-        trained.append(len(module.train_set.index))
+        held_out.append(module.validation_set.indices)
+        trained.append(len(module.train_set.indices))
     whole = PairDataModule("mnist", mnist_like, pairs=20)
     whole.setup()
-    assert torch.equal(torch.cat(held_out), whole.train_set.index)
+    assert torch.equal(torch.cat(held_out), whole.train_set.indices)
     assert sum(trained) == 2 * 20
 
 
 def test_validation_pairs_are_not_trained_on_and_not_normalised_by(mnist_like):
     module = PairDataModule("mnist", mnist_like, pairs=20, validation=0.25)
     module.setup()
-    assert (len(module.train_set.index), len(module.validation_set.index)) == (15, 5)
-    assert set(module.train_set.index.flatten().tolist()).isdisjoint(
-        module.validation_set.index.flatten().tolist()
+    assert (len(module.train_set.indices), len(module.validation_set.indices)) == (15, 5)
+    assert set(module.train_set.indices.flatten().tolist()).isdisjoint(
+        module.validation_set.indices.flatten().tolist()
     )
     pixels = module.train_set.take(slice(None)).images.double()
     mean, std = module.mean_and_std
@@ -123,12 +123,12 @@ def test_held_out_pairs_share_no_image_with_training_where_images_are_paired_aga
     module = PairDataModule("mnist", mnist_like, pairs=200, **split)
     module.setup()
     sides = [
-        {image.numpy().tobytes() for image in part.images[part.index.unique()]}
+        {image.numpy().tobytes() for image in part.images[part.indices.unique()]}
         for part in (module.train_set, module.validation_set)
     ]
     assert sides[0].isdisjoint(sides[1]) and len(sides[0] | sides[1]) == 60
     held = round(200 * split.get("validation", 0.25))
-    assert (len(module.train_set.index), len(module.validation_set.index)) == (200 - held, held)
+    assert (len(module.train_set.indices), len(module.validation_set.indices)) == (200 - held, held)
 
 
 def test_too_few_images_to_hold_out_are_said_before_anything_is_drawn(mnist_like):
@@ -153,14 +153,14 @@ def test_more_pairs_than_images_are_said(mnist_like):
         DigitPairsWarning, match="200 training pairs need 400 distinct images, mnist has 60"
     ):
         module.setup()
-    assert len(module.train_set.index) == 200 and len(module.train_set.images) == 60
+    assert len(module.train_set.indices) == 200 and len(module.train_set.images) == 60
 
 
 def test_test_pairs_never_share_an_image(mnist_like):
     module = PairDataModule("mnist", mnist_like, pairs=2)
     module.prepare_data()
     module.setup()
-    assert len(module.test_set.index.unique()) == 40  # all the test images there are
+    assert len(module.test_set.indices.unique()) == 40  # all the test images there are
     with pytest.raises(InvalidValueError, match="test_pairs=21 is not accepted: at most 20"):
         PairDataModule("mnist", mnist_like, test_pairs=21).prepare_data()
 

@@ -53,8 +53,8 @@ def test_compressed_files_and_a_bare_folder_do_as_well(mnist_like, tmp_path):
     "damage, words",
     [
         (lambda path: path.write_bytes(path.read_bytes()[:-100]), "is damaged"),
-        (lambda path: path.write_bytes(b"<html>not found</html>"), "is no idx file"),
-        (lambda path: path.write_bytes(b""), "is no idx file"),
+        (lambda path: path.write_bytes(b"<html>not found</html>"), "is not an idx file"),
+        (lambda path: path.write_bytes(b""), "is not an idx file"),
         (lambda path: write_idx(path, np.zeros((3, 28, 28))), "holds 3 images, but"),
     ],
 )
@@ -85,14 +85,14 @@ def test_no_more_is_read_than_a_header_promises(tmp_path, ending):
     path.write_bytes(pack(struct.pack(">BBBBIII", 0, 0, 8, 3, 1000, 28, 28) + bytes(2**26)))
     tracemalloc.start()
     try:
-        with pytest.raises(DataError, match="its header promises 784000 bytes, more follow"):
+        with pytest.raises(DataError, match="its header states 784000 bytes, but more follow"):
             idx.read_idx(path, 3)
         assert tracemalloc.get_traced_memory()[1] < 2**23
     finally:
         tracemalloc.stop()
     path.write_bytes(pack(struct.pack(">BBBBIII", 0, 0, 8, 3, 2**32 - 1, 28, 28)))
     with pytest.raises(
-        DataError, match="its header promises 3367254359280 bytes, more than 1073741824"
+        DataError, match="its header states 3367254359280 bytes, more than 1073741824"
     ):
         idx.read_idx(path, 3)
 
@@ -100,7 +100,7 @@ def test_no_more_is_read_than_a_header_promises(tmp_path, ending):
 def test_missing_data_say_what_was_expected(tmp_path):
     with pytest.raises(DataError, match="train-images-idx3-ubyte"):
         sources.load("idx", tmp_path)
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         sources.load("folder", tmp_path / "nowhere")
 
 
@@ -274,7 +274,7 @@ def test_equal_images_are_found(side, levels, counts, seed):
 
 
 def test_images_with_equal_keys_are_not_taken_for_equal(monkeypatch):
-    monkeypatch.setattr(image_checks, "_keys", lambda images: np.zeros(len(images), np.int64))
+    monkeypatch.setattr(image_checks, "_hashes", lambda images: np.zeros(len(images), np.int64))
     images = torch.arange(4, dtype=torch.uint8).view(4, 1, 1)
     assert first_equal(images[:2], images[2:]).tolist() == [0, 1, 2, 3]
 
