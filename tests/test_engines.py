@@ -15,7 +15,7 @@ from digitpairs.checks import DigitPairsWarning, InvalidValueError
 from digitpairs.data import DiskDataModule, PairDataModule
 from digitpairs.engines.lightning_trainer import check_trainer, make_trainer
 from digitpairs.engines.pairs_framework import Training
-from digitpairs.engines.to_framework import copy_back, network_of
+from digitpairs.engines.to_framework import convert_networks, copy_back
 from digitpairs.losses import LambdaWeighting, loss_parts
 from digitpairs.networks import CNNBody, MLPBody, SiameseNetwork, create
 from digitpairs.networks.layers import draw_masks, dropout_layers
@@ -457,7 +457,7 @@ def test_early_stopping_of_pairs_with_framework(command, tmp_path):
 def test_weights_there_and_back():
     networks = [create(BODIES["gelu"], stream(seed, "weights")) for seed in (1, 2)]
     copies = [create(BODIES["gelu"], stream(seed, "weights")) for seed in (3, 4)]
-    copy_back(network_of(networks, []), copies)
+    copy_back(convert_networks(networks, []), copies)
     for network, copy in zip(networks, copies):
         for (name, value), other in zip(
             network.state_dict().items(), copy.state_dict().values(), strict=True
