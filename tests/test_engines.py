@@ -156,124 +156,115 @@ def test_a_run_of_the_disk_that_diverges_fails(command, tmp_path, engine, settin
     assert json.loads(failure.read_text())["epoch"] == 0
 
 
+def assert_refused(command, arguments: list[str], refused: str, accepted: str) -> None:
+    status, _, err = command(*arguments, "seed=0")
+    assert status == 2 and err.startswith(f"error: {refused} is not accepted: {accepted}"), err
+
+
 @pytest.mark.parametrize(
-    "arguments, message",
+    "arguments, accepted",
     [
-        ("engine=keras", "engine=keras is not accepted: one of lightning, framework"),
-        ("data.points=0", "data.points=0 is not accepted: a whole number of at least 1"),
-        (
-            "data.validation=1.0",
-            "data.validation=1.0 is not accepted: a share that leaves some of the 120 points for "
-            "the training",
-        ),
+        ("engine=keras", "one of lightning, framework"),
+        ("data.points=0", "a whole number of at least 1"),
+        ("data.validation=1.0", "a share that leaves some of the 120 points for the training"),
         (
             "model.activation=relus",
-            "model.activation=relus is not accepted: one of relu, tanh, sigmoid, selu, gelu, "
-            "leaky_relu; did you mean relu?",
+            "one of relu, tanh, sigmoid, selu, gelu, leaky_relu; did you mean relu?",
         ),
-        (
-            "model.initialise=zero",
-            "model.initialise=zero is not accepted: one of torch, xavier, he, lecun",
-        ),
-        (
-            "model.output_activation=relu",
-            "model.output_activation=relu is not accepted: one of tanh, sigmoid",
-        ),
-        ("loss.reduction=max", "loss.reduction=max is not accepted: one of mean, sum"),
-        (
-            "trainer.max_epochs=0",
-            "trainer.max_epochs=0 is not accepted: a whole number of at least 1",
-        ),
-        (
-            "+trainer.accelerator=gpu",
-            "trainer.accelerator=gpu is not accepted: for the disk one of max_epochs, precision",
-        ),
-        ("trainer.precision=16", "trainer.precision=16 is not accepted: one of 32-true, 64-true"),
-        (
-            "early_stopping.patience=2",
-            "early_stopping.monitor=validation/loss is not accepted: train/loss or train/error, "
-            "unless points are held out, as by data.validation=0.2",
-        ),
+        ("model.initialise=zero", "one of torch, xavier, he, lecun"),
+        ("model.output_activation=relu", "one of tanh, sigmoid"),
+        ("loss.reduction=max", "one of mean, sum"),
+        ("trainer.max_epochs=0", "a whole number of at least 1"),
+        ("+trainer.accelerator=gpu", "for the disk one of max_epochs, precision"),
+        ("trainer.precision=16", "one of 32-true, 64-true"),
+        ("early_stopping.min_delta=x", "a number of at least 0"),
+        ("optimizer.lr=-1", "a number above 0"),
         (
             "model.batch_norm=true data.batch_size=1",
-            "data.batch_size=1 is not accepted: one that leaves no mini-batch of a single point",
+            "one that leaves no mini-batch of a single point",
         ),
-        (
-            "loss=binary_cross_entropy data.outside=-1",
-            "data.outside=-1 is not accepted: 0 with the binary cross-entropy",
-        ),
-        (
-            "early_stopping.min_delta=x",
-            "early_stopping.min_delta=x is not accepted: a number of at least 0",
-        ),
-        (
-            "loss=binary_cross_entropy model.output_activation=sigmoid",
-            "model.output_activation=sigmoid is not accepted: null for logits",
-        ),
-        (
-            "data.outside=-1 model.output_activation=sigmoid",
-            "model.output_activation=sigmoid is not accepted: null or tanh for the labels -1 and 1",
-        ),
-        (
-            "data.points=1 data.normalise=true",
-            "data.normalise=True is not accepted: false with a single training point",
-        ),
-        ("optimizer.lr=-1", "optimizer.lr=-1 is not accepted: a number above 0"),
-        (
-            "model=siamese_cnn",
-            "model._target_=SiameseNetwork is not accepted: digitpairs.networks.PointMLP for the "
-            "disk",
-        ),
+        ("loss=binary_cross_entropy data.outside=-1", "0 with the binary cross-entropy"),
+        ("loss=binary_cross_entropy model.output_activation=sigmoid", "null for logits"),
+        ("data.outside=-1 model.output_activation=sigmoid", "null or tanh for the labels -1 and 1"),
     ],
 )
-def test_an_invalid_config_of_the_disk_is_refused(command, tmp_path, arguments, message):
-    status, _, err = command(*with_changes(DISK, arguments), "seed=0")
-    assert status == 2 and err.startswith(f"error: {message}"), err
+def test_an_invalid_config_of_the_disk_is_refused(command, tmp_path, arguments, accepted):
+    refused = arguments.split()[-1].lstrip("+")
+    assert_refused(command, with_changes(DISK, arguments), refused, accepted)
     assert not find_runs(tmp_path / "outputs")
 
 
-UNSUPPORTED = "engine=framework is not accepted: lightning, since this network"
+@pytest.mark.parametrize(
+    "arguments, refused, accepted",
+    [
+        (
+            "early_stopping.patience=2",
+            "early_stopping.monitor=validation/loss",
+            "train/loss or train/error, unless points are held out, as by data.validation=0.2",
+        ),
+        (
+            "data.points=1 data.normalise=true",
+            "data.normalise=True",
+            "false with a single training point",
+        ),
+        (
+            "model=siamese_cnn",
+            "model._target_=SiameseNetwork",
+            "digitpairs.networks.PointMLP for the disk",
+        ),
+    ],
+)
+def test_a_setting_of_the_disk_that_conflicts_is_named(command, arguments, refused, accepted):
+    assert_refused(command, with_changes(DISK, arguments), refused, accepted)
+
+
+UNSUPPORTED = "lightning, since this network"
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    "arguments, refused, accepted",
     [
-        ("model=mlp aux=none", f"{UNSUPPORTED} is not what `framework` has"),
-        ("model.sharing=false", f"{UNSUPPORTED} is not what `framework` has"),
-        ("model.comparison_outputs=2", f"{UNSUPPORTED}'s comparison is not"),
+        ("model=mlp aux=none", "engine=framework", f"{UNSUPPORTED} is not what `framework` has"),
+        ("model.sharing=false", "engine=framework", f"{UNSUPPORTED} is not what `framework` has"),
+        ("model.comparison_outputs=2", "engine=framework", f"{UNSUPPORTED}'s comparison is not"),
         (
             "aux=uncertainty",
-            "aux=UncertaintyWeighting is not accepted: weights that are fixed within an epoch with "
-            "engine=framework",
+            "aux=UncertaintyWeighting",
+            "weights that are fixed within an epoch with engine=framework",
         ),
-        ("data.augmentation.shift=1", "data.augmentation="),
         (
             "trainer.precision=bf16-mixed",
-            "trainer.precision=bf16-mixed is not accepted: 32-true with engine=framework",
+            "trainer.precision=bf16-mixed",
+            "32-true with engine=framework",
         ),
         (
             "trainer.gradient_clip_val=1.0",
-            "trainer.gradient_clip_val=1.0 is not accepted: None with engine=framework",
+            "trainer.gradient_clip_val=1.0",
+            "None with engine=framework",
         ),
         (
             "model=disk_mlp",
-            "model=PointMLP is not accepted: a network that maps pairs (B, 2, 14, 14) to a "
-            "Prediction, and it says: ",
+            "model=PointMLP",
+            "a network that maps pairs (B, 2, 14, 14) to a Prediction, and it says: ",
         ),
         (
             "data=disk",
-            "data._target_=digitpairs.data.DiskDataModule is not accepted: pairs of digits, or "
-            "task=disk",
+            "data._target_=digitpairs.data.DiskDataModule",
+            "pairs of digits, or task=disk",
         ),
-        ("data.outside=1", "data.outside=1 is not accepted: there is no such key"),
-        ("loss=mse", "loss=mse is not accepted: nothing, since this task has no loss to choose"),
+        ("data.outside=1", "data.outside=1", "there is no such key"),
+        ("loss=mse", "loss=mse", "nothing, since this task has no loss to choose"),
     ],
 )
-def test_an_invalid_config_of_pairs_is_refused(command, arguments, message):
+def test_an_invalid_config_of_pairs_is_refused(command, arguments, refused, accepted):
     group = arguments.partition("=")[0]
     rest = [item for item in PAIRS if group not in ("model", "data") or not item.startswith(group)]
-    status, _, err = command(*rest, "engine=framework", *arguments.split(), "seed=0")
-    assert status == 2 and err.startswith(f"error: {message}"), err
+    assert_refused(command, [*rest, "engine=framework", *arguments.split()], refused, accepted)
+
+
+def test_framework_refuses_augmentation(command):
+    status, _, err = command(*PAIRS, "engine=framework", "data.augmentation.shift=1", "seed=0")
+    assert status == 2 and err.startswith("error: data.augmentation=")
 
 
 NETWORKS = {

@@ -63,14 +63,6 @@ def bits(array: np.ndarray) -> np.ndarray:
     return (array > 127).astype(np.uint8)
 
 
-def white(array: np.ndarray) -> np.ndarray:
-    return np.full_like(array, 255)
-
-
-def black(array: np.ndarray) -> np.ndarray:
-    return np.zeros_like(array)
-
-
 def grey(array: np.ndarray, kind: str = "u1") -> Image.Image:
     return Image.fromarray(np.rint(array).astype(kind))
 
@@ -104,7 +96,7 @@ STORAGES = {
     "L": Storage(grey),
     "RGB": Storage(lambda a: grey(a).convert("RGB"), "bmp"),
     "P": Storage(lambda a: grey(a).convert("P"), "gif"),
-    "opaque": Storage(lambda a: layers(a, white(a), "RGBA")),
+    "opaque": Storage(lambda a: layers(a, 0 * a + 255, "RGBA")),
     "I;16": Storage(wide, "png", "of 16- or 32-bit pixels, read as 0 to 65535"),
     "I;16, 8 bits": Storage(lambda a: wide(a, 1), "png", "read as 0 to 255"),
     "I;16, 12 bits": Storage(lambda a: wide(a, 4095 / 255), "png", "read as 0 to 4095"),
@@ -118,10 +110,10 @@ STORAGES = {
     "dark": Storage(lambda a: grey(255 - a), "png", INVERTED),
     "dark, RGB": Storage(lambda a: grey(255 - a).convert("RGB"), "ppm", INVERTED),
     "dark, P": Storage(lambda a: grey(255 - a).convert("P"), "gif", INVERTED),
-    "black ink, RGBA": Storage(lambda a: layers(black(a), a, "RGBA"), "png", CLEAR),
-    "white ink, RGBA": Storage(lambda a: layers(white(a), a, "RGBA"), "png", CLEAR),
-    "black ink, LA": Storage(lambda a: layers(black(a), a, "LA"), "png", CLEAR),
-    "white ink, LA": Storage(lambda a: layers(white(a), a, "LA"), "png", CLEAR),
+    "black ink, RGBA": Storage(lambda a: layers(0 * a, a, "RGBA"), "png", CLEAR),
+    "white ink, RGBA": Storage(lambda a: layers(0 * a + 255, a, "RGBA"), "png", CLEAR),
+    "black ink, LA": Storage(lambda a: layers(0 * a, a, "LA"), "png", CLEAR),
+    "white ink, LA": Storage(lambda a: layers(0 * a + 255, a, "LA"), "png", CLEAR),
     "transparent black": Storage(grey, "png", CLEAR, options={"transparency": 0}),
     "transparent black, I;16": Storage(wide, "png", CLEAR, options={"transparency": 0}),
     "1": Storage(lambda a: Image.fromarray(a > 127), expected=two_levels),

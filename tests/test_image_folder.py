@@ -85,50 +85,47 @@ def test_the_order_does_not_depend_on_how_accents_are_stored(tmp_path):
     assert torch.equal(*images)
 
 
-def touch(folder: Path, *names: str) -> None:
+def touch(root: Path, *names: str) -> None:
     for name in names:
-        (folder / name).touch()
+        (root / name).touch()
 
 
 @pytest.mark.parametrize(
-    "change, message",
+    "make, change, message",
     [
-        (lambda root: touch(root / "3", "a.heic"), r"1 file \(1 .heic\) skipped, .*/3/a.heic$"),
+        (write, lambda root: touch(root, "3/a.heic"), r"1 file \(1 .heic\) skipped, .*/3/a.heic$"),
         (
-            lambda root: touch(root / "8", "a.HEIC", "b.heic", "c.txt", "d"),
+            write,
+            lambda root: touch(root, "8/a.HEIC", "8/b.heic", "8/c.txt", "8/d"),
             r"4 files \(2 .heic, 1 .txt, 1 without ending\) skipped, such as .*/8/a.HEIC$",
         ),
-        (lambda root: touch(root, "labels.csv"), r"1 file \(1 .csv\) skipped, .*/labels.csv$"),
-        (lambda root: (root / "8" / "4.png").unlink(), "there is no test image of the digit 8$"),
+        (write, lambda root: touch(root, "a.csv"), r"1 file \(1 .csv\) skipped, .*/a.csv$"),
+        (write, lambda root: (root / "8/4.png").unlink(), "no test image of the digit 8$"),
         (
-            lambda root: shutil.copy(root / "3" / "1.png", root / "3" / "1a.png"),
+            write,
+            lambda root: shutil.copy(root / "3/1.png", root / "3/1a.png"),
             "an image is a copy of another: .*1a.png of .*/1.png$",
         ),
-    ],
-)
-def test_what_is_skipped_or_missing_is_reported(tmp_path, change, message):
-    change(write(tmp_path))
-    with pytest.warns(DigitPairsWarning, match=message):
-        sources.load("folder", tmp_path)
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        (lambda root: shutil.rmtree(root / "test" / "8"), "there is no test image of the digit 8$"),
+        (write_divided, lambda root: touch(root, "test/a"), r"1 file .* skipped, .*/test/a$"),
         (
-            lambda root: shutil.rmtree(root / "train" / "3"),
+            write_divided,
+            lambda root: (root / "val").mkdir(),
+            "only train and test are read, not val$",
+        ),
+        (
+            write_divided,
+            lambda root: shutil.rmtree(root / "test/8"),
+            "no test image of the digit 8$",
+        ),
+        (
+            write_divided,
+            lambda root: shutil.rmtree(root / "train/3"),
             "there is no training image of the digit 3$",
         ),
-        (
-            lambda root: touch(root / "test", "labels.csv"),
-            r"1 file \(1 .csv\) skipped, such as .*/test/labels.csv$",
-        ),
-        (lambda root: (root / "val").mkdir(), "only train and test are read, not val$"),
     ],
 )
-def test_what_is_skipped_or_missing_in_a_divided_folder_is_reported(tmp_path, change, message):
-    change(write_divided(tmp_path))
+def test_what_is_skipped_or_missing_is_reported(tmp_path, make, change, message):
+    change(make(tmp_path))
     with pytest.warns(DigitPairsWarning, match=message):
         sources.load("folder", tmp_path)
 
@@ -145,6 +142,7 @@ def replace_by_file(folder: Path) -> None:
 
 
 NOTHING = r"3 has no images \(it holds nothing\)"
+PARENT_LINK = "is a link to one of its parent folders"
 INVALID_FOLDERS = {  # name: how a folder is changed, part of the message
     "empty": (lambda root: replace_files(root / "3"), NOTHING),
     "hidden file": (lambda root: replace_files(root / "3", ".DS_Store"), NOTHING),
@@ -164,13 +162,10 @@ INVALID_FOLDERS = {  # name: how a folder is changed, part of the message
     "file": (lambda root: replace_by_file(root / "3"), "3 is not a folder"),
     "broken link": (lambda root: (root / "4").symlink_to("nowhere"), "4 is not a folder"),
     "link to itself": (lambda root: (root / "4").symlink_to("4"), "4 is not a folder"),
-    "link to the root": (
-        lambda root: (root / "3" / "up").symlink_to(root),
-        "3/up is a link to one of its parent folders",
-    ),
+    "link to the root": (lambda root: (root / "3/up").symlink_to(root), f"3/up {PARENT_LINK}"),
     "link to the class": (
-        lambda root: (root / "3" / "self").symlink_to(root / "3"),
-        "3/self is a link to one of its parent folders",
+        lambda root: (root / "3/up").symlink_to(root / "3"),
+        f"3/up {PARENT_LINK}",
     ),
     "no folders": (
         lambda root: [shutil.rmtree(root / name) for name in ("3", "8")],

@@ -61,12 +61,9 @@ def momentum_array():
 
 
 def disk():
+    stopping = {"patience": 2, "monitor": "train/loss"}
     module = PointClassification(
-        DISK_NETWORK,
-        fw.BinaryCrossEntropy(),
-        Adam(0.01),
-        Cosine(),
-        early_stopping={"patience": 2, "monitor": "train/loss"},
+        DISK_NETWORK, fw.BinaryCrossEntropy(), Adam(0.01), Cosine(), early_stopping=stopping
     )
     return module, DiskDataModule(points=40, batch_size=8)
 

@@ -140,8 +140,7 @@ def _read_idx(root: Path, polarity: str, name: str | None = None) -> Source:
 def _read_digits(root: Path, polarity: str) -> Source:
     """scikit-learn's 1,797 digits of 8x8 pixels, the last 600 of which are the test set.
 
-    The file is sorted by writer, so most test digits are by writers that are not in the training
-    set.
+    The file is sorted by writer, so most test digits are by writers outside the training set.
     """
     from sklearn.datasets import load_digits
 

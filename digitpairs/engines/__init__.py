@@ -15,8 +15,7 @@ from digitpairs.engines.base import Engine, Run
 
 __all__ = ["ENGINES", "TASKS", "Engine", "Run", "get_engine"]
 
-# By task and engine the subclass of `Engine`, which is imported when it is used. A new engine or
-# task is one more line here.
+# The subclass of `Engine` for each task and engine, imported on first use. Add new ones here.
 _CLASSES = {
     ("pairs", "lightning"): "digitpairs.engines.pairs_lightning:PairsLightning",
     ("pairs", "framework"): "digitpairs.engines.pairs_framework:PairsFramework",

@@ -37,6 +37,7 @@ from digitpairs.engines.to_framework import (
     convert_optimizer,
     convert_schedule,
     copy_back,
+    make_framework_trainer,
 )
 from digitpairs.networks import PointMLP
 from digitpairs.streams import stream
@@ -86,7 +87,11 @@ class DiskFramework(_DiskEngine):
         modules = [_make_module(config) for config in configs]
         section, stopping = configs[0]["trainer"], modules[0].stopping
         dtype = PRECISIONS[section["precision"]]
-        trainer = _make_framework_trainer(modules, datamodules, dtype)
+        dropout_streams = [stream(module.dropout_seed, "dropout") for module in modules]
+        network = convert_networks([module.network for module in modules], dropout_streams)
+        network.to(dtype)
+        measure = fw.threshold_error(*modules[0].threshold)
+        trainer = make_framework_trainer(modules, datamodules, network, modules[0].loss, measure)
         threshold = modules[0].threshold[0]
         boundary = Boundary(lambda: _predict_inside(trainer.predict, datamodules, threshold, dtype))
         trainer.listeners = [_HistoryListener(loggers), boundary]
@@ -137,27 +142,6 @@ def _make_module(config: Section) -> PointClassification:
     arguments = {"early_stopping": config["early_stopping"], **module_seeds(config)}
     parts = [config[section] for section in PARTS]
     return PointClassification(*parts, outside=config["data"]["outside"], **arguments)
-
-
-def _make_framework_trainer(
-    modules: Sequence[PointClassification],
-    datamodules: Sequence[DiskDataModule],
-    dtype: torch.dtype,
-) -> fw.Trainer:
-    """A trainer of the modules' networks as replicas."""
-    first = modules[0]
-    dropout_streams = [stream(module.dropout_seed, "dropout") for module in modules]
-    network = convert_networks([module.network for module in modules], dropout_streams)
-    network.to(dtype)
-    return fw.Trainer(
-        network,
-        first.loss,
-        convert_optimizer(first.optimizer_recipe, network.parameters()),
-        [stream(datamodule.order_seed, "order") for datamodule in datamodules],
-        batch_size=datamodules[0].batch_size,
-        schedule=convert_schedule(first.schedule),
-        measure=fw.threshold_error(*first.threshold),
-    )
 
 
 def _record_results(
@@ -308,7 +292,6 @@ def _check_parts(parts: Section) -> Any:
         accepted = "framework.MSE or framework.BinaryCrossEntropy"
         raise InvalidValueError("loss._target_", type(loss).__name__, accepted)
     optimizer = build_section("optimizer", parts["optimizer"])
-    schedule = build_section("scheduler", parts["scheduler"])
     convert_optimizer(optimizer, [fw.Parameter(torch.zeros(1))])
-    convert_schedule(schedule)
+    convert_schedule(build_section("scheduler", parts["scheduler"]))
     return loss

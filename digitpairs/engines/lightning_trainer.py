@@ -55,9 +55,7 @@ def clipping(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make_trainer(
-    section: Mapping[str, Any],
-    logger: Logger | bool = False,
-    callbacks: Sequence[pl.Callback] = (),
+    section: Mapping[str, Any], logger: Logger | bool = False, callbacks: Sequence[pl.Callback] = ()
 ) -> pl.Trainer:
     """Lightning's Trainer with the settings of the section `trainer`, for one device.
 

@@ -17,12 +17,7 @@ from digitpairs.checks import InvalidValueError
 from digitpairs.data import PairDataModule, PairSet
 from digitpairs.engines.base import Cached, Run, Section, data_without_seeds, without_seed_keys
 from digitpairs.engines.pairs_lightning import PairsLightning, make_module, make_run, prepared_data
-from digitpairs.engines.to_framework import (
-    convert_networks,
-    convert_optimizer,
-    convert_schedule,
-    copy_back,
-)
+from digitpairs.engines.to_framework import convert_networks, copy_back, make_framework_trainer
 from digitpairs.losses import Weighting, loss_parts
 from digitpairs.losses.parts import PARTS
 from digitpairs.networks import Prediction, create
@@ -30,8 +25,7 @@ from digitpairs.streams import stream
 from digitpairs.training import PairComparison, build
 from digitpairs.training.metrics import confusion, error_rates
 
-# The supported keys of the section `trainer`, each with the accepted values; None accepts those of
-# Lightning.
+# The supported keys of the section `trainer` with the accepted values; None is as in Lightning.
 TRAINER: dict[str, tuple[str | None, ...] | None] = {
     "max_epochs": None,
     "accelerator": ("auto", "cpu"),
@@ -89,7 +83,6 @@ class Training(fw.Listener):
         loggers: Sequence[Logger] = (),
     ) -> None:
         self.members, self.datamodules, self.loggers = members, datamodules, loggers
-        first = members[0]
         for member, datamodule in zip(members, datamodules):
             member.start()
             member.set_mean_and_std(*datamodule.mean_and_std)
@@ -97,16 +90,10 @@ class Training(fw.Listener):
             [member.network for member in members], [member.dropout_stream for member in members]
         )
         self.loss = fw.PairLoss(torch.ones(len(members), len(PARTS)))
-        self.trainer = fw.Trainer(
-            self.network,
-            self.loss,
-            convert_optimizer(first.optimizer_recipe, self.network.parameters()),
-            [stream(datamodule.order_seed, "order") for datamodule in datamodules],
-            batch_size=datamodules[0].batch_size,
-            schedule=convert_schedule(first.schedule),
-            measure=_measure,
-            listeners=[self],
+        self.trainer = make_framework_trainer(
+            members, datamodules, self.network, self.loss, _measure
         )
+        self.trainer.listeners = [self]
         for replica in range(len(members)):
             self._start_epoch(replica, 0)
 

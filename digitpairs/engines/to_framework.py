@@ -14,8 +14,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import framework as fw
 from digitpairs.checks import InvalidValueError
+from digitpairs.data import DiskDataModule, PairDataModule
 from digitpairs.networks import PointMLP, SiameseNetwork
 from digitpairs.networks.layers import Dropout, Flatten
+from digitpairs.streams import stream
+from digitpairs.training import PairComparison, PointClassification
 from digitpairs.training.optimizers import SGD, Adam, AdamW
 from digitpairs.training.schedulers import Schedule
 
@@ -46,15 +49,14 @@ def convert_networks(
 ) -> fw.Module:
     """Networks of one structure as one `framework` network of replicas, with copies of the values.
 
-    Raises InvalidValueError for a network with layers or connections that `framework` does not
-    have.
+    Raises InvalidValueError for a network with layers or connections that `framework` lacks.
     """
     first = networks[0]
     if isinstance(first, PointMLP):
         return _convert_parts(networks, ["layers"], dropout_streams)
-    if not isinstance(first, SiameseNetwork) or not first.sharing:
-        raise _unsupported(f"network is not {_SUPPORTED}")
-    if first.digit_head != "per_image":
+    if not (
+        isinstance(first, SiameseNetwork) and first.sharing and first.digit_head == "per_image"
+    ):
         raise _unsupported(f"network is not {_SUPPORTED}")
     if not isinstance(first.bodies[0], nn.Sequential):
         raise _unsupported("network's body is not of layers that `framework` has")
@@ -65,6 +67,25 @@ def convert_networks(
         _convert_parts(networks, ["bodies.0", "digit_parts.0"], dropout_streams),
         _convert_parts(networks, ["comparison_part.layers"], dropout_streams),
         sees=comparison.sees,
+    )
+
+
+def make_framework_trainer(
+    modules: Sequence[PairComparison] | Sequence[PointClassification],
+    datamodules: Sequence[PairDataModule] | Sequence[DiskDataModule],
+    network: fw.Module,
+    loss: fw.Module,
+    measure: fw.metrics.Measure,
+) -> fw.Trainer:
+    """A trainer of replicas with the modules' optimiser and schedule, and each replica's order."""
+    return fw.Trainer(
+        network,
+        loss,
+        convert_optimizer(modules[0].optimizer_recipe, network.parameters()),
+        [stream(datamodule.order_seed, "order") for datamodule in datamodules],
+        batch_size=datamodules[0].batch_size,
+        schedule=convert_schedule(modules[0].schedule),
+        measure=measure,
     )
 
 
