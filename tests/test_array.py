@@ -1,6 +1,5 @@
-"""An array of runs against each of its runs alone: data, weights, measures, optimisers, ends."""
+"""An array of runs against each run alone: data, weights, metrics, optimisers, early ends."""
 
-import itertools
 import math
 
 import pytest
@@ -10,113 +9,83 @@ from torch import nn
 
 from digitpairs.checks import InvalidValueError
 from digitpairs.data import PairDataModule, PairDataModuleArray
-from digitpairs.losses import LambdaWeighting
-from digitpairs.networks import MLPBody, SiameseNetwork, is_stackable, stack
-from digitpairs.networks.layers import BatchNorm1d, Conv2d, Linear, draw_masks, dropout_layers
-from digitpairs.streams import stream
-from digitpairs.training import (
-    SGD,
-    Adam,
-    AdamW,
-    Constant,
-    Cosine,
-    EarlyStopping,
-    OneCycle,
-    PairComparison,
-    PairComparisonArray,
-    StepDecay,
+from digitpairs.losses import (
+    DynamicWeightAverage,
+    GammaWeighting,
+    LambdaWeighting,
+    NoAuxWeighting,
+    RandomWeighting,
+    UncertaintyWeighting,
 )
-from digitpairs.training.array_optimizers import ARRAY_OPTIMIZERS
-from digitpairs.training.pair_comparison_array import rates_by_epoch, stacking_key
-from digitpairs.training.schedulers import Timing
-from tests.conftest import write_mnist_like
+from digitpairs.networks import MLPBody, SiameseNetwork, stackable
+from digitpairs.networks.layers import (
+    BatchNorm1d,
+    Conv2d,
+    Dropout,
+    Linear,
+    draw_masks,
+    dropout_layers,
+)
+from digitpairs.networks.stacking import stack, why_not_stackable
+from digitpairs.streams import stream
+from digitpairs.training import SGD, Adam, AdamW, EarlyStopping, PairComparison, PairComparisonArray
+from digitpairs.training.pair_comparison_array import rates_by_epoch, stacking_key, why_alone
+from digitpairs.training.schedulers import Constant, Cosine, OneCycle, StepDecay, Timing
 from tests.test_networks import BODIES, STRUCTURES, loss_of, network_of
+from tests.test_training import same, trainer_for
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Total length of `list`", "ignore:.*LeafSpec", "ignore:.*does not have many workers"
 )
 
-# How far a member may be from its solo run, relative, in float64: after one step, one epoch, a whole run. Products are summed
-# in another order, which costs some 1e-16 each; training multiplies that. In float32 the same holds from 1e-7. With batch norm
-# weights are compared under SGD: a bias before it has no effect and gradient 0 but for rounding, which Adam makes large.
+# Largest relative difference of a member from its solo run in float64, after one step, one epoch
+# and a whole run. Products are summed in another order, which costs some 1e-16 each; training
+# multiplies it. Float32 starts from 1e-7. Runs with batch norm use SGD: a bias before batch norm
+# has a gradient of 0 but for rounding, which Adam makes large.
 STEP, EPOCH, RUN = 1e-12, 1e-11, 1e-9
 FLOAT32_EPOCH = 1e-4
 
 BODY_CONFIGS = {
-    "mlp": {"_target_": "digitpairs.networks.MLPBody", "hidden": [12], "dropout": 0.2},
-    "cnn": {
-        "_target_": "digitpairs.networks.CNNBody",
-        "channels": [3, 4],
-        "hidden": [8],
-        "dropout": 0.2,
-    },
+    "mlp": {"_target_": "digitpairs.networks.MLPBody", "hidden": [12]},
+    "cnn": {"_target_": "digitpairs.networks.CNNBody", "channels": [3, 4], "hidden": [8]},
 }
+GAMMA = {"schedule": "linear", "start": 0, "end": 1}
+# Each makes the part of member i.
 AUX = {
-    "lambda": lambda i: {"_target_": "digitpairs.losses.LambdaWeighting", "lambda": 0.5 + i},
-    "schedule": lambda i: {
-        "_target_": "digitpairs.losses.GammaWeighting",
-        "gamma": {"schedule": "linear", "start": 0, "end": 1, "epochs": 1 + i},
-    },
-    "uncertainty": lambda i: {
-        "_target_": "digitpairs.losses.UncertaintyWeighting",
-        "limit": 0.02 * (1 + i),
-    },
-    "dwa": lambda i: {"_target_": "digitpairs.losses.DynamicWeightAverage", "temperature": 1.0 + i},
-    "random": lambda i: {"_target_": "digitpairs.losses.RandomWeighting"},
+    "lambda": lambda i: LambdaWeighting(0.5 + i),
+    "schedule": lambda i: GammaWeighting(GAMMA | {"epochs": 1 + i}),
+    "uncertainty": lambda i: UncertaintyWeighting(limit=0.02 * (1 + i)),
+    "dwa": lambda i: DynamicWeightAverage(temperature=1.0 + i),
+    "random": lambda i: RandomWeighting(),
 }
 OPTIMIZERS = {
     "sgd": lambda i: SGD(0.02 * (1 + i), momentum=0.3 * i, weight_decay=0.01 * i),
     "nesterov": lambda i: SGD(0.01, momentum=0.5 + 0.1 * i, nesterov=True),
-    "adam": lambda i: Adam(
-        0.002 * (1 + i), betas=(0.9 - 0.1 * i, 0.99), eps=1e-8 * 10**i, weight_decay=0.02 * i
-    ),
+    "adam": lambda i: Adam(0.002 * (1 + i), (0.9 - 0.1 * i, 0.99), 1e-8 * 10**i, 0.02 * i),
     "adamw": lambda i: AdamW(0.002, weight_decay=0.1 * i),
 }
 SCHEDULES = [OneCycle(), StepDecay(1, 0.5), Cosine(interval="step")]  # one a member
-
-
-@pytest.fixture
-def data(tmp_path):
-    return write_mnist_like(tmp_path / "data", train=160, test=80)
+with_and_without_fusion = pytest.mark.parametrize("devices", [("cpu",), ()])
 
 
 def network(structure: str = "SiameseNetwork", body: str = "mlp", **settings) -> dict:
-    return {
-        "_target_": f"digitpairs.networks.{structure}",
-        "body": BODY_CONFIGS[body],
-        "digit_head": "joint",
-        "comparison_hidden": [6],
-        **settings,
-    }
+    config = {"_target_": f"digitpairs.networks.{structure}", "digit_head": "joint"}
+    config["body"] = BODY_CONFIGS[body] | {"dropout": 0.2}
+    return config | {"comparison_hidden": [6]} | settings
 
 
 def run_of(i: int, structure=None, aux="lambda", optimizer="adam", **settings) -> PairComparison:
-    return PairComparison(
-        structure or network(),
-        AUX[aux](i),
-        OPTIMIZERS[optimizer](i),
-        SCHEDULES[i % 3],
-        seed=i,
-        **settings,
-    )
+    parts = AUX[aux](i), OPTIMIZERS[optimizer](i), SCHEDULES[i % 3]
+    return PairComparison(structure or network(), *parts, seed=i, **settings)
 
 
 def pairs_of(i: int, data, **settings) -> PairDataModule:
-    return PairDataModule(
-        "mnist", data, **{"pairs": 50, "batch_size": 20, "seed": i, "validation": 0.2, **settings}
-    )
+    defaults = {"pairs": 50, "batch_size": 20, "seed": i, "validation": 0.2}
+    return PairDataModule("mnist", data, **defaults | settings)
 
 
 def fit(module, datamodule, epochs: int = 3, precision: str = "64-true") -> None:
-    quiet = {
-        "logger": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": False,
-    }
-    trainer = pl.Trainer(
-        max_epochs=epochs, accelerator="cpu", devices=1, precision=precision, **quiet
-    )
+    trainer = trainer_for(epochs, precision=precision)
     trainer.fit(module, datamodule)
     trainer.test(module, datamodule, verbose=False)
 
@@ -129,48 +98,48 @@ def fit_array(members, datamodules, **settings) -> None:
 
 def assert_same_run(member: PairComparison, alone: PairComparison, rtol: float) -> None:
     """Weights, statistics, every row of the history and the test."""
-    for (name, ours), theirs in zip(member.state_dict().items(), alone.state_dict().values()):
+    for (name, value), expected in zip(member.state_dict().items(), alone.state_dict().values()):
         torch.testing.assert_close(
-            ours, theirs, rtol=rtol, atol=rtol, msg=lambda text, name=name: f"{name}: {text}"
+            value, expected, rtol=rtol, atol=rtol, msg=lambda text, name=name: f"{name}: {text}"
         )
     assert len(member.history) == len(alone.history)
-    for ours, theirs in zip(
-        [*member.history, member.test_metrics], [*alone.history, alone.test_metrics]
-    ):
-        assert list(ours) == list(theirs)
-        assert ours == pytest.approx(theirs, rel=rtol, abs=rtol)
+    rows = zip([*member.history, member.test_metrics], [*alone.history, alone.test_metrics])
+    for row, expected in rows:
+        assert list(row) == list(expected)
+        assert row == pytest.approx(expected, rel=rtol, abs=rtol)
 
 
-def compare(
-    data,
-    rtol: float,
-    epochs: int = 3,
-    precision: str = "64-true",
-    pairs: dict | None = None,
-    **settings,
-) -> None:
-    members, alone = ([run_of(i, **settings) for i in range(3)] for _ in range(2))
-    fit_array(
-        members,
-        [pairs_of(i, data, **(pairs or {})) for i in range(3)],
+def compare_runs(make_run, make_pairs, rtol: float = RUN, count: int = 3, **settings) -> list:
+    """Train run i on pairs i, in an array and alone; returns the members."""
+    members = [make_run(i) for i in range(count)]
+    fit_array(members, [make_pairs(i) for i in range(count)], **settings)
+    for i, member in enumerate(members):
+        alone = make_run(i)
+        fit(alone, make_pairs(i), **settings)
+        assert_same_run(member, alone, rtol)
+    return members
+
+
+def compare(data, rtol=RUN, epochs=3, precision="64-true", pairs=None, **settings) -> list:
+    return compare_runs(
+        lambda i: run_of(i, **settings),
+        lambda i: pairs_of(i, data, **pairs or {}),
+        rtol,
         epochs=epochs,
         precision=precision,
     )
-    for i, run in enumerate(alone):
-        fit(run, pairs_of(i, data, **(pairs or {})), epochs=epochs, precision=precision)
-        assert_same_run(members[i], run, rtol)
 
 
-@pytest.mark.parametrize(
-    "body, structure, batch_norm", list(itertools.product(BODIES, STRUCTURES, [False, True]))
-)
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("body", BODIES)
 def test_a_stacked_network_computes_as_each_by_itself(
     body, structure, batch_norm, global_generator_untouched
 ):
     members, batch = 3, 10
     networks = [network_of(structure, body, seed, batch_norm=batch_norm) for seed in range(members)]
     stacked, generator = stack(networks), stream(0, "data")
-    assert is_stackable(networks[0])
+    assert why_not_stackable(networks[0]) is None
     images = torch.rand(members, batch, 2, 14, 14, generator=generator)
     digits = torch.randint(10, (members, batch, 2), generator=generator)
     target = (digits[..., 0] <= digits[..., 1]).long()
@@ -184,7 +153,7 @@ def test_a_stacked_network_computes_as_each_by_itself(
         loss.backward()
         torch.testing.assert_close(losses[i], loss, rtol=1e-5, atol=1e-6)
         for name, parameter in network.named_parameters():
-            # A bias before batch norm has gradient 0: what is left of it is rounding.
+            # A bias before batch norm has gradient 0 but for rounding.
             torch.testing.assert_close(values[name].grad[i], parameter.grad, rtol=1e-3, atol=3e-5)
         for name, buffer in network.named_buffers():
             torch.testing.assert_close(buffers[name][i], buffer, rtol=1e-4, atol=1e-6)
@@ -201,16 +170,34 @@ def test_a_members_rows_lie_in_memory_as_its_own_values(structure, members):
         assert torch.equal(values[name][-1], value)
 
 
-def test_a_grouped_convolution_is_the_members_own(monkeypatch):
+def test_a_batched_convolution_is_the_members_own(monkeypatch):
     """Devices other than the CPU convolve all members at once."""
     layers = [Conv2d(2, 3, 3, padding=1) for _ in range(4)]
     stacked, images = stack(layers), torch.rand(4, 5, 2, 7, 7)
     one_by_one = stacked(images)
     monkeypatch.setattr("digitpairs.networks.layers.PER_MEMBER_DEVICES", ())
     torch.testing.assert_close(stacked(images), one_by_one)
-    torch.testing.assert_close(
-        one_by_one[2], nn.functional.conv2d(images[2], layers[2].weight, layers[2].bias, padding=1)
-    )
+    expected = nn.functional.conv2d(images[2], layers[2].weight, layers[2].bias, padding=1)
+    torch.testing.assert_close(one_by_one[2], expected)
+
+
+def splitmix64(seed: int, index: int) -> int:
+    """Steele, Lea and Flood (2014), in Python's integers."""
+    bits = seed + index * 0x9E3779B97F4A7C15 & 2**64 - 1
+    bits = (bits ^ bits >> 30) * 0xBF58476D1CE4E5B9 & 2**64 - 1
+    bits = (bits ^ bits >> 27) * 0x94D049BB133111EB & 2**64 - 1
+    return bits ^ bits >> 31
+
+
+def test_dropout_masks_of_a_gpu_are_hashed_from_each_members_stream(monkeypatch):
+    monkeypatch.setattr("digitpairs.networks.layers.PER_MEMBER_DEVICES", ())
+    stacked = stack([Dropout(0.3, 7, rows_per_pair=2) for _ in range(3)])
+    stacked.draw_mask(5, [stream(seed, "dropout") for seed in range(3)])
+    for seed in range(3):
+        first = int(torch.randint(2**62, (1,), generator=stream(seed, "dropout")))
+        uniform = [(splitmix64(first, index) >> 40) / 2**24 for index in range(70)]
+        expected = torch.tensor([float(number < 0.7) / 0.7 for number in uniform]).view(10, 7)
+        torch.testing.assert_close(stacked.mask[seed], expected)
 
 
 @pytest.mark.parametrize(
@@ -222,27 +209,62 @@ def test_a_grouped_convolution_is_the_members_own(monkeypatch):
         BatchNorm1d(2, affine=False),
     ],
 )
-def test_layers_with_settings_that_an_array_leaves_out_are_not_stacked(layer):
-    assert not is_stackable(nn.Sequential(layer))
+def test_layers_with_settings_that_an_array_does_not_support_are_not_stacked(layer):
+    reason = f"0 is {layer}, with settings that cannot be stacked"
+    assert why_not_stackable(nn.Sequential(layer)) == reason
 
 
-def test_networks_of_other_layers_are_not_stacked():
-    assert not is_stackable(
-        SiameseNetwork(lambda *_: (nn.Sequential(nn.Flatten(), nn.Linear(196, 4)), 4))
-    )
+@stackable
+class DeclaredWeighting(LambdaWeighting):
+    pass
+
+
+class OwnWeighting(LambdaWeighting):
+    pass
+
+
+class OwnAdam(Adam):
+    pass
+
+
+OWN_NETWORK = SiameseNetwork(lambda *_: (nn.Sequential(nn.Flatten(), nn.Linear(196, 4)), 4))
+
+
+@pytest.mark.parametrize(
+    "part, reason",
+    [
+        ({"network": OWN_NETWORK}, "network: bodies.0.0 is a torch.nn.modules.flatten.Flatten, "),
+        ({"aux": OwnWeighting(1)}, "aux: it is a tests.test_array.OwnWeighting, which is not"),
+        ({"optimizer": OwnAdam(0.1)}, "optimizer: tests.test_array.OwnAdam sets no array_class"),
+    ],
+)
+def test_classes_that_are_not_declared_stackable_train_alone(part, reason):
+    run = PairComparison(**{"network": network()} | part)
+    assert why_alone(run).startswith(reason) and stacking_key(run) is None
+    with pytest.raises(InvalidValueError, match="members"):
+        PairComparisonArray([run])
+    declared = PairComparison(network(), DeclaredWeighting(1))
+    assert why_alone(declared) is None and stacking_key(declared) is not None
+
+
+def array_optimizer(recipes, weights, learned, clip_values=None, clip_algorithm="norm"):
+    bounds = clip_values or [math.inf] * len(recipes)
+    settings = [recipe.settings for recipe in recipes]
+    return recipes[0].array_class(weights, learned, settings, bounds, clip_algorithm)
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 @pytest.mark.parametrize("clip", [None, "norm", "value"])
-@pytest.mark.parametrize("fused", [True, False])
-def test_array_optimizers_are_torchs_member_by_member(kind, clip, fused, monkeypatch):
-    """Ten steps in float64, with parameters of a scheme that no decay falls on, and rates that change."""
-    monkeypatch.setattr(
-        "digitpairs.training.array_optimizers.FUSED_DEVICES", ("cpu",) if fused else ()
-    )
+@with_and_without_fusion
+def test_array_optimizers_are_torchs_member_by_member(kind, clip, devices, monkeypatch):
+    """Ten steps in float64 with changing rates; the last parameter has no weight decay."""
+    monkeypatch.setattr("digitpairs.training.array_optimizers.FUSED_DEVICES", devices)
     members, shapes, generator = 4, [(3, 4), (4,), (2,)], torch.Generator().manual_seed(0)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
     recipes = [OPTIMIZERS[kind](i) for i in range(members)]
-    draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
     stacked = [nn.Parameter(draw(members, *shape)) for shape in shapes]
     alone = [[nn.Parameter(each[i].detach().clone()) for each in stacked] for i in range(members)]
     optimizers = [
@@ -250,26 +272,23 @@ def test_array_optimizers_are_torchs_member_by_member(kind, clip, fused, monkeyp
         for recipe, own in zip(recipes, alone)
     ]
     bounds = [0.5 + i if clip and i != 2 else math.inf for i in range(members)]
-    array = ARRAY_OPTIMIZERS[type(recipes[0])](
-        stacked[:2], stacked[2:], [each.settings for each in recipes], bounds, clip or "norm"
-    )
+    clip_gradients = {"norm": nn.utils.clip_grad_norm_, "value": nn.utils.clip_grad_value_}
+    array = array_optimizer(recipes, stacked[:2], stacked[2:], bounds, clip or "norm")
     rates = torch.rand(10, members, dtype=torch.float64, generator=generator) * 0.1
     for epoch in rates.split(4):
         array.start_epoch(epoch)
-        for row in epoch:
-            gradients = [draw(*each.shape) for each in stacked]
-            for each, gradient in zip(stacked, gradients):
-                each.grad = gradient.clone()
+        for step_rates in epoch:
+            gradients = [draw(*parameter.shape) for parameter in stacked]
+            for parameter, gradient in zip(stacked, gradients):
+                parameter.grad = gradient.clone()
             array.step()
             for i, (optimizer, own) in enumerate(zip(optimizers, alone)):
-                for each, gradient in zip(own, gradients):
-                    each.grad = gradient[i].clone()
+                for parameter, gradient in zip(own, gradients):
+                    parameter.grad = gradient[i].clone()
                 if clip:
-                    (nn.utils.clip_grad_norm_ if clip == "norm" else nn.utils.clip_grad_value_)(
-                        own, bounds[i]
-                    )
+                    clip_gradients[clip](own, bounds[i])
                 for group in optimizer.param_groups:
-                    group["lr"] = row[i].item()
+                    group["lr"] = step_rates[i].item()
                 optimizer.step()
     for i, own in enumerate(alone):
         for each, parameter in zip(stacked, own):
@@ -277,35 +296,23 @@ def test_array_optimizers_are_torchs_member_by_member(kind, clip, fused, monkeyp
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-@pytest.mark.parametrize("fused", [True, False])
-def test_a_member_that_stands_still_keeps_its_values_whatever_its_gradient(
-    kind, fused, monkeypatch
-):
-    monkeypatch.setattr(
-        "digitpairs.training.array_optimizers.FUSED_DEVICES", ("cpu",) if fused else ()
-    )
-    recipes = [OPTIMIZERS[kind](1) for _ in range(3)]
+@with_and_without_fusion
+def test_a_frozen_member_keeps_its_values_even_if_its_gradient_is_nan(kind, devices, monkeypatch):
+    monkeypatch.setattr("digitpairs.training.array_optimizers.FUSED_DEVICES", devices)
     parameter = nn.Parameter(torch.ones(3, 5))
-    array = ARRAY_OPTIMIZERS[type(recipes[0])](
-        [parameter], [], [each.settings for each in recipes], [math.inf] * 3
-    )
-    array.stop([False, True, False])
+    array = array_optimizer([OPTIMIZERS[kind](1) for _ in range(3)], [parameter], [])
+    array.freeze([False, True, False])
     array.start_epoch(torch.full((1, 3), 0.1, dtype=torch.float64))
     parameter.grad = torch.ones(3, 5)
     parameter.grad[1] = math.nan
     array.step()
-    assert (
-        torch.equal(parameter[1], torch.ones(5))
-        and (parameter[[0, 2]] != 1).all()
-        and parameter.isfinite().all()
-    )
+    assert torch.equal(parameter[1], torch.ones(5)) and parameter.isfinite().all()
+    assert (parameter[[0, 2]] != 1).all()
 
 
 def test_rates_are_the_schedulers_own():
-    runs = [
-        PairComparison(network(), optimizer=SGD(rate), scheduler=schedule)
-        for rate, schedule in [(0.1, OneCycle()), (0.2, StepDecay(1, 0.5)), (0.3, Constant())]
-    ]
+    settings = [(0.1, OneCycle()), (0.2, StepDecay(1, 0.5)), (0.3, Constant())]
+    runs = [PairComparison(network(), None, SGD(rate), schedule) for rate, schedule in settings]
     rates = torch.cat(list(rates_by_epoch(runs, Timing(2, 3))))
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
     one_cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, 6, cycle_momentum=False)
@@ -318,45 +325,48 @@ def test_rates_are_the_schedulers_own():
     assert rates[:, 1].tolist() == [0.2] * 3 + [0.1] * 3 and rates[:, 2].tolist() == [0.3] * 6
 
 
+def test_a_schedule_may_have_any_settings():
+    class Steps(StepDecay):
+        def __init__(self, milestones):
+            super().__init__(1, 0.5)
+            self.milestones = milestones
+
+    runs = [PairComparison(network(), None, SGD(0.1), Steps([1, 2])) for _ in range(2)]
+    rates = torch.cat(list(rates_by_epoch(runs, Timing(2, 1))))
+    assert rates.tolist() == [[0.1, 0.1], [0.05, 0.05]]
+
+
 def test_a_members_data_are_bit_equal_to_its_own(data, global_generator_untouched):
-    settings = [
-        {"augmentation": {"shift": 1.0, "swap": 0.5}},
-        {},
-        {"augmentation": {"rotation": 10.0}},
-    ]
-    array = PairDataModuleArray([pairs_of(i, data, **each) for i, each in enumerate(settings)])
-    array.prepare_data()
-    array.setup()
-    loaders = [array.train_dataloader(), array.val_dataloader(), array.test_dataloader()]
-    for i, each in enumerate(settings):
-        alone = pairs_of(i, data, **each)
-        alone.setup()
-        own = [alone.train_dataloader(), alone.val_dataloader(), alone.test_dataloader()]
-        array_loader = PairDataModuleArray(array.members).train_dataloader()
-        for _ in range(2):
-            (ours,), (theirs,) = array_loader, own[0]
-            for batch, expected in itertools.zip_longest(ours.minibatches(), theirs.minibatches()):
-                assert all(torch.equal(x[i], y) for x, y in zip(batch, expected))
-        for loader, expected in zip(loaders[1:], own[1:]):
-            (ours,), (theirs,) = loader, expected
-            for batch, one in itertools.zip_longest(ours.minibatches(), theirs.minibatches()):
-                assert all(torch.equal(x[i], y) for x, y in zip(batch, one))
+    augmentations = [{"shift": 1.0, "swap": 0.5}, {}, {"rotation": 10.0}]
+
+    def modules():
+        return [pairs_of(i, data, augmentation=each) for i, each in enumerate(augmentations)]
+
+    def epochs_of(datamodule):
+        datamodule.prepare_data()
+        datamodule.setup()
+        train = datamodule.train_dataloader()
+        for loader in (train, train, datamodule.val_dataloader(), datamodule.test_dataloader()):
+            (epoch,) = loader
+            yield list(epoch.minibatches())
+
+    array_epochs = epochs_of(PairDataModuleArray(modules()))
+    for array_epoch, *epochs in zip(array_epochs, *(epochs_of(module) for module in modules())):
+        for i, epoch in enumerate(epochs):
+            assert len(array_epoch) == len(epoch)
+            for array_batch, batch in zip(array_epoch, epoch):
+                assert all(torch.equal(x[i], y) for x, y in zip(array_batch, batch))
 
 
 def test_folds_over_images_that_are_paired_again(data):
     """60 pairs of each fold's share of 160 images, which is not the same number in every fold."""
-    settings = [{"pairs": 101, "folds": 3, "fold": fold} for fold in range(3)]
-    assert (
-        len({pairs_of(0, data, **{**each, "validation": 0.0}).sizes for each in settings[1:]}) == 1
-    )
-    members, alone = ([run_of(i, optimizer="sgd") for i in range(2)] for _ in range(2))
+
+    def fold(i):
+        return pairs_of(0, data, pairs=101, folds=3, fold=i + 1, validation=0.0, seed=i)
+
+    assert fold(0).sizes == fold(1).sizes
     with pytest.warns(Warning, match="paired more than once"):
-        fit_array(
-            members, [pairs_of(i, data, **{**settings[1 + i], "validation": 0.0}) for i in range(2)]
-        )
-        for i, run in enumerate(alone):
-            fit(run, pairs_of(i, data, **{**settings[1 + i], "validation": 0.0}))
-            assert_same_run(members[i], run, RUN)
+        compare_runs(lambda i: run_of(i, optimizer="sgd"), fold, count=2)
 
 
 def test_members_of_unequal_size_are_refused(data):
@@ -366,13 +376,9 @@ def test_members_of_unequal_size_are_refused(data):
 
 
 def test_initial_weights_are_bit_equal():
-    runs, again = [run_of(i) for i in range(3)], [run_of(i) for i in range(3)]
-    stacked = PairComparisonArray(runs).network.state_dict()
-    assert all(
-        torch.equal(stacked[name][i], value)
-        for i, run in enumerate(again)
-        for name, value in run.network.state_dict().items()
-    )
+    stacked = PairComparisonArray([run_of(i) for i in range(3)]).network.state_dict()
+    for i in range(3):
+        assert same(run_of(i).network.state_dict(), {name: v[i] for name, v in stacked.items()})
 
 
 @pytest.mark.parametrize(
@@ -380,145 +386,101 @@ def test_initial_weights_are_bit_equal():
 )
 @pytest.mark.parametrize("body", BODY_CONFIGS)
 def test_a_member_is_its_solo_run_after_a_step_an_epoch_and_a_run(data, body, epochs, pairs, rtol):
-    compare(
-        data,
-        rtol,
-        epochs,
-        pairs=pairs,
-        structure=network(body=body, batch_norm=True),
-        optimizer="nesterov",
-    )
+    structure = network(body=body, batch_norm=True)
+    compare(data, rtol, epochs, pairs=pairs, structure=structure, optimizer="nesterov")
 
 
 @pytest.mark.parametrize("structure", ["JointNetwork", "SiameseNetwork"])
 @pytest.mark.parametrize("body", BODY_CONFIGS)
 def test_every_family_in_float32(data, structure, body):
-    compare(
-        data,
-        FLOAT32_EPOCH,
-        1,
-        "32-true",
-        structure=network(structure, body, batch_norm=True),
-        optimizer="nesterov",
-    )
+    config = network(structure, body, batch_norm=True)
+    compare(data, FLOAT32_EPOCH, 1, "32-true", structure=config, optimizer="nesterov")
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer(data, optimizer):
-    compare(data, RUN, optimizer=optimizer)
+    compare(data, optimizer=optimizer)
 
 
 @pytest.mark.parametrize("aux", AUX)
 def test_every_scheme(data, aux):
-    compare(data, RUN, aux=aux)
+    compare(data, aux=aux)
 
 
-@pytest.mark.parametrize("settings", [{"digit_head": "none", "comparison_input": "features"}, {"sharing": False, "digit_head": "per_image"}, {"comparison_outputs": 2}, {"comparison_input": "posterior"}, {"comparison_input": "onehot", "activation": "gelu"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"digit_head": "none", "comparison_input": "features"},
+        {"sharing": False, "digit_head": "per_image"},
+        {"comparison_outputs": 2},
+        {"comparison_input": "posterior"},
+        {"comparison_input": "onehot", "activation": "gelu"},
+    ],
+)
 def test_every_head(data, settings):
-    runs = [[PairComparison(network(**settings), None if settings.get("digit_head") != "none" else {"_target_": "digitpairs.losses.NoAuxWeighting"}, Adam(0.002), seed=i) for i in range(2)] for _ in range(2)]  # fmt: skip
-    fit_array(runs[0], [pairs_of(i, data) for i in range(2)])
-    for i, run in enumerate(runs[1]):
-        fit(run, pairs_of(i, data))
-        assert_same_run(runs[0][i], run, RUN)
+    has_digits = settings.get("digit_head") != "none"
+
+    def make_run(i):
+        aux = LambdaWeighting(0.8) if has_digits else NoAuxWeighting()
+        return PairComparison(network(**settings), aux, Adam(0.002), seed=i)
+
+    compare_runs(make_run, lambda i: pairs_of(i, data), count=2)
 
 
 def test_augmentation_and_clipping(data):
-    compare(
-        data,
-        RUN,
-        pairs={"augmentation": {"shift": 1.0, "elastic": 0.5, "swap": 0.5}},
-        gradient_clip_val=0.1,
-    )
-    compare(data, RUN, gradient_clip_val=0.01, gradient_clip_algorithm="value")
+    augmented = {"augmentation": {"shift": 1.0, "elastic": 0.5, "swap": 0.5}}
+    compare(data, pairs=augmented, gradient_clip_val=0.1)
+    compare(data, gradient_clip_val=0.01, gradient_clip_algorithm="value")
 
 
 def test_label_smoothing_is_each_members_own(data):
-    members, alone = ([run_of(i, label_smoothing=0.1 * i) for i in range(3)] for _ in range(2))
-    fit_array(members, [pairs_of(i, data) for i in range(3)])
-    for i, run in enumerate(alone):
-        fit(run, pairs_of(i, data))
-        assert_same_run(members[i], run, RUN)
+    compare_runs(lambda i: run_of(i, label_smoothing=0.1 * i), lambda i: pairs_of(i, data))
 
 
 def test_early_stopping_is_each_members_own(data):
-    """Each stops in its own epoch and has its best weights, as alone; and Lightning's callback stops there too."""
+    """Each member stops in its own epoch and has its best weights; Lightning's callback agrees."""
     stopping = {"patience": 2, "monitor": "validation/loss"}
-    members, alone = (
-        [run_of(i, early_stopping=stopping, optimizer="sgd") for i in range(3)] for _ in range(2)
-    )
-    fit_array(members, [pairs_of(i, data) for i in range(3)], epochs=40)
-    lengths = []
-    for i, run in enumerate(alone):
-        fit(run, pairs_of(i, data), epochs=40)
-        assert_same_run(members[i], run, RUN)
-        best = min(run.history, key=lambda row: row["validation/loss"])
-        assert run.final_row() is best and len(run.history) == best["epoch"] + 3
-        theirs = run_of(i, optimizer="sgd")
+    members = compare(data, epochs=40, early_stopping=stopping, optimizer="sgd")
+    for i, member in enumerate(members):
+        best = min(member.history, key=lambda row: row["validation/loss"])
+        assert member.final_row() is best and len(member.history) == best["epoch"] + 3
         callback = pl.callbacks.EarlyStopping("validation/loss", patience=2)
-        trainer = pl.Trainer(max_epochs=40, accelerator="cpu", precision="64-true", logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, callbacks=[callback])  # fmt: skip
-        trainer.fit(theirs, pairs_of(i, data))
-        assert trainer.current_epoch == len(run.history)
-        lengths.append(len(run.history))
-    assert len(set(lengths)) > 1 and max(lengths) < 40
+        trainer = trainer_for(40, precision="64-true", callbacks=[callback])
+        trainer.fit(run_of(i, optimizer="sgd"), pairs_of(i, data))
+        assert trainer.current_epoch == len(member.history)
+    lengths = {len(member.history) for member in members}
+    assert len(lengths) > 1 and max(lengths) < 40
 
 
 def test_divergence_is_one_members_own(data):
-    def runs(rates):
-        return [
+    def trained(*rates):
+        members = [
             PairComparison(network(), LambdaWeighting(0.8), SGD(rate), seed=i)
             for i, rate in enumerate(rates)
         ]
+        fit_array(members, [pairs_of(i, data) for i in range(3)], precision="32-true")
+        return members
 
-    members, calm = runs([0.05, 1e30, 0.05]), runs([0.05, 0.05, 0.05])
-    for each in (members, calm):
-        fit_array(each, [pairs_of(i, data) for i in range(3)], precision="32-true")
+    members, calm = trained(0.05, 1e30, 0.05), trained(0.05, 0.05, 0.05)
     assert members[1].failure is not None and "the loss became" in str(members[1].failure)
     for i in (0, 2):
         assert members[i].failure is None
         assert_same_run(members[i], calm[i], 0.0)
 
 
-def test_what_can_be_stacked_and_what_cannot():
+def test_runs_are_stacked_only_with_their_kind():
     def key(**settings):
-        return stacking_key(
-            PairComparison(**{"network": network(), "optimizer": Adam(0.1), **settings})
-        )
+        defaults = {"network": network(), "optimizer": Adam(0.1)}
+        return stacking_key(PairComparison(**defaults | settings))
 
-    assert key() == key(
-        optimizer=Adam(0.2, weight_decay=1),
-        seed=4,
-        scheduler=OneCycle(),
-        gradient_clip_val=1.0,
-        label_smoothing=0.1,
-    )
-    assert (
-        len(
-            {
-                key(),
-                key(network=network(body="cnn")),
-                key(optimizer=AdamW(0.1)),
-                key(aux=AUX["dwa"](0)),
-                key(network=network(batch_norm=True)),
-            }
-        )
-        == 5
-    )
-    seen = [
-        network(comparison_input=sees) for sees in ("logits", "probabilities", "onehot")
-    ]  # of one shape, and not the same
-    assert (
-        len(
-            {
-                key(network=each)
-                for each in [*seen, network(digit_head="per_image"), network(activation="tanh")]
-            }
-        )
-        == 5
-    )
-    own = SiameseNetwork(lambda *_: (nn.Sequential(nn.Flatten(), nn.Linear(196, 4)), 4))
-    assert stacking_key(PairComparison(own)) is None
-    with pytest.raises(InvalidValueError, match="members"):
-        PairComparisonArray([PairComparison(own)])
+    numbers = {"seed": 4, "gradient_clip_val": 1.0, "label_smoothing": 0.1}
+    assert key() == key(optimizer=Adam(0.2, weight_decay=1), scheduler=OneCycle(), **numbers)
+    networks = [{"body": "cnn"}, {"batch_norm": True}, {"digit_head": "per_image"}]
+    networks += [{"activation": "tanh"}]  # some have equal shapes
+    networks += [{"comparison_input": sees} for sees in ("logits", "probabilities", "onehot")]
+    keys = [key(network=network(**settings)) for settings in networks]
+    keys += [key(optimizer=AdamW(0.1)), key(aux=AUX["dwa"](0))]
+    assert len({key(), *keys}) == len(keys)  # "probabilities" is the default
     with pytest.raises(InvalidValueError, match="members"):
         PairComparisonArray([run_of(0), run_of(1, structure=network(body="cnn"))])
 
@@ -530,25 +492,11 @@ def test_a_second_fit_begins_anew(data):
         assert [row["epoch"] for row in run.history] == [0, 1, 2]
 
 
-def test_early_stopping_gets_over_a_first_value_that_is_no_number():
+def test_early_stopping_accepts_a_nan_in_the_first_epoch():
     stopping, model = EarlyStopping(patience=2, monitor="train/loss"), nn.Linear(1, 1)
+    losses = [math.nan, 3.0, 2.0, 2.5, 2.5]
     ends = [
         stopping.ends({"epoch": epoch, "train/loss": loss}, model)
-        for epoch, loss in enumerate([math.nan, 3.0, 2.0, 2.5, 2.5])
+        for epoch, loss in enumerate(losses)
     ]
     assert ends == [False, False, False, False, True] and stopping.best_epoch == 2
-
-
-def test_a_schedule_may_have_any_settings(data):
-    class Steps(StepDecay):
-        def __init__(self, milestones):
-            super().__init__(1, 0.5)
-            self.milestones = milestones
-
-    runs = [
-        PairComparison(network(), optimizer=SGD(0.1), scheduler=Steps([1, 2])) for _ in range(2)
-    ]
-    assert torch.cat(list(rates_by_epoch(runs, Timing(2, 1)))).tolist() == [
-        [0.1, 0.1],
-        [0.05, 0.05],
-    ]

@@ -1,4 +1,4 @@
-"""The loss's parts and their weights, against torch and against formulas worked by hand."""
+"""The loss's parts and their weights, against torch and against formulas computed by hand."""
 
 import math
 
@@ -25,49 +25,46 @@ from digitpairs.streams import stream
 PARTS = torch.tensor([0.5, 0.7, 0.2])
 
 
+def expected_parts(logits, comparison, digits, target, smoothing=0.0):
+    """torch's losses of a batch; one comparison logit stands for the two logits 0 and it."""
+    if comparison.shape[-1] == 1:
+        comparison = torch.cat([torch.zeros_like(comparison), comparison], -1)
+    labelled = [(logits[:, 0], digits[:, 0]), (logits[:, 1], digits[:, 1]), (comparison, target)]
+    losses = [F.cross_entropy(*pair, label_smoothing=smoothing) for pair in labelled]
+    return torch.stack(losses)
+
+
 @pytest.mark.parametrize("outputs", [1, 2])
 def test_parts_are_torchs_losses(outputs):
     logits, comparison = torch.randn(8, 2, 10), torch.randn(8, outputs)
     digits, target = torch.randint(10, (8, 2)), torch.randint(2, (8,))
-    two = comparison if outputs == 2 else torch.cat([torch.zeros(8, 1), comparison], 1)
-    expected = [
-        F.cross_entropy(logits[:, 0], digits[:, 0]),
-        F.cross_entropy(logits[:, 1], digits[:, 1]),
-        F.cross_entropy(two, target),
-    ]
+    expected = expected_parts(logits, comparison, digits, target)
+    parts = loss_parts(Prediction(comparison, logits), digits, target)
+    torch.testing.assert_close(parts, expected)
     torch.testing.assert_close(
-        loss_parts(Prediction(comparison, logits), digits, target), torch.stack(expected)
-    )
-    torch.testing.assert_close(
-        loss_parts(Prediction(comparison, None), digits, target), expected[2][None]
+        loss_parts(Prediction(comparison, None), digits, target), expected[2:]
     )
 
 
 @pytest.mark.parametrize("outputs", [1, 2])
 def test_smoothed_labels_are_torchs(outputs):
-    """Of one network, and of an array whose members smooth by shares of their own; one output as the two that it stands for."""
+    """Of one network, and of an array whose members smooth by different shares."""
     shares = torch.tensor([0.0, 0.1, 1.0])
     logits, comparison = torch.randn(3, 8, 2, 10), torch.randn(3, 8, outputs)
     digits, target = torch.randint(10, (3, 8, 2)), torch.randint(2, (3, 8))
-    two = comparison if outputs == 2 else torch.cat([torch.zeros(3, 8, 1), comparison], -1)
     array = loss_parts(Prediction(comparison, logits), digits, target, shares)
     for i, share in enumerate(shares):
-        smooth = {"label_smoothing": share.item()}
-        each = [
-            F.cross_entropy(logits[i, :, image], digits[i, :, image], **smooth)
-            for image in range(2)
-        ]
-        expected = torch.stack([*each, F.cross_entropy(two[i], target[i], **smooth)])
+        batch = logits[i], comparison[i], digits[i], target[i]
+        expected = expected_parts(*batch, smoothing=share.item())
         torch.testing.assert_close(array[i], expected)
-        torch.testing.assert_close(
-            loss_parts(Prediction(comparison[i], logits[i]), digits[i], target[i], share), expected
-        )
-    rounded = comparison.bfloat16().float()  # in bf16 the logits are rounded, the labels are not
-    whole = (
-        loss_parts(Prediction(rounded.bfloat16(), None), digits, target, shares / 20),
-        loss_parts(Prediction(rounded, None), digits, target, shares / 20),
+        alone = loss_parts(Prediction(comparison[i], logits[i]), digits[i], target[i], share)
+        torch.testing.assert_close(alone, expected)
+    rounded = comparison.bfloat16()  # in bf16 the logits are rounded, the labels are not
+    in_bf16, in_float32 = (
+        loss_parts(Prediction(each, None), digits, target, shares / 20)
+        for each in (rounded, rounded.float())
     )
-    torch.testing.assert_close(whole[0].float(), whole[1], rtol=0.01, atol=0.01)
+    torch.testing.assert_close(in_bf16.float(), in_float32, rtol=0.01, atol=0.01)
 
 
 @pytest.mark.parametrize(
@@ -128,9 +125,8 @@ def test_dynamic_weight_average_by_hand():
     assert weighting.current().tolist() == [1, 1, 1]
     weighting.start_epoch(2, history)
     powers = [math.exp(ratio / 2) for ratio in (0.5, 1.0, 0.8)]
-    assert weighting.current().tolist() == pytest.approx(
-        [3 * power / sum(powers) for power in powers]
-    )
+    expected = [3 * power / sum(powers) for power in powers]
+    assert weighting.current().tolist() == pytest.approx(expected)
     weighting.start_epoch(3, [torch.zeros(3), torch.tensor([0.0, 1.0, 2.0])])
     assert weighting.current().isfinite().all()
 
@@ -152,28 +148,21 @@ def test_random_weights_follow_their_stream(global_generator_untouched):
 
 
 @pytest.mark.parametrize(
-    "schedule, values",
+    "schedule, shares",
     [
-        ("linear", [0.2, 0.4, 0.6, 0.8, 1.0, 1.0]),
-        ("switch", [0.2, 0.2, 0.2, 0.2, 1.0, 1.0]),
-        (
-            "cosine",
-            [
-                0.2,
-                0.2 + 0.8 * (1 - math.cos(math.pi / 4)) / 2,
-                0.6,
-                0.2 + 0.8 * (1 - math.cos(3 * math.pi / 4)) / 2,
-                1.0,
-                1.0,
-            ],
-        ),
+        ("linear", [0, 1 / 4, 1 / 2, 3 / 4, 1, 1]),
+        ("switch", [0, 0, 0, 0, 1, 1]),
+        ("cosine", [0, (1 - 0.5**0.5) / 2, 1 / 2, (1 + 0.5**0.5) / 2, 1, 1]),
     ],
 )
-def test_coefficient_schedules(schedule, values):
-    coefficient = Coefficient(
-        "lambda", {"schedule": schedule, "start": 0.2, "end": 1.0, "epochs": 4}
-    )
-    assert [coefficient.at(epoch) for epoch in range(6)] == pytest.approx(values)
+def test_coefficient_schedules(schedule, shares):
+    setting = {"schedule": schedule, "start": 0.2, "end": 1.0, "epochs": 4}
+    coefficient = Coefficient("lambda", setting)
+    expected = [0.2 + 0.8 * share for share in shares]
+    assert [coefficient.at(epoch) for epoch in range(6)] == pytest.approx(expected)
+
+
+SCHEDULE = {"schedule": "linear", "start": 0, "end": 0.6, "epochs": 3}
 
 
 @pytest.mark.parametrize(
@@ -183,14 +172,8 @@ def test_coefficient_schedules(schedule, values):
         (lambda: LambdaWeighting("big"), "lambda=big"),
         (lambda: LambdaWeighting(float("nan")), "lambda=nan"),
         (lambda: ConvexWeighting(0.7), "c=0.7 is not accepted: a number from 0 to 0.5"),
-        (
-            lambda: ConvexWeighting({"schedule": "linear", "start": 0, "end": 0.6, "epochs": 3}),
-            "c.end=0.6",
-        ),
-        (
-            lambda: GammaWeighting({"schedule": "steep", "start": 0, "end": 1, "epochs": 3}),
-            "gamma.schedule=steep",
-        ),
+        (lambda: ConvexWeighting(SCHEDULE), "c.end=0.6"),
+        (lambda: GammaWeighting(SCHEDULE | {"schedule": "steep"}), "gamma.schedule=steep"),
         (lambda: GammaWeighting({"start": 0}), "gamma=.* a schedule with the keys"),
         (lambda: FreeWeighting(1, -2, 1), "digit2=-2"),
         (lambda: UncertaintyWeighting(0), "limit=0"),

@@ -1,5 +1,6 @@
-"""PairComparison under Lightning: against a loop by hand, against torchmetrics, and against itself."""
+"""PairComparison under Lightning, against a loop by hand, torchmetrics, and other runs of it."""
 
+import copy
 import csv
 import itertools
 import math
@@ -20,11 +21,11 @@ from digitpairs.losses import (
     NoAuxWeighting,
     UncertaintyWeighting,
 )
-from digitpairs.networks import CNNBody, JointNetwork, MLPBody, Prediction, SiameseNetwork, create
+from digitpairs.networks import JointNetwork, MLPBody, Prediction, SiameseNetwork, create
 from digitpairs.streams import stream
 from digitpairs.training import SGD, Adam, Cosine, DivergenceError, OneCycle, PairComparison
+from digitpairs.training.early_stopping import MONITORED
 from digitpairs.training.metrics import confusion, error_rates
-from tests.conftest import write_mnist_like
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Total length of `list`",
@@ -40,28 +41,23 @@ NETWORK = {
 }
 
 
-@pytest.fixture
-def data(tmp_path):
-    return write_mnist_like(tmp_path / "data", train=120, test=80)
-
-
 def module_of(data, **settings) -> PairDataModule:
-    return PairDataModule("mnist", data, **{"pairs": 50, "batch_size": 20, **settings})
+    return PairDataModule("mnist", data, **{"pairs": 50, "batch_size": 20} | settings)
 
 
 def trainer_for(epochs: int = 3, **settings) -> pl.Trainer:
-    quiet = {
-        "logger": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": False,
-    }
-    return pl.Trainer(max_epochs=epochs, accelerator="cpu", devices=1, **{**quiet, **settings})
+    quiet = ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing")
+    defaults = {"max_epochs": epochs, "accelerator": "cpu", "devices": 1}
+    return pl.Trainer(**defaults | dict.fromkeys(quiet, False) | settings)
 
 
-def weights_after(model, datamodule, epochs: int = 3, **settings) -> dict[str, torch.Tensor]:
-    trainer_for(epochs, **settings).fit(model, datamodule)
-    return {name: value.clone() for name, value in model.state_dict().items()}
+def weights_after(model, datamodule, epochs: int = 3) -> dict[str, torch.Tensor]:
+    trainer_for(epochs).fit(model, datamodule)
+    return model.state_dict()
+
+
+def small_network() -> SiameseNetwork:
+    return SiameseNetwork(MLPBody([16]))
 
 
 def same(one: dict, other: dict) -> bool:
@@ -70,17 +66,13 @@ def same(one: dict, other: dict) -> bool:
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_a_fit_is_the_loop_that_one_would_write_by_hand(data, smoothing):
-    """Same pairs, order and initial weights: same weights in float64, schedule by step, last batch smaller; tested on labels as they are."""
-    model = PairComparison(
-        SiameseNetwork(MLPBody([16])),
-        LambdaWeighting(0.8),
-        Adam(0.01),
-        OneCycle(),
-        seed=3,
-        label_smoothing=smoothing,
-    )
-    by_hand = SiameseNetwork(MLPBody([16])).double()
-    by_hand.load_state_dict(model.network.state_dict())
+    """Equal pairs, order and initial weights give equal weights in float64.
+
+    The schedule changes by step, the last batch is smaller, and the test does not smooth labels.
+    """
+    parts = LambdaWeighting(0.8), Adam(0.01), OneCycle()
+    model = PairComparison(small_network(), *parts, seed=3, label_smoothing=smoothing)
+    by_hand = copy.deepcopy(model.network).double()
     datamodule = module_of(data, seed=3)
     trainer = trainer_for(precision="64-true")
     trainer.fit(model, datamodule)
@@ -88,6 +80,7 @@ def test_a_fit_is_the_loop_that_one_would_write_by_hand(data, smoothing):
 
     pairs, generator = datamodule.train_set.take(slice(None)), stream(3, "order")
     mean, std = pairs.images.mean(), pairs.images.std()
+    images = (pairs.images.double() - mean) / std
     optimizer = torch.optim.Adam(by_hand.parameters(), lr=0.01)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, 0.01, total_steps=9, cycle_momentum=False
@@ -95,13 +88,8 @@ def test_a_fit_is_the_loop_that_one_would_write_by_hand(data, smoothing):
     for _ in range(3):
         losses = []
         for rows in torch.randperm(50, generator=generator).split(20):
-            images, digits, target = (
-                ((pairs.images[rows].double() - mean) / std),
-                pairs.digits[rows],
-                pairs.target[rows],
-            )
-            comparison, logits = by_hand(images)
-            loss = loss_by_hand(comparison, logits, digits, target, smoothing)
+            labels = pairs.digits[rows], pairs.target[rows]
+            loss = loss_by_hand(*by_hand(images[rows]), *labels, smoothing)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -116,13 +104,14 @@ def test_a_fit_is_the_loop_that_one_would_write_by_hand(data, smoothing):
 
 
 def loss_by_hand(comparison, logits, digits, target, smoothing: float = 0.0):
-    """digit1 + digit2 + 0.8 comparison, of one output; a smoothed label of two classes is a probability."""
-    digit_losses = [
+    """digit1 + digit2 + 0.8 comparison, with one comparison logit."""
+    first, second = (
         F.cross_entropy(logits[:, image], digits[:, image], label_smoothing=smoothing)
         for image in range(2)
-    ]
-    labels = (1 - smoothing) * target.double() + smoothing / 2
-    return sum(digit_losses) + 0.8 * F.binary_cross_entropy_with_logits(comparison[:, 0], labels)
+    )
+    probabilities = (1 - smoothing) * target.double() + smoothing / 2  # of smoothed labels
+    third = F.binary_cross_entropy_with_logits(comparison[:, 0], probabilities)
+    return first + second + 0.8 * third
 
 
 @pytest.mark.parametrize("outputs", [1, 2])
@@ -131,14 +120,11 @@ def test_error_rates_are_torchmetrics(outputs):
     digits = torch.randint(10, (200, 2))
     target = (digits[:, 0] <= digits[:, 1]).long()
     rates = error_rates(prediction, digits, target)
-    says = (
-        prediction.comparison[:, 0].sigmoid()
-        if outputs == 1
-        else prediction.comparison.softmax(1)[:, 1]
-    )
+    comparison = prediction.comparison
+    probabilities = comparison[:, 0].sigmoid() if outputs == 1 else comparison.softmax(1)[:, 1]
     digit_accuracy = torchmetrics.Accuracy("multiclass", num_classes=10, average="micro")
     expected = {
-        "comparison_error": torchmetrics.Accuracy("binary")(says, target),
+        "comparison_error": torchmetrics.Accuracy("binary")(probabilities, target),
         "digit1_error": digit_accuracy(prediction.digits[:, 0], digits[:, 0]),
         "digit2_error": digit_accuracy(prediction.digits[:, 1], digits[:, 1]),
         "digit_error": digit_accuracy(prediction.digits.flatten(0, 1), digits.flatten()),
@@ -151,43 +137,37 @@ def test_confusion_is_scikit_learns():
     from sklearn.metrics import confusion_matrix
 
     generator = torch.Generator().manual_seed(0)
-    logits, digits = (
-        torch.randn(3, 50, 2, 10, generator=generator),
-        torch.randint(10, (3, 50, 2), generator=generator),
-    )
-    ours = confusion(Prediction(torch.zeros(3, 50, 1), logits), digits)
+    logits = torch.randn(3, 50, 2, 10, generator=generator)
+    digits = torch.randint(10, (3, 50, 2), generator=generator)
+    tables = confusion(Prediction(torch.zeros(3, 50, 1), logits), digits)
     for member, image in itertools.product(range(3), range(2)):
-        theirs = confusion_matrix(
-            digits[member, :, image], logits[member, :, image].argmax(-1), labels=range(10)
-        )
-        assert ours[member, image].tolist() == theirs.tolist()
+        predicted = logits[member, :, image].argmax(-1)
+        expected = confusion_matrix(digits[member, :, image], predicted, labels=range(10))
+        assert tables[member, image].tolist() == expected.tolist()
 
 
 def test_the_test_pairs_can_be_watched(data):
-    """Each epoch's row has the error of a test at that time; what is learnt does not change, and nothing can be chosen by it."""
-    models = [PairComparison(NETWORK, optimizer=Adam(0.01)) for _ in range(3)]
-    watching = module_of(data, watch_test=True)
-    trainer = trainer_for(3)
-    trainer.fit(models[0], watching)
-    trainer.test(models[0], watching, verbose=False)
-    trainer_for(3).fit(models[1], module_of(data))
-    short = trainer_for(2)
-    short.fit(models[2], module_of(data))
-    short.test(models[2], module_of(data), verbose=False)
-    assert same(models[0].state_dict(), models[1].state_dict())
-    assert models[0].test_metrics.items() <= models[0].history[-1].items()
-    assert models[2].test_metrics.items() <= models[0].history[1].items()
-    with pytest.raises(
-        InvalidValueError, match="watch_test=True is not accepted: false where validation"
-    ):
+    """Each epoch's row has the errors of a test after that epoch; the weights do not change."""
+
+    def trained(epochs, **settings):
+        model = PairComparison(NETWORK, optimizer=Adam(0.01))
+        trainer = trainer_for(epochs)
+        trainer.fit(model, module_of(data, **settings))
+        trainer.test(model, module_of(data, **settings), verbose=False)
+        return model
+
+    watched, unwatched, short = trained(3, watch_test=True), trained(3), trained(2)
+    assert same(watched.state_dict(), unwatched.state_dict())
+    assert watched.test_metrics.items() <= watched.history[-1].items()
+    assert short.test_metrics.items() <= watched.history[1].items()
+    with pytest.raises(InvalidValueError, match="watch_test=True is not accepted: false"):
         module_of(data, watch_test=True, validation=0.2)
 
 
 def test_equal_config_equal_bits_whatever_ran_before(data, global_generator_untouched):
     def run(seed, **settings):
-        return weights_after(
-            PairComparison(NETWORK, seed=seed), module_of(data, seed=seed, **settings)
-        )
+        model = PairComparison(NETWORK, seed=seed)
+        return weights_after(model, module_of(data, seed=seed, **settings))
 
     first = run(0)
     other = run(1)
@@ -221,20 +201,16 @@ def test_a_checkpoint_rebuilds_the_model_and_its_predictions(data, tmp_path):
     images = datamodule.test_set.take(slice(None)).images
     model.eval(), loaded.eval()
     assert all(torch.equal(a, b) for a, b in zip(model(images), loaded(images)))
-    ours, theirs = (trainer_for().predict(each, module_of(data)) for each in (model, loaded))
-    assert torch.equal(ours[0]["less_or_equal"], theirs[0]["less_or_equal"]) and torch.equal(
-        ours[0]["digits"], theirs[0]["digits"]
-    )
-    assert torch.equal(ours[0]["less_or_equal"], (model(images).comparison[:, 0] > 0).long())
+    (answers,), (expected,) = (trainer_for().predict(m, module_of(data)) for m in (loaded, model))
+    assert answers.keys() == {"less_or_equal", "digits"} and same(answers, expected)
+    assert torch.equal(answers["less_or_equal"], (model(images).comparison[:, 0] > 0).long())
 
 
 def test_objects_are_given_again_when_loading(data, tmp_path):
-    trainer, network = trainer_for(1), SiameseNetwork(CNNBody([3]))
+    trainer, network = trainer_for(1), small_network()
     trainer.fit(PairComparison(network), module_of(data))
     trainer.save_checkpoint(tmp_path / "run.ckpt")
-    loaded = PairComparison.load_from_checkpoint(
-        tmp_path / "run.ckpt", network=SiameseNetwork(CNNBody([3]))
-    )
+    loaded = PairComparison.load_from_checkpoint(tmp_path / "run.ckpt", network=small_network())
     assert same(network.state_dict(), loaded.network.state_dict())
 
 
@@ -250,37 +226,34 @@ def test_ordinary_loaders_do_as_well(data):
 
 
 def test_callbacks_find_what_they_monitor(data, tmp_path):
-    stop = EarlyStopping(
-        "validation/comparison_loss", stopping_threshold=1000.0
-    )  # met in the first epoch
-    keep = ModelCheckpoint(tmp_path / "kept", monitor="validation/comparison_loss", save_top_k=1)
-    model = PairComparison(SiameseNetwork(MLPBody([16])), optimizer=SGD(0.05))
+    monitor, datamodule = "validation/comparison_loss", module_of(data, validation=0.2)
+    stop = EarlyStopping(monitor, stopping_threshold=1000.0)  # reached in the first epoch
+    keep = ModelCheckpoint(tmp_path / "kept", monitor=monitor, save_top_k=1)
+    model = PairComparison(small_network(), optimizer=SGD(0.05))
     trainer = trainer_for(9, callbacks=[stop, keep], enable_checkpointing=True)
-    trainer.fit(model, module_of(data, validation=0.2))
+    trainer.fit(model, datamodule)
     assert keep.best_model_path and trainer.current_epoch == 1
-    assert (
-        trainer.validate(model, module_of(data, validation=0.2), verbose=False)[0][
-            "validation/loss"
-        ]
-        > 0
-    )
+    (validated,) = trainer.validate(model, datamodule, verbose=False)
+    assert validated["validation/loss"] > 0
+
+
+def test_early_stopping_can_monitor_every_metric(data):
+    model = PairComparison(NETWORK)
+    trainer_for(1).fit(model, module_of(data, validation=0.2))
+    metrics = {name for name in model.history[0] if name.startswith(("train/", "validation/"))}
+    assert set(MONITORED) == metrics
 
 
 @pytest.mark.parametrize(
     "aux, learned", [(UncertaintyWeighting(), True), (DynamicWeightAverage(), False)]
 )
-def test_moving_weights_move_and_are_recorded(data, aux, learned):
-    model = PairComparison(SiameseNetwork(MLPBody([16])), aux, Adam(0.01, weight_decay=0.1))
+def test_changing_weights_are_recorded_and_do_not_decay(data, aux, learned):
+    model = PairComparison(small_network(), aux, Adam(0.01, weight_decay=0.1))
     trainer_for(4).fit(model, module_of(data))
     assert model.history[0]["aux/comparison_weight"] == 1
     assert model.history[3]["aux/comparison_weight"] != 1
-    assert (len(trainer_groups(model)) == 2) == learned and trainer_groups(model)[-1][
-        "weight_decay"
-    ] == (0 if learned else 0.1)
-
-
-def trainer_groups(model):
-    return model.optimizers(use_pl_optimizer=False).param_groups
+    groups = model.optimizers(use_pl_optimizer=False).param_groups
+    assert [group["weight_decay"] for group in groups] == ([0.1, 0.0] if learned else [0.1])
 
 
 def test_no_aux_leaves_the_digits_to_chance_and_needs_no_head(data):
@@ -294,18 +267,17 @@ def test_no_aux_leaves_the_digits_to_chance_and_needs_no_head(data):
 
 
 def test_divergence_names_epoch_and_value(data):
-    model = PairComparison(SiameseNetwork(MLPBody([16])), optimizer=SGD(1e12))
+    model = PairComparison(small_network(), optimizer=SGD(1e12))
     with pytest.raises(DivergenceError, match="the loss became nan in epoch [01]"):
         trainer_for(5).fit(model, module_of(data))
 
 
 def test_bf16_trains_on_fresh_weights_each_step(data):
-    """Autocast's cache of cast weights must not outlive an update: half a fit in bf16 stays near the one in float32."""
+    """Autocast's cache of cast weights must not outlive an update: bf16 stays near float32."""
     losses = {}
     for precision in ("32-true", "bf16-mixed"):
-        model = PairComparison(
-            NETWORK | {"body": NETWORK["body"] | {"dropout": 0}}, optimizer=Adam(0.01)
-        )
+        network = NETWORK | {"body": NETWORK["body"] | {"dropout": 0}}
+        model = PairComparison(network, optimizer=Adam(0.01))
         trainer_for(6, precision=precision).fit(model, module_of(data, batch_size=5))
         losses[precision] = model.history[-1]["train/loss"]
     first = model.history[0]["train/loss"]
@@ -322,14 +294,14 @@ def test_scaled_gradients_are_refused():
 
 
 def test_schedules_and_rates_are_recorded(data):
-    model = PairComparison(SiameseNetwork(MLPBody([4])), optimizer=SGD(0.1), scheduler=Cosine())
+    model = PairComparison(small_network(), optimizer=SGD(0.1), scheduler=Cosine())
     trainer_for(4).fit(model, module_of(data))
     expected = [0.1 * (1 + math.cos(math.pi * epoch / 4)) / 2 for epoch in range(4)]
     assert [row["learning_rate"] for row in model.history] == pytest.approx(expected)
 
 
 def test_events_and_metrics_hold_the_history(data, tmp_path):
-    """What TensorBoard's own reader finds is what the model recorded."""
+    """TensorBoard's own reader finds the values that the model recorded."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     from digitpairs import files
@@ -344,19 +316,15 @@ def test_events_and_metrics_hold_the_history(data, tmp_path):
     events = EventAccumulator(str(tmp_path)).Reload()
     with (tmp_path / files.METRICS).open() as file:
         rows = list(csv.DictReader(file))
-    for name in model.history[0]:
-        if name != "epoch":
-            recorded = [row[name] for row in model.history]
-            assert [event.value for event in events.Scalars(name)] == pytest.approx(
-                recorded, rel=1e-6
-            )
-            assert [float(row[name]) for row in rows] == pytest.approx(recorded)
+    for name in model.history[0].keys() - {"epoch"}:
+        recorded = [row[name] for row in model.history]
+        values = [event.value for event in events.Scalars(name)]
+        assert values == pytest.approx(recorded, rel=1e-6)
+        assert [float(row[name]) for row in rows] == pytest.approx(recorded)
     assert events.Scalars("test/comparison_error") and len(list(tmp_path.glob("events*"))) == 1
 
 
 def test_create_is_what_a_config_does():
-    model = PairComparison(NETWORK, seed=7)
-    network = create(
-        lambda: SiameseNetwork(MLPBody([16], 0.2), comparison_hidden=[8]), stream(7, "weights")
-    )
-    assert same(network.state_dict(), model.network.state_dict())
+    network = SiameseNetwork(MLPBody([16], 0.2), comparison_hidden=[8])
+    created = create(lambda: copy.deepcopy(network), stream(7, "weights"))
+    assert same(created.state_dict(), PairComparison(NETWORK, seed=7).network.state_dict())

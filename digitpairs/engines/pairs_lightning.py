@@ -34,7 +34,7 @@ from digitpairs.engines.lightning_trainer import check_trainer, clipping, make_t
 from digitpairs.losses import Weighting
 from digitpairs.training import DivergenceError, PairComparison, PairComparisonArray, build
 from digitpairs.training.build import naming_target
-from digitpairs.training.early_stopping import early_stopping as early_stopping_of
+from digitpairs.training.early_stopping import build_early_stopping
 from digitpairs.training.pair_comparison_array import stacking_key
 from digitpairs.training.schedulers import Schedule
 from digitpairs.training.stages import first_epochs
@@ -150,7 +150,7 @@ def _module_and_stacking_key(
             build_part = functools.partial(_build_part, section)
             arguments[section] = cached(section, run[section], build_part)
         with prefixed_errors("early_stopping"):
-            early_stopping_of(run["early_stopping"])
+            build_early_stopping(run["early_stopping"])
         with prefixed_errors("trainer", (*PART_CLASSES, "two_stage", "label_smoothing")):
             module = PairComparison(arguments.pop("model"), **arguments)
     return module, stacking_key(module)

@@ -1,4 +1,4 @@
-"""The comparison and digit losses, and the schemes that weigh them."""
+"""The comparison and digit losses, and the schemes that weight them."""
 
 from digitpairs.losses.coefficients import Coefficient
 from digitpairs.losses.parts import PARTS, loss_parts

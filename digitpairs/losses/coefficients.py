@@ -1,4 +1,4 @@
-"""A weight that may change during training: a number, or a schedule over the epochs."""
+"""Weights of the loss that may change during training: a number, or a schedule over epochs."""
 
 from __future__ import annotations
 
@@ -8,20 +8,25 @@ from typing import Any
 
 from digitpairs.checks import InvalidValueError, choice, integer, number
 
-SCHEDULES = ("linear", "cosine", "switch")
+# Share of the epochs that have elapsed -> share of the way from start to end
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "linear": lambda elapsed: elapsed,
+    "cosine": lambda elapsed: (1 - math.cos(math.pi * elapsed)) / 2,
+    "switch": lambda elapsed: float(elapsed >= 1),
+}
 
 
 class Coefficient:
     """A number for each epoch.
 
     Args:
-        key: its name, for errors.
-        setting: a number, or {schedule: linear | cosine | switch, start, end, epochs}. "linear" goes from `start` in
-            epoch 0 to `end` in epoch `epochs` in equal steps and stays there, "cosine" along half a cosine wave;
-            "switch" is `start` before epoch `epochs` and `end` from then on.
+        key: its name in errors.
+        setting: a number, or {schedule: linear | cosine | switch, start, end, epochs}. The value
+            goes from `start` in epoch 0 to `end` in epoch `epochs`, and stays there: "linear" in
+            equal steps, "cosine" along half a cosine wave, "switch" in one step in epoch `epochs`.
         at_least, at_most: bounds of the number, and of `start` and `end`.
 
-    Raises InvalidValueError for anything else.
+    Raises InvalidValueError for other settings.
     """
 
     def __init__(
@@ -32,9 +37,8 @@ class Coefficient:
             setting = {"schedule": "switch", "start": value, "end": value, "epochs": 0}
         expected = ["schedule", "start", "end", "epochs"]
         if sorted(setting) != sorted(expected):
-            raise InvalidValueError(
-                key, dict(setting), f"a number, or a schedule with the keys {', '.join(expected)}"
-            )
+            accepted = f"a number, or a schedule with the keys {', '.join(expected)}"
+            raise InvalidValueError(key, dict(setting), accepted)
         self.schedule = choice(f"{key}.schedule", setting["schedule"], SCHEDULES)
         self.start = number(f"{key}.start", setting["start"], at_least, at_most)
         self.end = number(f"{key}.end", setting["end"], at_least, at_most)
@@ -42,13 +46,5 @@ class Coefficient:
 
     def at(self, epoch: int) -> float:
         """The value in this epoch, counted from 0."""
-        passed = min(1.0, epoch / self.epochs) if self.epochs else 1.0
-        return self.start + (self.end - self.start) * _SHARE[self.schedule](passed)
-
-
-# share of the way from start to end, for the share of the epochs that has passed
-_SHARE: dict[str, Callable[[float], float]] = {
-    "linear": lambda passed: passed,
-    "cosine": lambda passed: (1 - math.cos(math.pi * passed)) / 2,
-    "switch": lambda passed: float(passed >= 1),
-}
+        elapsed = min(1.0, epoch / self.epochs) if self.epochs else 1.0
+        return self.start + (self.end - self.start) * SCHEDULES[self.schedule](elapsed)

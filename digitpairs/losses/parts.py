@@ -14,50 +14,59 @@ PARTS = ("digit1", "digit2", "comparison")
 def loss_parts(
     prediction: Prediction, digits: Tensor, target: Tensor, smoothing: Tensor | None = None
 ) -> Tensor:
-    """The mean losses over the batch, nats: (..., 3) in the order of PARTS, or (..., 1) of the comparison alone without
-    digit logits; the leading axis, if there is one, is an array's members.
+    """The mean losses over the batch in nats, (..., 3) in the order of PARTS.
 
-    `digits` (..., B, 2) and `target` (..., B) are int64. `smoothing` (...) is the share of each label that is spread evenly
-    over all classes (Szegedy et al. 2016, section 7), one number a member; None is none.
+    Without digit logits (..., 1), of the comparison alone. An array has a leading axis of members.
+
+    Args:
+        prediction: the network's logits.
+        digits: (..., B, 2), int64.
+        target: (..., B), int64.
+        smoothing: (...), the share of each label that is spread evenly over all classes (Szegedy
+            et al. 2016, section 7), a number for each member; None is no smoothing.
     """
-    each = comparison_losses(prediction.comparison, target, smoothing)[..., None]
+    losses = comparison_losses(prediction.comparison, target, smoothing)[..., None]
     if prediction.digits is not None:
-        each = torch.cat([cross_entropies(prediction.digits, digits, 2, smoothing), each], -1)
-    return each.mean(-2)
+        digit_losses = cross_entropies(prediction.digits, digits, 2, smoothing)
+        losses = torch.cat([digit_losses, losses], -1)
+    return losses.mean(-2)
 
 
 def comparison_losses(logits: Tensor, target: Tensor, smoothing: Tensor | None = None) -> Tensor:
-    """Of each pair: binary cross-entropy of one logit (..., B, 1), or cross-entropy of two (..., B, 2) -> (..., B); `smoothing` (...)."""
-    if logits.shape[-1] == 1:
-        # The cross-entropy of a label 0 or 1 is -log sigmoid(logit) with the label's sign. torch's
-        # own has a gradient that rounds the last elements of a tensor differently than the others.
-        signed = logits.squeeze(-1) * (2 * target - 1)
-        each = -F.logsigmoid(signed)
-        return (
-            each if smoothing is None else each + smoothing[..., None] / 2 * signed
-        )  # linear in the label
-    return cross_entropies(logits, target, 1, smoothing)
+    """The loss of each pair, (..., B).
+
+    Binary cross-entropy of one logit (..., B, 1), or cross-entropy of two (..., B, 2).
+    """
+    if logits.shape[-1] != 1:
+        return cross_entropies(logits, target, 1, smoothing)
+    # The cross-entropy of a label 0 or 1 is -log sigmoid(logit) with the label's sign. torch's own
+    # has a gradient that rounds the last elements of a tensor differently than the others.
+    signed = logits.squeeze(-1) * (2 * target - 1)
+    losses = -F.logsigmoid(signed)
+    if smoothing is None:
+        return losses
+    return losses + smoothing[..., None] / 2 * signed  # the loss is linear in the label
 
 
 def cross_entropies(
-    logits: Tensor, classes: Tensor, axes: int, smoothing: Tensor | None = None
+    logits: Tensor, classes: Tensor, row_axes: int, smoothing: Tensor | None = None
 ) -> Tensor:
-    """Of each row: logits (..., classes), classes (...) -> (...); the rows of a network lie along so many last axes. `smoothing`
-    has the axes before them.
+    """The cross-entropy of each row: logits (..., classes) and classes (...) -> (...).
 
-    With the classes before the rows, where torch's softmax works on many rows at once, and where they lie in an array's
-    memory.
+    A network's rows have the last `row_axes` axes, and `smoothing` the axes before them. The
+    classes are moved before the rows, which is their layout in an array, and for which torch's
+    softmax works on many rows at once.
     """
-    classes_first = logits.movedim(-1, -1 - axes)
-    batches = (-1, *classes_first.shape[-1 - axes :])  # a member each
-    each = F.cross_entropy(
-        classes_first.reshape(batches),
-        classes.reshape(-1, *classes.shape[-axes:]),
+    classes_first = logits.movedim(-1, -1 - row_axes)
+    losses = F.cross_entropy(
+        classes_first.reshape(-1, *classes_first.shape[-1 - row_axes :]),
+        classes.reshape(-1, *classes.shape[-row_axes:]),
         reduction="none",
-    )
-    each = each.view(classes.shape)
+    ).view(classes.shape)
     if smoothing is None:
-        return each
-    # -log p of the label and of the mean class differ by label's logit less mean logit: no second softmax is needed
+        return losses
+    # -log p of the label and of the mean class differ by the label's logit less the mean logit:
+    # this needs no second softmax.
     label = logits.gather(-1, classes[..., None]).squeeze(-1)
-    return each + smoothing.view(*smoothing.shape, *[1] * axes) * (label - logits.mean(-1))
+    per_member = smoothing.view(*smoothing.shape, *[1] * row_axes)
+    return losses + per_member * (label - logits.mean(-1))

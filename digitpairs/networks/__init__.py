@@ -1,4 +1,4 @@
-"""Networks that map a pair of images (B, 2, 14, 14) to comparison logits and, if they have them, digit logits."""
+"""Networks that map a pair of images (B, 2, 14, 14) to comparison logits and digit logits."""
 
 from digitpairs.networks.cnn import CNNBody
 from digitpairs.networks.comparison import JointNetwork, Prediction, SiameseNetwork
@@ -6,7 +6,7 @@ from digitpairs.networks.initialise import create, initialise
 from digitpairs.networks.mlp import MLPBody
 from digitpairs.networks.points import PointMLP
 from digitpairs.networks.resnet import ResNetBody
-from digitpairs.networks.stacking import is_stackable, release, share, stack, stacking_signature
+from digitpairs.networks.stacking import stackable, stackable_if
 
 __all__ = [
     "CNNBody",
@@ -18,9 +18,6 @@ __all__ = [
     "SiameseNetwork",
     "create",
     "initialise",
-    "is_stackable",
-    "stacking_signature",
-    "release",
-    "share",
-    "stack",
+    "stackable",
+    "stackable_if",
 ]

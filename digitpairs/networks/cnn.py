@@ -21,14 +21,16 @@ from digitpairs.networks.layers import (
 
 
 class CNNBody:
-    """Settings of a convolutional body; called by the network that it is part of.
+    """Settings of a convolutional body; the network calls it to make its body.
 
     Args:
         channels: output channels of each convolution.
-        kernels, paddings, pools: side of each convolution's kernel, its zero padding, and the side and stride of the
-            max-pool after it (1 is none); one number stands for all layers.
+        kernels: side of each convolution's kernel; one number applies to all layers.
+        paddings: zero padding of each convolution; one number applies to all.
+        pools: side and stride of the max-pool after each convolution; one number applies to all,
+            and 1 is no pool.
         hidden: widths of the linear layers after the convolutions.
-        dropout: its probability on the flattened images and after each linear layer.
+        dropout: probability of dropout on the flattened images and after each linear layer.
     """
 
     def __init__(
@@ -47,18 +49,9 @@ class CNNBody:
         self, in_channels: int, rows_per_pair: int, activation: str, batch_norm: bool
     ) -> tuple[nn.Module, int]:
         """The body (rows, in_channels, 14, 14) -> (rows, features), and the number of features."""
-        convolutions, side = convolution_stack(
-            in_channels,
-            self.channels,
-            self.kernels,
-            self.paddings,
-            self.pools,
-            activation,
-            batch_norm,
-        )
-        flat = self.channels[-1] * side * side
+        convolutions, units = self._convolutions(in_channels, activation, batch_norm)
         linear, features = linear_stack(
-            flat,
+            units,
             self.hidden,
             key="hidden",
             activation=activation,
@@ -66,55 +59,48 @@ class CNNBody:
             dropout=self.dropout,
             rows_per_pair=rows_per_pair,
         )
-        dropped = dropout_layer(self.dropout, flat, rows_per_pair)
-        return nn.Sequential(*convolutions, Flatten(), *dropped, *linear), features
+        dropout = dropout_layer(self.dropout, units, rows_per_pair)
+        return nn.Sequential(*convolutions, Flatten(), *dropout, *linear), features
+
+    def _convolutions(
+        self, in_channels: int, activation: str, batch_norm: bool
+    ) -> tuple[list[nn.Module], int]:
+        """Convolutions, each with batch norm, activation and max-pool.
+
+        Returns the layers and the number of units of the last. Raises InvalidValueError if a
+        kernel or a pool is larger than its image.
+        """
+        channels = integers("channels", self.channels)
+        if not channels:
+            raise InvalidValueError("channels", [], "at least one number of channels")
+        kernels = integers("kernels", self.kernels, 1, len(channels))
+        pools = integers("pools", self.pools, 1, len(channels))
+        paddings = integers("paddings", self.paddings, 0, len(channels))
+        layers: list[nn.Module] = []
+        side = SIDE
+        sizes = zip(channels, kernels, paddings, pools)
+        for number, (out_channels, kernel, padding, pool) in enumerate(sizes, 1):
+            side += 2 * padding
+            if kernel > side:
+                image = f"padded image is {side}x{side}"
+                accepted = f"at most {side} in layer {number}, whose {image}"
+                raise InvalidValueError("kernels", list(kernels), accepted)
+            side -= kernel - 1
+            if pool > side:
+                accepted = f"at most {side} in layer {number}, whose image is {side}x{side}"
+                raise InvalidValueError("pools", list(pools), accepted)
+            side //= pool
+            layers.append(Conv2d(in_channels, out_channels, kernel, padding=padding))
+            if batch_norm:
+                layers.append(BatchNorm2d(out_channels))
+            layers += _activation_and_pool(activation, pool)
+            in_channels = out_channels
+        return layers, in_channels * side * side
 
 
-def convolution_stack(
-    in_channels: int,
-    channels: Sequence[int],
-    kernels: int | Sequence[int],
-    paddings: int | Sequence[int],
-    pools: int | Sequence[int],
-    activation: str,
-    batch_norm: bool,
-) -> tuple[list[nn.Module], int]:
-    """Convolution, batch norm, activation, max-pool for each of the channels, as a list; and the side that comes out.
-
-    Raises InvalidValueError where a kernel or a pool is larger than the image that reaches it.
-    """
-    channels = integers("channels", channels)
-    if not channels:
-        raise InvalidValueError("channels", [], "at least one number of channels")
-    kernels, pools = (
-        integers(key, value, 1, len(channels))
-        for key, value in (("kernels", kernels), ("pools", pools))
-    )
-    paddings = integers("paddings", paddings, 0, len(channels))
-    layers: list[nn.Module] = []
-    side = SIDE
-    for number, (out_channels, kernel, padding, pool) in enumerate(
-        zip(channels, kernels, paddings, pools), 1
-    ):
-        image = side + 2 * padding
-        if kernel > image:
-            raise InvalidValueError(
-                "kernels",
-                list(kernels),
-                f"at most {image} in layer {number}, whose padded image is {image}x{image}",
-            )
-        side = image - kernel + 1
-        if pool > side:
-            raise InvalidValueError(
-                "pools",
-                list(pools),
-                f"at most {side} in layer {number}, whose image is {side}x{side}",
-            )
-        side //= pool
-        layers.append(Conv2d(in_channels, out_channels, kernel, padding=padding))
-        layers += [BatchNorm2d(out_channels)] if batch_norm else []
-        pooling = [MaxPool2d(pool)] if pool > 1 else []
-        activating = [activation_layer(activation)]
-        layers += activating + pooling if activation in NON_MONOTONIC else pooling + activating
-        in_channels = out_channels
-    return layers, side
+def _activation_and_pool(activation: str, pool: int) -> list[nn.Module]:
+    """The max-pool comes first if the activation is monotonic, which gives the same outputs."""
+    layers = [activation_layer(activation)]
+    if pool > 1:
+        layers.insert(1 if activation in NON_MONOTONIC else 0, MaxPool2d(pool))
+    return layers

@@ -1,7 +1,7 @@
 """Initial weights from an explicit generator.
 
-torch's layers draw theirs from the global generator when they are made. So a network is made without values (on the
-"meta" device) and filled here; the draws are the same as torch's own, as a test shows.
+torch's layers draw their weights from the global generator when they are made. Here a network is
+made without values (on the "meta" device) and then filled; the draws are torch's own.
 """
 
 from __future__ import annotations
@@ -10,46 +10,50 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from digitpairs.networks.layers import Dropout
 
-SCHEMES = {  # of a layer that names one as its `scheme`; its biases are then 0
-    "torch": None,  # torch's own, below
+
+def he_normal(weight: Tensor, generator: torch.Generator) -> Tensor:
+    """He et al. 2015, for ReLU."""
+    return nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
+
+
+def lecun_normal(weight: Tensor, generator: torch.Generator) -> Tensor:
+    """LeCun et al. 1998."""
+    return nn.init.kaiming_normal_(weight, nonlinearity="linear", generator=generator)
+
+
+# Of a layer's weights, if the layer has the name as its `scheme`; its biases are then 0.
+SCHEMES: dict[str, Callable[..., Tensor] | None] = {
+    "torch": None,  # torch's default for weights and biases
     "xavier": nn.init.xavier_uniform_,  # Glorot and Bengio 2010
-    "he": lambda weight, generator: nn.init.kaiming_normal_(
-        weight, nonlinearity="relu", generator=generator
-    ),  # He et al. 2015
-    "lecun": lambda weight, generator: nn.init.kaiming_normal_(
-        weight, nonlinearity="linear", generator=generator
-    ),  # LeCun et al. 1998
+    "he": he_normal,
+    "lecun": lecun_normal,
 }
 
 
 def create(make: Callable[[], nn.Module], generator: torch.Generator) -> nn.Module:
-    """The network that `make` returns, on the CPU, with torch's default initial values drawn from `generator`."""
+    """The network that `make` returns, on the CPU, with initial values drawn from `generator`.
+
+    Its images are channels-last: on CPUs, small convolutions and pools are then 1.7 times as fast.
+    """
     with torch.device("meta"):
         network = make()
     network = initialise(network.to_empty(device="cpu"), generator)
-    return network.to(
-        memory_format=torch.channels_last
-    )  # on CPUs, small convolutions and pools are 1.7 times as fast so
+    return network.to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
 def initialise(network: nn.Module, generator: torch.Generator) -> nn.Module:
-    """Give every layer its initial values, layer by layer in order; returns the network.
+    """Give every layer its initial values, in the order of the layers; returns the network.
 
-    Raises TypeError for a layer with parameters or buffers for which no rule stands here.
+    Raises TypeError for a layer with parameters or buffers for which there is no rule here.
     """
     for name, layer in network.named_modules():
         if isinstance(layer, (nn.Linear, nn.Conv2d)):
-            scheme = SCHEMES[getattr(layer, "scheme", "torch")]
-            if scheme is None:
-                _default_linear(layer, generator)
-            else:
-                scheme(layer.weight, generator=generator)
-                layer.bias.zero_()
+            _initialise_weights(layer, generator)
         elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
             layer.reset_parameters()  # constants: nothing is drawn
         elif isinstance(layer, Dropout):
@@ -59,8 +63,14 @@ def initialise(network: nn.Module, generator: torch.Generator) -> nn.Module:
     return network
 
 
-def _default_linear(layer: nn.Linear | nn.Conv2d, generator: torch.Generator) -> None:
-    """Uniform within 1 / sqrt(fan in), torch's default for weights (Kaiming uniform with a = sqrt(5)) and biases."""
+def _initialise_weights(layer: nn.Linear | nn.Conv2d, generator: torch.Generator) -> None:
+    """Draw the weights by the layer's scheme; torch's is uniform within 1 / sqrt(fan in)."""
+    scheme = SCHEMES[getattr(layer, "scheme", "torch")]
+    if scheme is not None:
+        scheme(layer.weight, generator=generator)
+        if layer.bias is not None:
+            layer.bias.zero_()
+        return
     nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
     if layer.bias is not None:
         bound = 1 / math.sqrt(layer.weight[0].numel())

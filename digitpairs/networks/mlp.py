@@ -11,11 +11,11 @@ from digitpairs.networks.layers import Flatten, linear_stack
 
 
 class MLPBody:
-    """Settings of a body of linear layers; called by the network that it is part of.
+    """Settings of a body of linear layers; the network calls it to make its body.
 
     Args:
         hidden: widths of the layers.
-        dropout: its probability after each layer.
+        dropout: probability of dropout after each layer.
     """
 
     def __init__(self, hidden: Sequence[int], dropout: float = 0.0) -> None:

@@ -16,9 +16,9 @@ class PointMLP(nn.Module):
 
     Args:
         hidden: widths of the hidden layers.
-        activation, dropout, batch_norm: after each of them.
-        output_activation: of the output, tanh or sigmoid; None is none.
-        initialise: a key of `digitpairs.networks.initialise.SCHEMES`.
+        activation, dropout, batch_norm: after each hidden layer.
+        output_activation: tanh or sigmoid; None is none.
+        initialise: scheme of the initial weights, a key of `networks.initialise.SCHEMES`.
     """
 
     def __init__(
@@ -37,15 +37,13 @@ class PointMLP(nn.Module):
         )
         layers.append(Linear(width, 1))
         if output_activation is not None:
-            layers.append(
-                activation_layer(
-                    choice("output_activation", output_activation, ["tanh", "sigmoid"])
-                )
-            )
+            name = choice("output_activation", output_activation, ["tanh", "sigmoid"])
+            layers.append(activation_layer(name))
         self.layers = nn.Sequential(*layers)
-        for layer in self.layers:
-            if isinstance(layer, nn.Linear):
-                layer.scheme = choice("initialise", initialise, SCHEMES)
+        scheme = choice("initialise", initialise, SCHEMES)
+        for layer in layers:
+            if isinstance(layer, Linear):
+                layer.scheme = scheme
 
     def forward(self, points: Tensor) -> Tensor:
         return self.layers(points)

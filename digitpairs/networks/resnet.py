@@ -12,14 +12,16 @@ STAGES = 4
 
 
 class ResNetBody:
-    """Settings of torchvision's ResNet of basic blocks (He et al. 2016); called by the network that it is part of.
+    """Settings of torchvision's ResNet of basic blocks (He et al. 2016).
 
-    Its first convolution of 7x7 and stride 2 and the pool after it, made for photographs, would leave 4x4 of an image of 14x14:
-    in their place is one convolution of 3x3, as is usual for small images, so that the stages see 14, 7, 4 and 2 pixels a side.
-    It has batch norm and ReLU by itself. Such networks are not stacked into arrays: each run trains alone.
+    torchvision's first convolution of 7x7 and stride 2 and its pool would leave 4x4 of a 14x14
+    image. They are replaced by one convolution of 3x3, as is usual for small images: the stages
+    see 14, 7, 4 and 2 pixels a side. The network has its own batch norm and ReLU. It cannot be
+    stacked: each run trains alone.
 
     Args:
-        blocks: basic blocks of each of the four stages, whose channels are 64, 128, 256, 512: [2, 2, 2, 2] is ResNet-18.
+        blocks: basic blocks of each of the four stages, with 64, 128, 256 and 512 channels;
+            [2, 2, 2, 2] is ResNet-18.
     """
 
     def __init__(self, blocks: Sequence[int] = (2, 2, 2, 2)) -> None:
@@ -29,10 +31,8 @@ class ResNetBody:
         self, in_channels: int, rows_per_pair: int, activation: str, batch_norm: bool
     ) -> tuple[nn.Module, int]:
         """The body (rows, in_channels, 14, 14) -> (rows, 512), and 512."""
-        from torchvision.models.resnet import (  # a second to import, for this body alone
-            BasicBlock,
-            ResNet,
-        )
+        # Imported here, since torchvision takes a second to import.
+        from torchvision.models.resnet import BasicBlock, ResNet
 
         blocks = list(integers("blocks", self.blocks, length=STAGES))
         if activation != "relu":

@@ -1,6 +1,6 @@
-"""An array of networks as one: each parameter and buffer stacked over the members, on a new first axis.
+"""Arrays of networks as one network: each tensor is stacked over the members, on a first axis.
 
-`layers.py` says how each layer computes then. Only modules made of those layers can be stacked.
+A network can be stacked if each of its modules is of a class that is declared `stackable`.
 """
 
 from __future__ import annotations
@@ -8,55 +8,54 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from digitpairs.networks import layers
-from digitpairs.networks.comparison import JointNetwork, SiameseNetwork
-from digitpairs.networks.heads import ComparisonPart
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
-_LAYERS = (
-    layers.Linear,
-    layers.Conv2d,
-    layers.MaxPool2d,
-    layers.Flatten,
-    layers.BatchNorm1d,
-    layers.BatchNorm2d,
-    layers.Dropout,
-)
-_STRUCTURES = (nn.Sequential, nn.ModuleList, JointNetwork, SiameseNetwork, ComparisonPart)
-_KNOWN = {*_LAYERS, *_STRUCTURES, *layers.ACTIVATIONS.values()}
-
-# What the layers leave out when they compute as an array.
-_SIMPLE: dict[type, Callable[[nn.Module], bool]] = {
-    layers.Linear: lambda layer: layer.bias is not None,
-    layers.Conv2d: lambda layer: (
-        layer.bias is not None
-        and layer.stride == layer.dilation == (1, 1)
-        and layer.groups == 1
-        and layer.padding_mode == "zeros"
-    ),
-    layers.BatchNorm1d: lambda layer: (
-        layer.affine and layer.track_running_stats and layer.momentum is not None
-    ),
-    layers.BatchNorm2d: lambda layer: (
-        layer.affine and layer.track_running_stats and layer.momentum is not None
-    ),
-}
+_requirements: dict[type[nn.Module], Callable[[Any], bool]] = {}  # of each stackable class
 
 
-def is_stackable(network: nn.Module) -> bool:
-    """Whether the network is made of nothing but what computes as an array as well."""
-    return all(
-        type(module) in _KNOWN and _SIMPLE.get(type(module), lambda _: True)(module)
-        for module in network.modules()
-    )
+def stackable(module_class: type[ModuleT]) -> type[ModuleT]:
+    """Declare that modules of this class also compute with the tensors of several members.
+
+    Parameters, buffers and inputs then have the shape (members, ...), and no member's output may
+    depend on another member. Subclasses do not inherit the declaration: they may compute
+    something else.
+    """
+    return stackable_if(lambda module: True)(module_class)
+
+
+def stackable_if(requirement: Callable[[Any], bool]) -> Callable[[type[ModuleT]], type[ModuleT]]:
+    """Declare a class `stackable` for the modules that meet the requirement."""
+
+    def declare(module_class: type[ModuleT]) -> type[ModuleT]:
+        _requirements[module_class] = requirement
+        return module_class
+
+    return declare
+
+
+for torch_class in (nn.Sequential, nn.ModuleList, nn.ReLU, nn.LeakyReLU):
+    stackable(torch_class)
+
+
+def why_not_stackable(network: nn.Module) -> str | None:
+    """The first module that cannot be stacked, and the reason; None if all can be."""
+    for name, module in network.named_modules():
+        requirement, owner = _requirements.get(type(module)), type(module)
+        if requirement is None:
+            class_name = f"{owner.__module__}.{owner.__qualname__}"
+            return f"{name or 'it'} is a {class_name}, which is not declared stackable"
+        if not requirement(module):
+            return f"{name or 'it'} is {module}, with settings that cannot be stacked"
+    return None
 
 
 def stacking_signature(network: nn.Module) -> Hashable:
-    """What networks have in common that compute the same but for their values: their modules, with all their settings, and shapes."""
+    """What networks must have in common to be stacked: modules, their settings, and shapes."""
     modules = tuple(
         (name, type(module), _settings(module)) for name, module in network.named_modules()
     )
@@ -64,31 +63,25 @@ def stacking_signature(network: nn.Module) -> Hashable:
 
 
 def _settings(module: nn.Module) -> tuple[tuple[str, Any], ...]:
-    plain = {
+    settings = {
         name: value
         for name, value in vars(module).items()
         if isinstance(value, (bool, int, float, str, tuple))
+        and not name.startswith("_")
+        and name != "training"
     }
-    return tuple(
-        sorted(
-            (name, value)
-            for name, value in plain.items()
-            if not name.startswith("_") and name != "training"
-        )
-    )
+    return tuple(sorted(settings.items()))
 
 
-def stack(modules: Sequence[nn.Module]) -> nn.Module:
-    """A module like each of these, whose parameters and buffers hold the values of all: (members, ...)."""
+def stack(modules: Sequence[ModuleT]) -> ModuleT:
+    """A copy of the first module with the tensors of all modules: (members, ...)."""
     stacked = copy.deepcopy(modules[0])
     for (name, first), *others in zip(*(_tensors(module) for module in modules)):
         value = _stack_keeping_strides([first, *(tensor for _, tensor in others)])
-        owner, _, leaf = name.rpartition(".")
-        setattr(
-            stacked.get_submodule(owner),
-            leaf,
-            nn.Parameter(value) if isinstance(first, nn.Parameter) else value,
-        )
+        if isinstance(first, nn.Parameter):
+            value = nn.Parameter(value)
+        owner, _, attribute = name.rpartition(".")
+        setattr(stacked.get_submodule(owner), attribute, value)
     return stacked
 
 
@@ -106,21 +99,23 @@ def _stack_keeping_strides(tensors: Sequence[Tensor]) -> Tensor:
     return torch.stack([tensor.detach() for tensor in tensors], out=rows)
 
 
-def share(stacked: nn.Module, modules: Sequence[nn.Module]) -> None:
-    """From now on each module's parameters and buffers are rows of the stacked module's: what changes there changes here."""
-    _set_rows(stacked, modules, lambda row: row)
+def share_members(stacked: nn.Module, modules: Sequence[nn.Module]) -> None:
+    """Let each module's parameters and buffers be views of its rows in the stacked module."""
+    _set_members(stacked, modules, lambda row: row)
 
 
-def release(stacked: nn.Module, modules: Sequence[nn.Module]) -> None:
-    """Each module gets values of its own again, on the CPU: copies of its rows."""
-    _set_rows(stacked, modules, lambda row: row.to("cpu", copy=True).contiguous())
+def release_members(stacked: nn.Module, modules: Sequence[nn.Module]) -> None:
+    """Give each module its own copy of its rows, on the CPU."""
+    _set_members(stacked, modules, lambda row: row.to("cpu", copy=True).contiguous())
 
 
-def _set_rows(stacked: nn.Module, modules: Sequence[nn.Module], make) -> None:
+def _set_members(
+    stacked: nn.Module, modules: Sequence[nn.Module], convert: Callable[[Tensor], Tensor]
+) -> None:
     values = dict(_tensors(stacked))
     for row, module in enumerate(modules):
         for name, tensor in _tensors(module):
-            tensor.data = make(values[name].data[row])
+            tensor.data = convert(values[name].data[row])
 
 
 def _tensors(module: nn.Module) -> itertools.chain[tuple[str, Tensor]]:

@@ -1,26 +1,28 @@
-"""Objects out of configs: `_target_` names a class, the other keys are its arguments."""
+"""Objects from configs: `_target_` names a class, and the other keys are its arguments."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import inspect
-import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from torch import nn
+
 from digitpairs.checks import InvalidValueError, suggestion
+from digitpairs.networks import create
+from digitpairs.streams import stream
+from digitpairs.targets import exception_message, import_target, target_arguments
 
 
 def build(part: Any) -> Any:
-    """The object of a config, after those of the configs within it; anything else as it is.
+    """The object of a config, whose nested configs are built first; other values as they are.
 
-    `hydra.utils.instantiate` does the same with plain configs in a millisecond each, which a sweep
-    of a thousand runs needs five thousand times. Raises InvalidValueError for a target that does not
-    exist, takes other arguments, or fails with these.
+    `hydra.utils.instantiate` does the same, but takes a millisecond for each config, five of which
+    each run of a sweep has. Raises InvalidValueError for a target that does not exist, takes other
+    arguments, or fails with these.
     """
     if isinstance(part, list):
-        return [build(each) for each in part]
+        return [build(item) for item in part]
     if not isinstance(part, Mapping):
         return part
     settings = {key: _within(key, value) for key, value in part.items() if key != "_target_"}
@@ -29,23 +31,29 @@ def build(part: Any) -> Any:
     name = part["_target_"]
     if not isinstance(name, str):
         raise InvalidValueError("_target_", name, "the name of a class, as MODULE.CLASS")
-    target = _import_target(name)
+    target = import_target(name)
     _check_arguments(name, part)
     with naming_target(name):
         return target(**settings)
 
 
+def build_network(network: nn.Module | Mapping[str, Any], weights_seed: int) -> nn.Module:
+    """The network of a config, with initial weights from the seed; a network as it is."""
+    if not isinstance(network, Mapping):
+        return network
+    return create(lambda: build(network), stream(weights_seed, "weights"))
+
+
 @contextlib.contextmanager
 def naming_target(name: str) -> Iterator[None]:
-    """Raises InvalidValueError for any exception of the class of that name, which may be the user's."""
+    """Raises InvalidValueError for any exception of the class of this name."""
     try:
         yield
     except InvalidValueError:
         raise
-    except Exception as fault:  # a class of the user's own may raise anything
-        raise InvalidValueError(
-            "_target_", name, f"what takes these arguments, for it says: {fault}"
-        ) from fault
+    except Exception as error:  # a user's class may raise anything
+        accepted = f"a class that accepts these arguments: {exception_message(error)}"
+        raise InvalidValueError("_target_", name, accepted) from error
 
 
 def _within(key: str, part: Any) -> Any:
@@ -55,44 +63,14 @@ def _within(key: str, part: Any) -> Any:
         raise fault.within(key) from None
 
 
-@functools.cache
-def _import_target(name: str) -> Callable[..., Any]:
-    try:
-        target = pkgutil.resolve_name(name)
-    except Exception as fault:  # a module that is imported may raise anything
-        says = f"a class that can be imported, for Python says: {fault}"
-        raise InvalidValueError("_target_", name, says) from fault
-    if not callable(target):
-        raise InvalidValueError("_target_", name, "a class, or a function that makes an object")
-    return target
-
-
 def _check_arguments(name: str, part: Mapping[str, Any]) -> None:
-    """Raises InvalidValueError for a key that is no argument of the target, and for an argument without
-    a default that is not given.
-    """
-    accepted, needed, takes_others = _arguments(name)
-    for key in part.keys() - {"_target_", *accepted}:
-        if not takes_others:
-            those = f"one of {', '.join(accepted)}" if accepted else "no key"
-            hint = suggestion(key, accepted)
-            raise InvalidValueError(key, part[key], f"{those}, as {name} takes{hint}")
-    for key in needed:
+    """Raises InvalidValueError for a key that is no argument of the target, or a missing one."""
+    arguments = target_arguments(name)
+    for key in part:
+        if key != "_target_" and not arguments.accept(key):
+            keys = f"one of {', '.join(arguments.names)}" if arguments.names else "no key"
+            hint = suggestion(key, arguments.names)
+            raise InvalidValueError(key, part[key], f"{keys}, as {name} takes{hint}")
+    for key in arguments.required:
         if key not in part:
             raise InvalidValueError(key, "nothing", f"a value, which {name} needs")
-
-
-@functools.cache
-def _arguments(name: str) -> tuple[list[str], list[str], bool]:
-    """The names of the target's arguments, the names of those without a default, and whether it
-    takes any other.
-    """
-    try:
-        parameters = inspect.signature(_import_target(name)).parameters.values()
-    except (TypeError, ValueError):  # of a class in C
-        return [], [], True
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    named = [each for each in parameters if each.kind in kinds]
-    needed = [each.name for each in named if each.default is each.empty]
-    takes_others = any(each.kind == each.VAR_KEYWORD for each in parameters)
-    return [each.name for each in named], needed, takes_others

@@ -1,4 +1,4 @@
-"""Early stopping of one run: when it has stopped improving, it ends and goes back to its best weights."""
+"""Early stopping of one run: it ends when it stops improving, and gets its best weights back."""
 
 from __future__ import annotations
 
@@ -6,34 +6,27 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from digitpairs.checks import InvalidValueError, choice, integer, number, suggestion
+from digitpairs.training.metrics import ERRORS, LOSSES
 
 MONITORED = tuple(
-    f"{split}/{name}"
-    for split in ("validation", "train")
-    for name in (
-        "comparison_error",
-        "comparison_loss",
-        "loss",
-        "digit_error",
-        "digit1_loss",
-        "digit2_loss",
-    )
+    f"{split}/{name}" for split in ("validation", "train") for name in (*ERRORS, *LOSSES)
 )
 _SETTINGS = ("patience", "monitor", "min_delta")
 
 
 class EarlyStopping:
-    """Ends a run after `patience` epochs without a value lower than the best by more than `min_delta`.
+    """Ends a run after `patience` epochs that do not lower its best value by more than `min_delta`.
+
+    Lightning's callback of this name has the same arguments, but monitors one value, where an
+    array has one for each run.
 
     Args:
-        patience: epochs, at least 1; None never ends a run, and keeps its last weights.
-        monitor: what is watched, a metric of the validation or the training pairs, such as "validation/comparison_error".
-        min_delta: how much lower a value has to be, in the unit of what is watched (per cent, nats).
-
-    The arguments are those of Lightning's callback of this name, which sees one value where an array of runs has many.
+        patience: epochs, at least 1; None never ends a run, which keeps its last weights.
+        monitor: a metric of the validation or the training pairs, one of MONITORED.
+        min_delta: in the unit of the metric (per cent, nats), at least 0.
     """
 
     def __init__(
@@ -48,53 +41,52 @@ class EarlyStopping:
         self.start()
 
     def start(self) -> None:
-        """Forget what was seen."""
+        """Forget all earlier epochs."""
         self.best_epoch: int | None = None
-        self._best, self._state = math.inf, None
+        self._best = math.inf
+        self._weights: dict[str, Tensor] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """What was seen, so that a fit can go on."""
-        return {"best_epoch": self.best_epoch, "best": self._best, "state": self._state}
+        """The best epoch, its value and its weights."""
+        return {"best_epoch": self.best_epoch, "best": self._best, "state": self._weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from a `state_dict`."""
-        self.best_epoch, self._best, self._state = (
-            state["best_epoch"],
-            state["best"],
-            state["state"],
-        )
+        """Restore a `state_dict`."""
+        self.best_epoch, self._best = state["best_epoch"], state["best"]
+        self._weights = state["state"]
 
     def ends(self, row: Mapping[str, float], network: nn.Module) -> bool:
-        """Whether the run ends with this epoch, whose row of metrics this is."""
+        """Whether the run ends with this epoch, given the epoch's row of metrics.
+
+        Raises InvalidValueError if the row lacks the monitored metric.
+        """
         if self.patience is None:
             return False
         if self.monitor not in row:
-            there = ", ".join(name for name in MONITORED if name in row)
-            raise InvalidValueError(
-                "early_stopping.monitor", self.monitor, f"a metric that this run has: {there}"
-            )
-        if self.best_epoch is None or row[self.monitor] < self._best - self.min_delta:
-            self.best_epoch, self._best = (
-                int(row["epoch"]),
-                row[self.monitor] if math.isfinite(row[self.monitor]) else math.inf,
-            )
-            # Clones: a deep copy of a row would copy the whole array that the row is part of.
-            self._state = {name: value.clone() for name, value in network.state_dict().items()}
-        return row["epoch"] - self.best_epoch >= self.patience
+            names = ", ".join(name for name in MONITORED if name in row)
+            accepted = f"a metric that this run has: {names}"
+            raise InvalidValueError("early_stopping.monitor", self.monitor, accepted)
+        value, epoch = row[self.monitor], int(row["epoch"])
+        if self.best_epoch is None or value < self._best - self.min_delta:
+            self.best_epoch = epoch
+            self._best = value if math.isfinite(value) else math.inf
+            # Clones: a deep copy of a view would copy the whole array of weights.
+            self._weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        return epoch - self.best_epoch >= self.patience
 
     def restore(self, network: nn.Module) -> None:
-        """Give the network the weights of its best epoch, if it was watched."""
-        if self._state is not None:
-            network.load_state_dict(self._state)
+        """Give the network the weights of its best epoch, if there are any."""
+        if self._weights is not None:
+            network.load_state_dict(self._weights)
 
 
-def early_stopping(settings: EarlyStopping | Mapping[str, Any] | None) -> EarlyStopping:
-    """Early stopping itself, or from its settings; None is none."""
+def build_early_stopping(settings: EarlyStopping | Mapping[str, Any] | None) -> EarlyStopping:
+    """`settings` as an `EarlyStopping`; None never ends a run."""
     if isinstance(settings, EarlyStopping):
         return settings
-    for key in settings or {}:
+    settings = settings or {}
+    for key, value in settings.items():
         if key not in _SETTINGS:
-            raise InvalidValueError(
-                key, settings[key], f"one of {', '.join(_SETTINGS)}{suggestion(key, _SETTINGS)}"
-            )
-    return EarlyStopping(**(settings or {}))
+            accepted = f"one of {', '.join(_SETTINGS)}{suggestion(key, _SETTINGS)}"
+            raise InvalidValueError(key, value, accepted)
+    return EarlyStopping(**settings)

@@ -1,4 +1,4 @@
-"""What is measured of predictions: error rates in per cent, counted as tensors (the tests check them against torchmetrics)."""
+"""Losses and error rates in per cent, as tensor operations that the tests check by torchmetrics."""
 
 from __future__ import annotations
 
@@ -9,102 +9,98 @@ from digitpairs.losses import PARTS
 from digitpairs.networks import Prediction
 from digitpairs.networks.heads import CLASSES, posterior_probability
 
+# The names of what `MetricAccumulator` computes; without digit logits, "loss" and the comparison's.
+LOSSES = (*(f"{part}_loss" for part in PARTS), "loss")
+ERRORS = ("comparison_error", "digit1_error", "digit2_error", "digit_error", "posterior_error")
+
 
 def predicts_less_or_equal(comparison: Tensor) -> Tensor:
-    """Comparison logits (..., B, 1) or (..., B, 2) -> (..., B) int64: 1 where the network holds the first digit for at most
-    the second.
-    """
+    """Comparison logits (..., B, 1 or 2) -> (..., B) int64, 1 to predict first <= second."""
     return (comparison[..., 0] > 0).long() if comparison.shape[-1] == 1 else comparison.argmax(-1)
 
 
 def error_rates(prediction: Prediction, digits: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """Error rates in per cent over the batch (...), float64: of the comparison and, with digit logits, of each digit, of
-    both digits together ("digit_error"), and of the comparison that follows from the digits alone ("posterior_error").
+    """Error rates (...) of B pairs in per cent, float64, by the names in ERRORS.
+
+    "digit_error" counts both digits, and "posterior_error" the comparison that follows from the
+    digit logits alone.
     """
-    wrong = {
-        "comparison_error": predicts_less_or_equal(prediction.comparison) != target
-    }  # (..., B)
+    wrong = [predicts_less_or_equal(prediction.comparison) != target]  # (..., B)
     if prediction.digits is not None:
         wrong_digits = prediction.digits.argmax(-1) != digits  # (..., B, 2)
-        wrong["digit1_error"], wrong["digit2_error"] = wrong_digits.unbind(-1)
-        wrong["digit_error"] = wrong_digits.flatten(-2)
-        wrong["posterior_error"] = (
-            posterior_probability(prediction.digits.float()) > 0.5
-        ) != target
-    return {
-        name: 100 * each.count_nonzero(-1).double() / each.shape[-1] for name, each in wrong.items()
-    }
+        posterior = posterior_probability(prediction.digits.float()) > 0.5
+        wrong += [*wrong_digits.unbind(-1), wrong_digits.flatten(-2), posterior != target]
+    rates = [100 * each.count_nonzero(-1).double() / each.shape[-1] for each in wrong]
+    return dict(zip(ERRORS, rates))
 
 
 def confusion(prediction: Prediction, digits: Tensor) -> Tensor:
-    """How often each digit got each answer: (..., 2, 10, 10) int64, a table for each of the two images, a row a digit."""
-    cells = (CLASSES * digits + prediction.digits.argmax(-1)).transpose(
-        -1, -2
-    )  # (..., 2, B): each image's place in its table
+    """Counts (..., 2, 10, 10), int64, of a prediction with digit logits for digits (..., B, 2).
+
+    One table for each of the two images: a row for each digit, a column for each predicted digit.
+    """
+    assert prediction.digits is not None
+    cells = (CLASSES * digits + prediction.digits.argmax(-1)).transpose(-1, -2)  # (..., 2, B)
     tables = cells.reshape(-1, cells.shape[-1])
-    places = tables + CLASSES**2 * torch.arange(len(tables), device=tables.device)[:, None]
-    return torch.bincount(places.flatten(), minlength=len(tables) * CLASSES**2).view(
-        *cells.shape[:-1], CLASSES, CLASSES
-    )
+    offsets = CLASSES**2 * torch.arange(len(tables), device=tables.device)[:, None]
+    counts = torch.bincount((tables + offsets).flatten(), minlength=len(tables) * CLASSES**2)
+    return counts.view(*cells.shape[:-1], CLASSES, CLASSES)
 
 
 class MetricAccumulator:
-    """Gathers what is needed to measure an epoch, batch by batch, and measures it once at the end.
+    """Collects an epoch's predictions and losses, and computes its metrics once at the end.
 
-    Shapes are those of one network; an array's have the members' axis before them.
+    Shapes are those of one network; an array's have a leading axis of members.
     """
 
     def __init__(self) -> None:
-        self._seen: list[tuple[Prediction, Tensor, Tensor]] = []
+        self._predictions: list[tuple[Prediction, Tensor, Tensor]] = []
         self._losses: list[tuple[Tensor, Tensor]] = []
 
-    def add(
+    def update(
         self, prediction: Prediction, digits: Tensor, target: Tensor, parts: Tensor, loss: Tensor
     ) -> None:
-        """A batch: its prediction, digits (..., B, 2), target (..., B), the loss's parts (..., 3) or (..., 1), and the loss (...)."""
-        self._seen.append(
-            (Prediction(*(x if x is None else x.detach() for x in prediction)), digits, target)
-        )
+        """Add a batch.
+
+        Args:
+            prediction: the network's.
+            digits: (..., B, 2).
+            target: (..., B).
+            parts: mean parts of the loss, (..., 3) or (..., 1).
+            loss: their weighted sum, (...).
+        """
+        comparison, logits = prediction
+        detached = Prediction(comparison.detach(), None if logits is None else logits.detach())
+        self._predictions.append((detached, digits, target))
         self._losses.append((parts.detach(), loss.detach()))
 
-    def measure(self) -> list[dict[str, float]]:
-        """Losses (nats, over all rows) and error rates (per cent), a dict a member; of one network, a single one."""
+    def compute(self) -> list[dict[str, float]]:
+        """Losses in nats and error rates in per cent over all rows: a dict for each member."""
         losses = self._mean_losses()
-        names = [f"{part}_loss" for part in PARTS[1 - losses.shape[-1] :]]
-        metrics = dict(zip([*names, "loss"], losses.unbind(-1))) | error_rates(
-            *self._concatenated()
-        )
+        metrics = dict(zip(LOSSES[-losses.shape[-1] :], losses.unbind(-1)))
+        metrics |= error_rates(*self._concatenated())
         table = torch.stack([value.cpu() for value in metrics.values()], -1)  # (..., metrics)
         return [dict(zip(metrics, row)) for row in table.view(-1, len(metrics)).tolist()]
 
-    def confusions(self) -> list[list | None]:
-        """See `confusion`: one a member, as lists; None without digit logits."""
+    def confusions(self) -> list[list[list[list[int]]] | None]:
+        """The two tables of `confusion` for each member, as lists; None without digit logits."""
         prediction, digits, _ = self._concatenated()
         if prediction.digits is None:
             return [None] * prediction.comparison[..., 0, 0].numel()
         return confusion(prediction, digits).view(-1, 2, CLASSES, CLASSES).tolist()
 
     def _mean_losses(self) -> Tensor:
-        """The parts and the loss over all rows so far, each batch weighing as its rows: (..., 4) or (..., 2), float64."""
-        rows = torch.tensor([target.shape[-1] for _, _, target in self._seen], dtype=torch.float64)
-        parts, sums = (
-            torch.stack(each, -1) for each in zip(*self._losses)
-        )  # (..., parts, batches) and (..., batches)
-        losses = torch.cat([parts, sums[..., None, :]], -2).to("cpu", torch.float64)
-        return (losses * rows).sum(-1) / rows.sum()
+        """Parts and loss, weighted by the batches' rows: (..., 4) or (..., 2), float64."""
+        rows = [target.shape[-1] for _, _, target in self._predictions]
+        weights = torch.tensor(rows, dtype=torch.float64)
+        parts, sums = (torch.stack(values, -1) for values in zip(*self._losses))
+        losses = torch.cat([parts, sums[..., None, :]], -2)  # (..., parts and sum, batches)
+        return (losses.to("cpu", torch.float64) * weights).sum(-1) / weights.sum()
 
     def _concatenated(self) -> tuple[Prediction, Tensor, Tensor]:
-        predictions, digits, targets = zip(*self._seen)
-        axis = targets[0].dim() - 1  # of the rows
-        comparison = torch.cat([prediction.comparison for prediction in predictions], axis)
-        has_digits: bool = predictions[0].digits is not None
-        digit_logits = (
-            torch.cat([prediction.digits for prediction in predictions], axis)
-            if has_digits
-            else None
-        )
-        return (
-            Prediction(comparison, digit_logits),
-            torch.cat(digits, axis),
-            torch.cat(targets, axis),
-        )
+        predictions, digits, targets = zip(*self._predictions)
+        row_axis = targets[0].dim() - 1
+        comparisons, logits = zip(*predictions)
+        joint_logits = None if logits[0] is None else torch.cat(logits, row_axis)
+        joint = Prediction(torch.cat(comparisons, row_axis), joint_logits)
+        return joint, torch.cat(digits, row_axis), torch.cat(targets, row_axis)

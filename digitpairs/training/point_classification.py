@@ -1,26 +1,25 @@
-"""PointClassification: a network for the disk under Lightning, the twin of `framework`'s training."""
+"""PointClassification: a network for the disk under Lightning, which `framework` can train too."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 import framework
 from digitpairs.data.batches import Epoch, minibatches
-from digitpairs.networks import create
 from digitpairs.networks.layers import draw_masks, dropout_layers
 from digitpairs.streams import check_seed, stream
-from digitpairs.training.build import build
+from digitpairs.training.build import build, build_network
 from digitpairs.training.resumable import Resumable
-from digitpairs.training.schedulers import Timing
 
-# framework's losses, which the config names, and the same by autograd
-LOSSES = {
+# framework's losses, which the config names, and torch's functions that compute the same
+LOSSES: dict[type, Callable[..., Tensor]] = {
     framework.MSE: F.mse_loss,
     framework.BinaryCrossEntropy: F.binary_cross_entropy_with_logits,
 }
@@ -29,11 +28,16 @@ LOSSES = {
 class PointClassification(Resumable):
     """Trains a network that maps points (B, 2) to one output (B, 1).
 
-    Args: network, loss, optimizer, scheduler, early_stopping: configs, or (but the last) the objects; see conf/. outside: the label
-    outside the disk. seed, weights_seed, dropout_seed: of all streams, and of each by itself.
+    `history` and `test_metrics` are those of `PairComparison`, with the metrics "loss" and "error"
+    (per cent). `failure` is (epoch, reason) if the loss was not finite.
 
-    `history` and `test_metrics` are as those of `PairComparison`, with the metrics "loss" and "error" (per cent); `failure` is set to
-    (epoch, reason) when the loss is not finite.
+    Args:
+        network, loss, optimizer, scheduler: objects or configs, see conf/.
+        early_stopping: the settings of `framework.EarlyStopping`.
+        outside: the label of points outside the disk.
+        seed: of all random streams that have no seed of their own.
+        weights_seed, dropout_seed: of the initial weights and of the dropout masks.
+        aux_seed: not used; all runs have one.
     """
 
     def __init__(
@@ -48,29 +52,17 @@ class PointClassification(Resumable):
         seed: int = 0,
         weights_seed: int | None = None,
         dropout_seed: int | None = None,
-        aux_seed: int | None = None,  # which all runs have, and no loss of a single part uses
+        aux_seed: int | None = None,
     ) -> None:
         super().__init__()
-        self.automatic_optimization = False
         parts = {"network": network, "loss": loss, "optimizer": optimizer, "scheduler": scheduler}
         objects = [key for key, part in parts.items() if not isinstance(part, Mapping)]
-        self.save_hyperparameters(
-            ignore=objects, logger=False
-        )  # plain values: a checkpoint loads without running code
-        weights_seed, self.dropout_seed = (
-            check_seed("weights_seed", weights_seed, seed),
-            check_seed("dropout_seed", dropout_seed, seed),
-        )
-        self.network = (
-            create(lambda: build(network), stream(weights_seed, "weights"))
-            if isinstance(network, Mapping)
-            else network
-        )
-        self.loss, self.optimizer_recipe, self.schedule = (
-            build(loss),
-            build(optimizer),
-            build(scheduler),
-        )
+        # Only plain values: a checkpoint is loaded without running code.
+        self.save_hyperparameters(ignore=objects, logger=False)
+        self.dropout_seed = check_seed("dropout_seed", dropout_seed, seed)
+        self.network = build_network(network, check_seed("weights_seed", weights_seed, seed))
+        self.loss = build(loss)
+        self.optimizer_recipe, self.schedule = build(optimizer), build(scheduler)
         self.threshold = decision_threshold(self.loss, outside)
         self.stopping = make_early_stopping(early_stopping)
         self.history: list[dict[str, float]] = []
@@ -81,79 +73,73 @@ class PointClassification(Resumable):
         """(B, 2) -> (B, 1)."""
         return self.network(points)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = self.optimizer_recipe(self.network.parameters())
         return {"optimizer": optimizer, "lr_scheduler": self.schedule(optimizer, self.timing())}
 
     def on_fit_start(self) -> None:
-        self._masks, self._dropouts = (
-            stream(self.dropout_seed, "dropout"),
-            dropout_layers(self.network),
-        )
+        self._dropout_stream = stream(self.dropout_seed, "dropout")
+        self._dropouts = dropout_layers(self.network)
         self.history = []
         if self.stopping is not None:
             self.stopping.start()
         self.resume()
-
-    def timing(self) -> Timing:
-        _ = self.trainer.estimated_stepping_batches  # asking for it sets the loader up
-        return Timing(self.trainer.max_epochs, self.trainer.train_dataloader.steps_per_epoch)
 
     def depends_on_epochs(self) -> bool:
         return self.schedule.depends_on_epochs
 
     def fit_state(self) -> dict[str, Any]:
         stopping = None if self.stopping is None else self.stopping.state_dict()
-        return {"history": self.history, "masks": self._masks.get_state(), "stopping": stopping}
+        masks = self._dropout_stream.get_state()
+        return {"history": self.history, "masks": masks, "stopping": stopping}
 
     def load_fit_state(self, state: Mapping[str, Any]) -> None:
         self.history = list(state["history"])
-        self._masks.set_state(state["masks"])
+        self._dropout_stream.set_state(state["masks"])
         if self.stopping is not None:
             self.stopping.load_state_dict(state["stopping"])
 
     def training_step(self, batch: Epoch, batch_index: int) -> None:
-        """One epoch, see `ComparisonModule.training_step`."""
-        optimizer = self.optimizers()
-        rate, seen = optimizer.param_groups[0]["lr"], []
+        """Train on each mini-batch of an epoch, see `ComparisonModule.training_step`."""
+        optimizer = self._optimizer()
+        rate, results = optimizer.param_groups[0]["lr"], []
         for number, (points, target) in enumerate(batch.minibatches()):
-            draw_masks(self._dropouts, len(points), [self._masks])
+            draw_masks(self._dropouts, len(points), [self._dropout_stream])
             optimizer.zero_grad()
             output = self.network(points)
             loss = self._loss(output, target)
             loss.backward()
             (optimizer.optimizer if number else optimizer).step()
             if self.schedule.interval == "step":
-                self.lr_schedulers().step()
-            seen.append((output.detach(), target, loss.detach()))
-        self._row = {"epoch": self.current_epoch, "learning_rate": rate} | self._measured(
-            "train", seen
-        )
+                self._step_scheduler()
+            results.append((output.detach(), target, loss.detach()))
+        self._row = {"epoch": self.current_epoch, "learning_rate": rate}
+        self._row |= self._metrics("train", results)
 
     def validation_step(self, batch: Any, batch_index: int) -> None:
         for points, target in minibatches(batch):
             output = self(points)
-            self._evaluated.append((output, target, self._loss(output, target)))
+            self._results.append((output, target, self._loss(output, target)))
 
     test_step = validation_step
 
     def on_validation_epoch_start(self) -> None:
-        self._evaluated: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._results: list[tuple[Tensor, Tensor, Tensor]] = []
 
     on_test_epoch_start = on_validation_epoch_start
 
     def on_validation_epoch_end(self) -> None:
-        self._row |= self._measured("validation", self._evaluated)
+        self._row |= self._metrics("validation", self._results)
 
     def on_test_epoch_end(self) -> None:
-        self.test_metrics = self._measured("test", self._evaluated)
+        self.test_metrics = self._metrics("test", self._results)
         self.log_dict(self.test_metrics)
         if not math.isfinite(self.test_metrics["test/loss"]):
             self.failure = not_finite(len(self.history) - 1, self.test_metrics["test/loss"])
 
     def on_train_epoch_end(self) -> None:
         if self.schedule.interval == "epoch":
-            self.lr_schedulers().step()
+            self._step_scheduler()
         self.history.append(self._row)
         for logger in self.loggers:
             logger.log_metrics(self._row, step=self.current_epoch)
@@ -161,26 +147,31 @@ class PointClassification(Resumable):
         if not (math.isfinite(self._row["train/loss"]) and finite):
             self.failure = not_finite(self.current_epoch, self._row["train/loss"])
             self.trainer.should_stop = True
-        elif self.stopping is not None:  # framework's has a replica's axis before the values
-            state = {name: value[None] for name, value in self.network.state_dict().items()}
-            self.trainer.should_stop |= self.stopping.ends(0, self._row, state)
+        elif self.stopping is not None:
+            self.trainer.should_stop |= self.stopping.ends(0, self._row, self._replica())
         super().on_train_epoch_end()
 
     def on_train_end(self) -> None:
         if self.stopping is not None:
-            self.stopping.restore(
-                {name: value[None] for name, value in self.network.state_dict().items()}
-            )
+            self.stopping.restore(self._replica())
+
+    def _replica(self) -> dict[str, Tensor]:
+        """Views of the network's values with `framework`'s axis of replicas before them."""
+        return {name: value[None] for name, value in self.network.state_dict().items()}
 
     def _loss(self, output: Tensor, target: Tensor) -> Tensor:
         return LOSSES[type(self.loss)](output, target, reduction=self.loss.reduction)
 
-    def _measured(self, split: str, seen: list[tuple[Tensor, Tensor, Tensor]]) -> dict[str, float]:
-        outputs, targets, losses = zip(*seen)
-        rows = torch.tensor([len(each) for each in targets], dtype=torch.float64)
+    def _metrics(
+        self, split: str, results: list[tuple[Tensor, Tensor, Tensor]]
+    ) -> dict[str, float]:
+        """Loss and error over all mini-batches: outputs and targets (B, 1), losses ()."""
+        outputs, targets, losses = zip(*results)
+        rows = torch.tensor([len(target) for target in targets], dtype=torch.float64)
         values = torch.stack(losses).double()
         total = (values if self.loss.reduction == "sum" else values * rows).sum()
-        wrong = (torch.cat(outputs) > self.threshold[0]) != (torch.cat(targets) > self.threshold[1])
+        between_outputs, between_labels = self.threshold
+        wrong = (torch.cat(outputs) > between_outputs) != (torch.cat(targets) > between_labels)
         return {
             f"{split}/loss": (total / rows.sum()).item(),
             f"{split}/error": 100 * wrong.double().mean().item(),
@@ -188,13 +179,13 @@ class PointClassification(Resumable):
 
 
 def decision_threshold(loss: Any, outside: float) -> tuple[float, float]:
-    """Between the outputs of the two labels, and between the labels."""
-    label = (1 + outside) / 2
-    return (0.0 if isinstance(loss, framework.BinaryCrossEntropy) else label), label
+    """The thresholds between the outputs for the two labels, and between the labels."""
+    middle = (1 + outside) / 2
+    return (0.0 if isinstance(loss, framework.BinaryCrossEntropy) else middle), middle
 
 
 def make_early_stopping(section: Mapping[str, Any] | None) -> framework.EarlyStopping | None:
-    """Early stopping out of its settings; None without patience."""
+    """Early stopping from its settings; None without patience."""
     settings = dict(section or {})
     return framework.EarlyStopping(**settings) if settings.get("patience") is not None else None
 
@@ -202,16 +193,14 @@ def make_early_stopping(section: Mapping[str, Any] | None) -> framework.EarlySto
 def final_row(
     history: list[dict[str, float]], stopping: framework.EarlyStopping | None, replica: int
 ) -> dict[str, float]:
-    """The row of the best epoch where early stopping watched, else the last."""
+    """The row of early stopping's best epoch, or of the last epoch."""
     if stopping is None or replica not in stopping.best_epoch:
         return history[-1]
     return history[stopping.best_epoch[replica]]
 
 
 def not_finite(epoch: int, loss: float) -> tuple[int, str]:
-    """A run's failure: the epoch, and the reason in words."""
-    what = "the weights are not finite" if math.isfinite(loss) else f"the loss is {loss}"
-    return (
-        epoch,
-        f"{what} in epoch {epoch}: a lower learning rate may help, unless the data are at fault",
-    )
+    """A run's failure: the epoch, and the reason."""
+    subject = "the weights are not finite" if math.isfinite(loss) else f"the loss is {loss}"
+    advice = "a lower learning rate may help, unless the data are at fault"
+    return epoch, f"{subject} in epoch {epoch}: {advice}"

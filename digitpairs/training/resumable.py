@@ -1,11 +1,13 @@
-"""Fits that go on from one of Lightning's checkpoints: `trainer.fit(model, data, ckpt_path=...)`."""
+"""Fits that resume from Lightning's checkpoints: `trainer.fit(model, data, ckpt_path=...)`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from pytorch_lightning import LightningModule
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from digitpairs.checks import InvalidValueError
 from digitpairs.training.schedulers import Timing
@@ -14,33 +16,45 @@ _KEY = "digitpairs"  # in Lightning's checkpoints
 
 
 class Resumable(LightningModule):
-    """Base of modules whose fit, cut short after any epoch and resumed, ends as an unbroken one, bit for bit.
+    """Base of modules whose fit, if stopped after any epoch and resumed, gives the same bits.
 
-    Lightning keeps the weights, the optimiser and the schedule. This keeps the rest: the random
-    streams of the loader, and what the module's `fit_state` says.
+    Lightning restores the weights, the optimiser and the schedule. This class restores the
+    loader's random streams and the module's `fit_state`. Optimisation is manual.
     """
 
-    _kept: Mapping[str, Any] | None = None
+    _checkpoint: Mapping[str, Any] | None = None
     _in_epoch = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
     def timing(self) -> Timing:
-        """The length of the fit."""
-        raise NotImplementedError
+        """The length of the fit. Raises InvalidValueError if it has no epoch."""
+        epochs = self.trainer.max_epochs or 0
+        if epochs < 1:
+            accepted = "at least 1: learning-rate schedules are laid out in epochs"
+            raise InvalidValueError("max_epochs", self.trainer.max_epochs, accepted)
+        batches = self.trainer.estimated_stepping_batches  # this property also sets up the loaders
+        loader: Any = self.trainer.train_dataloader
+        if hasattr(loader, "steps_per_epoch"):
+            return Timing(epochs, loader.steps_per_epoch)
+        return Timing(epochs, cast(int, batches // epochs))  # a float only if it is infinite
 
     def depends_on_epochs(self) -> bool:
         """Whether anything (a schedule, stages) is laid out over all epochs of the fit."""
         raise NotImplementedError
 
     def fit_state(self) -> Any:
-        """What the module has to keep: plain values and tensors."""
+        """The module's own state between two epochs: plain values and tensors."""
         raise NotImplementedError
 
     def load_fit_state(self, state: Any) -> None:
-        """Goes on from a `fit_state`."""
+        """Restore a `fit_state`."""
         raise NotImplementedError
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        loader = self.trainer.train_dataloader
+        loader: Any = self.trainer.train_dataloader
         checkpoint[_KEY] = {
             "timing": tuple(self.timing()),
             "in_epoch": self._in_epoch,
@@ -55,28 +69,43 @@ class Resumable(LightningModule):
         self._in_epoch = False
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._kept = checkpoint.get(_KEY)
+        self._checkpoint = checkpoint.get(_KEY)
 
     def resume(self) -> None:
-        """To be called last in `on_fit_start`: goes on where the checkpoint of the fit was saved, if it has one.
+        """Restore the fit's checkpoint, if it has one; the last call in `on_fit_start`.
 
-        Raises InvalidValueError for a checkpoint from within an epoch, and for a fit of another length
-        where that changes what follows.
+        Raises InvalidValueError for a checkpoint from within an epoch, and for a fit of another
+        length if the length changes what follows.
         """
-        if self.trainer.ckpt_path is None or self._kept is None:
+        saved = self._checkpoint
+        if self.trainer.ckpt_path is None or saved is None:
             return
-        if self._kept["in_epoch"]:
+        if saved["in_epoch"]:
             accepted = (
                 "a checkpoint saved after an epoch: ModelCheckpoint(save_on_train_epoch_end=True)"
             )
             raise InvalidValueError("ckpt_path", self.trainer.ckpt_path, accepted)
-        now, then = self.timing(), Timing(*self._kept["timing"])
-        if self.depends_on_epochs() and now.epochs != then.epochs:
-            accepted = f"the checkpoint's {then.epochs}: its schedule, or its stages, are laid out over so many epochs"
+        self._check_timing(Timing(*saved["timing"]))
+        if saved["loader"] is not None:
+            cast(Any, self.trainer.train_dataloader).load_state_dict(saved["loader"])
+        self.load_fit_state(saved["fit"])
+
+    def _check_timing(self, saved: Timing) -> None:
+        now = self.timing()
+        if self.depends_on_epochs() and now.epochs != saved.epochs:
+            accepted = (
+                f"the checkpoint's {saved.epochs}: its schedule, or its stages, "
+                "are laid out over so many epochs"
+            )
             raise InvalidValueError("max_epochs", now.epochs, accepted)
-        if now.steps_per_epoch != then.steps_per_epoch:
-            accepted = f"data of {then.steps_per_epoch} mini-batches an epoch, as the checkpoint's"
+        if now.steps_per_epoch != saved.steps_per_epoch:
+            accepted = f"data of {saved.steps_per_epoch} mini-batches an epoch, as the checkpoint's"
             raise InvalidValueError("datamodule", f"{now.steps_per_epoch} mini-batches", accepted)
-        if self._kept["loader"] is not None:
-            self.trainer.train_dataloader.load_state_dict(self._kept["loader"])
-        self.load_fit_state(self._kept["fit"])
+
+    def _optimizer(self) -> LightningOptimizer:
+        """The fit's one optimiser, in the wrapper that counts its steps."""
+        return cast(LightningOptimizer, self.optimizers())
+
+    def _step_scheduler(self) -> None:
+        """One step of the fit's one scheduler."""
+        cast(LRScheduler, self.lr_schedulers()).step()

@@ -1,7 +1,8 @@
-"""Learning-rate schedules as recipes over torch's schedulers: checked settings now, the scheduler once its optimiser is there.
+"""Learning-rate schedules as recipes, which check their settings and later make torch's scheduler.
 
-All lengths are in epochs. `interval` says how often the rate moves: "epoch", or "step" for a smooth curve through the
-same values at the epochs' ends (one-cycle: nearly the same, since torch counts its phases in moves less one).
+All lengths are in epochs. The rate changes at each `interval`: "epoch", or "step" for a smooth
+curve with the same values at the ends of the epochs. (One-cycle's are nearly the same, since torch
+counts its phases in steps less one.)
 """
 
 from __future__ import annotations
@@ -21,20 +22,24 @@ class Timing(NamedTuple):
 
 
 class Schedule:
-    """Base of the recipes: called with the optimiser and the `Timing`, it gives torch's scheduler."""
+    """Base of the recipes: an optimiser and the fit's `Timing` -> torch's scheduler."""
 
     depends_on_epochs = False  # whether the curve is laid out over all epochs of the fit
 
     def __init__(self, interval: str = "epoch") -> None:
         self.interval = choice("interval", interval, ["epoch", "step"])
 
-    def moves_an_epoch(self, timing: Timing) -> int:
+    def __call__(self, optimizer: Optimizer, timing: Timing) -> lr_scheduler.LRScheduler:
+        """Make the scheduler, to be stepped once each `interval`."""
+        raise NotImplementedError
+
+    def steps_an_epoch(self, timing: Timing) -> int:
         """How often the scheduler is stepped in an epoch."""
         return timing.steps_per_epoch if self.interval == "step" else 1
 
 
 class Constant(Schedule):
-    """The rate as it is."""
+    """A constant rate."""
 
     def __init__(self) -> None:
         super().__init__("epoch")
@@ -44,14 +49,15 @@ class Constant(Schedule):
 
 
 class StepDecay(Schedule):
-    """The rate times `gamma` every `step_size` epochs; above 1 it grows, as where the second of two stages needs a larger one."""
+    """The rate times `gamma` every `step_size` epochs.
+
+    A gamma above 1 can give the second of two stages a larger rate.
+    """
 
     def __init__(self, step_size: int, gamma: float) -> None:
         super().__init__("epoch")
-        self.step_size, self.gamma = (
-            integer("step_size", step_size, at_least=1),
-            positive("gamma", gamma),
-        )
+        self.step_size = integer("step_size", step_size, at_least=1)
+        self.gamma = positive("gamma", gamma)
 
     def __call__(self, optimizer: Optimizer, timing: Timing) -> lr_scheduler.LRScheduler:
         return lr_scheduler.StepLR(optimizer, self.step_size, self.gamma)
@@ -67,13 +73,12 @@ class Exponential(Schedule):
         self.gamma = float(gamma)
 
     def __call__(self, optimizer: Optimizer, timing: Timing) -> lr_scheduler.LRScheduler:
-        return lr_scheduler.ExponentialLR(
-            optimizer, self.gamma ** (1 / self.moves_an_epoch(timing))
-        )
+        gamma = self.gamma ** (1 / self.steps_an_epoch(timing))
+        return lr_scheduler.ExponentialLR(optimizer, gamma)
 
 
 class Cosine(Schedule):
-    """Half a cosine wave from the rate down to `eta_min` over all epochs (Loshchilov and Hutter 2017, no restarts)."""
+    """Half a cosine wave from the rate to `eta_min` in all epochs (Loshchilov and Hutter 2017)."""
 
     depends_on_epochs = True
 
@@ -82,51 +87,59 @@ class Cosine(Schedule):
         self.eta_min = number("eta_min", eta_min)
 
     def __call__(self, optimizer: Optimizer, timing: Timing) -> lr_scheduler.LRScheduler:
-        return lr_scheduler.CosineAnnealingLR(
-            optimizer, timing.epochs * self.moves_an_epoch(timing), self.eta_min
-        )
+        steps = timing.epochs * self.steps_an_epoch(timing)
+        return lr_scheduler.CosineAnnealingLR(optimizer, steps, self.eta_min)
 
 
 class WarmRestarts(Schedule):
-    """Cosine waves that start again after `T_0` epochs, each `T_mult` times as long as the last (Loshchilov and Hutter 2017); the first
-    begins after `delay` epochs at the whole rate. 1 is what a loop gets that calls torch's `scheduler.step(epoch)` after epochs
-    counted from 0: the first such call leaves the rate where it was.
+    """Cosine waves with restarts (Loshchilov and Hutter 2017).
+
+    A loop that calls torch's `scheduler.step(epoch)` after each epoch, counted from 0, has
+    `delay=1`: its first call leaves the rate as it was.
+
+    Args:
+        T_0: length of the first wave.
+        T_mult: factor of each wave's length over that of the wave before.
+        eta_min: rate at the end of each wave.
+        interval: "epoch" or "step".
+        delay: epochs at the full rate before the first wave.
     """
 
     def __init__(
         self,
-        T_0: int,
-        T_mult: int = 1,
+        T_0: int,  # noqa: N803  # torch's name, as in configs
+        T_mult: int = 1,  # noqa: N803
         eta_min: float = 0.0,
         interval: str = "epoch",
         delay: int = 0,
     ) -> None:
         super().__init__(interval)
-        self.T_0, self.T_mult = (
-            integer("T_0", T_0, at_least=1),
-            integer("T_mult", T_mult, at_least=1),
-        )
-        self.eta_min, self.delay = number("eta_min", eta_min), integer("delay", delay, at_least=0)
+        self.T_0 = integer("T_0", T_0, at_least=1)
+        self.T_mult = integer("T_mult", T_mult, at_least=1)
+        self.eta_min = number("eta_min", eta_min)
+        self.delay = integer("delay", delay, at_least=0)
 
     def __call__(self, optimizer: Optimizer, timing: Timing) -> lr_scheduler.LRScheduler:
-        moves = self.moves_an_epoch(timing)
+        steps = self.steps_an_epoch(timing)
         waves = lr_scheduler.CosineAnnealingWarmRestarts(
-            optimizer, self.T_0 * moves, self.T_mult, self.eta_min
+            optimizer, self.T_0 * steps, self.T_mult, self.eta_min
         )
         if self.delay == 0:
             return waves
-        return lr_scheduler.SequentialLR(
-            optimizer,
-            [lr_scheduler.ConstantLR(optimizer, factor=1.0), waves],
-            milestones=[self.delay * moves],
-        )
+        constant = lr_scheduler.ConstantLR(optimizer, factor=1.0)
+        return lr_scheduler.SequentialLR(optimizer, [constant, waves], [self.delay * steps])
 
 
 class OneCycle(Schedule):
-    """Up to the optimiser's rate and down again along cosines, over all epochs (Smith and Topin 2018); momentum stays.
+    """Up to the optimiser's rate and down again, along cosines (Smith and Topin 2018).
 
-    Args: warmup: share of the epochs on the way up, 0 to below 1. div_factor: the rate over the first rate.
-    final_div_factor: the first rate over the last.
+    The cycle takes all epochs. Momentum does not change.
+
+    Args:
+        warmup: share of the epochs on the way up, 0 to below 1.
+        div_factor: the optimiser's rate over the first rate.
+        final_div_factor: the first rate over the last.
+        interval: "epoch" or "step".
     """
 
     depends_on_epochs = True
@@ -146,14 +159,14 @@ class OneCycle(Schedule):
         self.final_div_factor = positive("final_div_factor", final_div_factor)
 
     def __call__(self, optimizer: Optimizer, timing: Timing) -> lr_scheduler.LRScheduler:
-        moves = timing.epochs * self.moves_an_epoch(timing)
-        # A way up, or down, of exactly one move is a division by zero in torch's class: it is made a hair longer.
-        edges = [abs(self.warmup * moves - edge) < 1e-6 for edge in (1, moves)]
+        steps = timing.epochs * self.steps_an_epoch(timing)
+        # torch divides by zero if the way up, or down, has exactly one step: it is slightly longer.
+        edges = [abs(self.warmup * steps - edge) < 1e-6 for edge in (1, steps)]
         return lr_scheduler.OneCycleLR(
             optimizer,
             max_lr=[group["lr"] for group in optimizer.param_groups],
-            total_steps=moves,
-            pct_start=self.warmup + 1e-6 / moves * any(edges),
+            total_steps=steps,
+            pct_start=self.warmup + 1e-6 / steps * any(edges),
             div_factor=self.div_factor,
             final_div_factor=self.final_div_factor,
             cycle_momentum=False,
