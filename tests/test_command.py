@@ -220,7 +220,7 @@ def test_a_value_that_is_not_accepted_is_one_message_and_no_result(
     "arguments, message",
     [
         ("data=idx data.root=/not/there", "/not/there holds no idx files"),
-        ("data=folder data.root=/not/there", "/not/there is no folder"),
+        ("data=folder data.root=/not/there", "/not/there is not a folder"),
         (
             "model=siamese_cnn model.body.kernels=15",
             r"model.body.kernels=\[15, 15\] is not accepted: at most 14 in layer 1",
