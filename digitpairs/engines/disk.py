@@ -145,7 +145,7 @@ def _make_module(config: Section) -> PointClassification:
 
 
 def _record_results(
-    trainer: fw.Trainer, modules: Sequence[PointClassification], test: tuple[Tensor, ...]
+    trainer: fw.Trainer, modules: Sequence[PointClassification], test: tuple[Tensor, Tensor]
 ) -> None:
     """Gives each module its history, its test metrics and its failure."""
     for replica, (module, metrics) in enumerate(zip(modules, trainer.evaluate(test))):
@@ -188,10 +188,11 @@ def _make_run(
 
 def _stack_sets(
     datamodules: Sequence[DiskDataModule], name: str, dtype: torch.dtype
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor, Tensor]:
     """Inputs and targets of the named sets, (replicas, n, ...)."""
     sets = [getattr(datamodule, name) for datamodule in datamodules]
-    return tuple(torch.stack(tensors).to(dtype) for tensors in zip(*sets))
+    inputs, targets = (torch.stack(tensors).to(dtype) for tensors in zip(*sets))
+    return inputs, targets
 
 
 class _HistoryListener(fw.Listener):

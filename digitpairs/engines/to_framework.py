@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +75,7 @@ def make_framework_trainer(
     modules: Sequence[PairComparison] | Sequence[PointClassification],
     datamodules: Sequence[PairDataModule] | Sequence[DiskDataModule],
     network: fw.Module,
-    loss: fw.Module,
+    loss: fw.Loss[Any],
     measure: fw.metrics.Measure,
 ) -> fw.Trainer:
     """A trainer of replicas with the modules' optimiser and schedule, and each replica's order."""

@@ -158,7 +158,8 @@ def _leave_out_defaults(config: dict[str, Any], section: str, given: Collection[
         del part[key]
     if left_out:
         message = f"{section}: {part['_target_']} does not accept the defaults"
-        warnings.warn(f"{message} {', '.join(left_out)}, which are left out", DigitPairsWarning)
+        message += f" {', '.join(left_out)}, which are left out"
+        warnings.warn(message, DigitPairsWarning, stacklevel=2)
 
 
 def _is_given(key: str, given: Collection[str]) -> bool:
