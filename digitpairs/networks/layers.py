@@ -29,9 +29,9 @@ class _PaddedToVectors(nn.Module):
     """Mixin: an activation that rounds an element equally at every position in the tensor.
 
     torch computes the last elements, those that do not fill a vector, and tensors that are not
-    contiguous, by other functions, which differ in the last bit. The bits of a member would
-    depend on the number of members. Here the activation gets the elements in their order in
-    memory, padded to whole vectors; outputs and gradients keep the layout of the inputs.
+    contiguous, by functions that differ in the last bit: a member's bits would depend on the
+    number of members. Here the elements are passed on in their order in memory, padded to whole
+    vectors; outputs and gradients keep the layout of the inputs.
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
