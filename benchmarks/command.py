@@ -1,11 +1,16 @@
-"""The whole command: how soon it trains, what it costs a job, and its memory; prints medians and ratios with their spread.
+"""The whole command: time to the first training step, time per job, memory.
 
     python benchmarks/command.py --rounds 5
 
-1. The time from the start of the process to the first training step, beside that of `import pytorch_lightning` alone, in turn.
-2. The time a further job takes in a sweep of runs with hardly any training (10 pairs, 1 epoch), beside what a further job takes
-   Hydra's own launcher and sweeper with a task that does nothing, in turn. Both as differences between a large and a small sweep.
-3. The whole process's time and its peak memory, workers included (proportional set size), for 10 and for 100 seeds.
+It prints medians and ratios with their range:
+
+1. The time from the start of the process to the first training step, and the time of
+   `import pytorch_lightning` alone, measured alternately.
+2. The time of a further job in a sweep with hardly any training (10 pairs, 1 epoch), and the time
+   of a further job in Hydra's own launcher and sweeper with a task that does nothing, measured
+   alternately. Both are differences between a large and a small sweep.
+3. The time of the whole process and its peak memory, workers included (proportional set size), for
+   10 and for 100 seeds.
 """
 
 from __future__ import annotations
@@ -21,16 +26,18 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+SILENT = {"cwd": ROOT, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+SMALL_SWEEP = 10  # jobs
 IMPORT = "import sys, time, pytorch_lightning; open(sys.argv[1], 'w').write(str(time.time()))"
 FIRST_STEP = """
 import os, runpy, sys, time
 import digitpairs.training.module as module
-place, step = sys.argv.pop(1), module.ComparisonModule.training_step
-def first(self, *arguments):
-    if not os.path.exists(place):
-        open(place, "w").write(str(time.time()))
+path, step = sys.argv.pop(1), module.ComparisonModule.training_step
+def timed_step(self, *arguments):
+    if not os.path.exists(path):
+        open(path, "w").write(str(time.time()))
     return step(self, *arguments)
-module.ComparisonModule.training_step = first
+module.ComparisonModule.training_step = timed_step
 sys.argv[0] = "train.py"
 runpy.run_path("train.py", run_name="__main__")
 """
@@ -52,31 +59,36 @@ TINY = [
 
 
 def seconds_until_written(code: str, *arguments: str) -> float:
-    """From the start of a Python with this code to the moment that it writes into its first argument."""
+    """Time from the start of Python until the code writes the time into its first argument."""
     with tempfile.TemporaryDirectory() as folder:
-        place, started = Path(folder) / "moment", time.time()
-        run([sys.executable, "-c", code, str(place), *arguments])
-        return float(place.read_text()) - started
+        path, started = Path(folder) / "time", time.time()
+        run([sys.executable, "-c", code, str(path), *arguments])
+        return float(path.read_text()) - started
 
 
 def run(command: list[str]) -> float:
     """Seconds of the whole process."""
     started = time.perf_counter()
-    subprocess.run(
-        command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    subprocess.run(command, check=True, **SILENT)
     return time.perf_counter() - started
 
 
-def sweep(folder: str, seeds: int, arguments: list[str]) -> list[str]:
-    return [
-        sys.executable,
-        "train.py",
-        *arguments,
-        "-m",
-        f"seed=0..{seeds - 1}",
-        f"output={folder}",
-    ]
+def sweep(folder: str, seeds: int, settings: list[str]) -> list[str]:
+    """The arguments of train.py for a sweep over seeds."""
+    return [*settings, "-m", f"seed=0..{seeds - 1}", f"output={folder}"]
+
+
+def train(folder: str, seeds: int, settings: list[str]) -> list[str]:
+    return [sys.executable, "train.py", *sweep(folder, seeds, settings)]
+
+
+def ratios_of(numerators: list[float], denominators: list[float], decimals: int) -> str:
+    """The median of the ratios and their range."""
+    ratios = [above / below for above, below in zip(numerators, denominators)]
+    median, low, high = (
+        f"{value:.{decimals}f}" for value in (statistics.median(ratios), min(ratios), max(ratios))
+    )
+    return f"ratio: median {median} ({low} to {high})"
 
 
 def start(rounds: int) -> None:
@@ -84,48 +96,40 @@ def start(rounds: int) -> None:
     for _ in range(rounds):
         imports.append(seconds_until_written(IMPORT))
         with tempfile.TemporaryDirectory() as folder:
-            steps.append(
-                seconds_until_written(FIRST_STEP, *sweep(folder, 10, ["model=siamese_mlp"])[2:])
-            )
-    ratios = sorted(step / alone for step, alone in zip(steps, imports))
+            arguments = sweep(folder, 10, ["model=siamese_mlp"])
+            steps.append(seconds_until_written(FIRST_STEP, *arguments))
     print(
-        f"first training step after {statistics.median(steps):.2f} s, `import pytorch_lightning` {statistics.median(imports):.2f} s; "
-        f"ratio: median {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
+        f"first training step after {statistics.median(steps):.2f} s,"
+        f" `import pytorch_lightning` {statistics.median(imports):.2f} s;"
+        f" {ratios_of(steps, imports, decimals=2)}",
         flush=True,
     )
 
 
 def overhead(rounds: int, jobs: int, hydra_jobs: int) -> None:
-    ours, theirs = [], []
+    ours, hydras = [], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
-            small, large = (run(sweep(f"{folder}/{count}", count, TINY)) for count in (10, jobs))
-            ours.append((large - small) / (jobs - 10))
-            alone = [
-                sys.executable,
-                "-c",
-                HYDRA_ALONE,
-                "-m",
-                "hydra/launcher=basic",
-                "hydra/sweeper=basic",
-                f"hydra.sweep.dir={folder}/hydra",
-            ]
-            small, large = (run([*alone, f"seed=range({count})"]) for count in (1, hydra_jobs))
-            theirs.append((large - small) / (hydra_jobs - 1))
-    ratios = sorted(their / our for our, their in zip(ours, theirs))
+            small = run(train(f"{folder}/small", SMALL_SWEEP, TINY))
+            large = run(train(f"{folder}/large", jobs, TINY))
+            ours.append(1000 * (large - small) / (jobs - SMALL_SWEEP))
+            hydra = [sys.executable, "-c", HYDRA_ALONE, "-m", f"hydra.sweep.dir={folder}/hydra"]
+            hydra += ["hydra/launcher=basic", "hydra/sweeper=basic"]
+            small = run([*hydra, "seed=range(1)"])
+            large = run([*hydra, f"seed=range({hydra_jobs})"])
+            hydras.append(1000 * (large - small) / (hydra_jobs - 1))
     print(
-        f"a further job of {jobs}: {1000 * statistics.median(ours):.1f} ms ({1000 * min(ours):.1f} to {1000 * max(ours):.1f}), its training included; "
-        f"Hydra alone {1000 * statistics.median(theirs):.1f} ms; ratio: median {statistics.median(ratios):.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f})",
+        f"a further job of {jobs}: {statistics.median(ours):.1f} ms"
+        f" ({min(ours):.1f} to {max(ours):.1f}), its training included;"
+        f" Hydra alone {statistics.median(hydras):.1f} ms; {ratios_of(hydras, ours, decimals=1)}",
         flush=True,
     )
 
 
 def memory(seeds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen(
-            sweep(folder, seeds, ["model=siamese_mlp", "trainer.max_epochs=5"]),
-            cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+        command = train(folder, seeds, ["model=siamese_mlp", "trainer.max_epochs=5"])
+        process = subprocess.Popen(command, start_new_session=True, **SILENT)
         started, peak = time.perf_counter(), 0.0
         try:
             while process.poll() is None:
@@ -135,23 +139,24 @@ def memory(seeds: int) -> None:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
     print(
-        f"{seeds} seeds, 5 epochs: {time.perf_counter() - started:.1f} s in all, peak memory {peak / 2**20:.0f} MB",
+        f"{seeds} seeds, 5 epochs: {time.perf_counter() - started:.1f} s in all,"
+        f" peak memory {peak / 2**20:.0f} MB",
         flush=True,
     )
 
 
 def group_memory(group: int) -> float:
-    """Bytes of all processes of the group, what they share counted once."""
+    """Bytes of all processes of the group; shared memory counts once."""
     total = 0
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if os.getpgid(int(folder.name)) == group:
-                lines = (folder / "smaps_rollup").read_text().splitlines()
-                total += (
-                    sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
-                )
+            if os.getpgid(int(folder.name)) != group:
+                continue
+            for line in (folder / "smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1]) * 1024
         except (ProcessLookupError, FileNotFoundError, PermissionError):
-            continue  # it has ended meanwhile
+            continue  # the process has ended
     return total
 
 
@@ -165,7 +170,7 @@ def main() -> None:
         type=int,
         nargs="*",
         default=[10, 100],
-        help="of the sweeps whose memory is measured",
+        help="numbers of seeds for which memory is measured",
     )
     options = parser.parse_args()
     start(options.rounds)

@@ -1,6 +1,7 @@
-"""What a user would otherwise write: a plain PyTorch loop, and Lightning with Hydra as their documentation shows them.
+"""The alternatives to this project: a plain PyTorch loop, and Lightning with Hydra as documented.
 
-Both train the network, loss, optimiser and schedule of the project's default configs, on pairs drawn in the same way.
+Both train the network, loss, optimiser and schedule of the project's default configs, on pairs that
+are drawn in the same way.
 """
 
 from __future__ import annotations
@@ -23,24 +24,11 @@ LEARNING_RATE = 0.005
 
 
 class Network(nn.Module):
-    """The default siamese_cnn or siamese_mlp, as one would write it by hand."""
+    """The default siamese_cnn or siamese_mlp in plain PyTorch."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        if name == "siamese_cnn":
-            self.body = nn.Sequential(
-                nn.Conv2d(1, 32, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-                nn.Dropout(0.3), nn.Linear(256, 184), nn.ReLU(), nn.Dropout(0.3), nn.Linear(184, 10),
-            )  # fmt: skip
-        else:
-            self.body = nn.Sequential(
-                nn.Flatten(),
-                nn.Linear(196, 200),
-                nn.ReLU(),
-                nn.Linear(200, 80),
-                nn.ReLU(),
-                nn.Linear(80, 10),
-            )
+        self.body = convolutional_body() if name == "siamese_cnn" else linear_body()
         self.compare = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 1))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,23 +36,42 @@ class Network(nn.Module):
         return self.compare(digits.softmax(-1).flatten(1))[:, 0], digits
 
 
+def convolutional_body() -> nn.Module:
+    first = [nn.Conv2d(1, 32, 3), nn.ReLU(), nn.MaxPool2d(2)]
+    second = [nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
+    hidden = [nn.Dropout(0.3), nn.Linear(256, 184), nn.ReLU()]
+    return nn.Sequential(*first, *second, *hidden, nn.Dropout(0.3), nn.Linear(184, 10))
+
+
+def linear_body() -> nn.Module:
+    hidden = [nn.Linear(196, 200), nn.ReLU(), nn.Linear(200, 80), nn.ReLU()]
+    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(80, 10))
+
+
 def loss_of(comparison: Tensor, logits: Tensor, digits: Tensor, target: Tensor) -> Tensor:
-    digit_loss = F.cross_entropy(logits[:, 0], digits[:, 0]) + F.cross_entropy(
-        logits[:, 1], digits[:, 1]
-    )
-    return digit_loss + LAMBDA * F.binary_cross_entropy_with_logits(comparison, target)
+    first, second = (F.cross_entropy(logits[:, image], digits[:, image]) for image in (0, 1))
+    return first + second + LAMBDA * F.binary_cross_entropy_with_logits(comparison, target)
 
 
 def draw(images: Tensor, classes: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Pairs from uint8 images (n, 28, 28), from the global generator."""
+    """Random pairs (count, 2, 14, 14) of uint8 images (n, 28, 28), by the global generator.
+
+    Returns the images, the digits (count, 2), and whether the first digit is at most the second.
+    """
     chosen = torch.randperm(len(images))[: 2 * count]
     pooled = F.avg_pool2d(images[chosen][:, None].float() / 255, 2)
     digits = classes[chosen].view(count, 2)
     return pooled.view(count, 2, 14, 14), digits, (digits[:, 0] <= digits[:, 1]).float()
 
 
+def one_cycle(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.OneCycleLR:
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, LEARNING_RATE, steps, cycle_momentum=False
+    )
+
+
 def plain_loop(source, name: str, batch_size: int, epochs: int, seeds: range, folder: Path) -> None:
-    """A loop over seeds with tensors in memory; it measures the test error at the end, and nothing else."""
+    """A loop over seeds with tensors in memory, which measures the final test error alone."""
     results = []
     for seed in seeds:
         torch.manual_seed(seed)
@@ -74,10 +81,7 @@ def plain_loop(source, name: str, batch_size: int, epochs: int, seeds: range, fo
         images, test_images = (images - mean) / std, (test_images - mean) / std
         network = Network(name)
         optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
-        steps = epochs * -(-len(images) // batch_size)
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, LEARNING_RATE, steps, cycle_momentum=False
-        )
+        scheduler = one_cycle(optimizer, epochs * -(-len(images) // batch_size))
         network.train()
         for _ in range(epochs):
             for rows in torch.randperm(len(images)).split(batch_size):
@@ -90,36 +94,24 @@ def plain_loop(source, name: str, batch_size: int, epochs: int, seeds: range, fo
         network.eval()
         with torch.no_grad():
             comparison, _ = network(test_images)
-        results.append(
-            {
-                "seed": seed,
-                "test_error": 100 * ((comparison > 0) != test_target).float().mean().item(),
-            }
-        )
+        error = 100 * ((comparison > 0) != test_target).float().mean().item()
+        results.append({"seed": seed, "test_error": error})
     folder.mkdir(parents=True)
     (folder / "results.json").write_text(json.dumps(results))
 
 
 class StockModule(pl.LightningModule):
-    """Automatic optimisation, torchmetrics, `self.log` for each metric."""
+    """Automatic optimisation, torchmetrics, and `self.log` for each metric."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.network = Network(name)
-        kinds = ("comparison", "digit1", "digit2")
-        self.accuracies = nn.ModuleDict(
-            {
-                f"{split}_{kind}": torchmetrics.Accuracy(
-                    **(
-                        {"task": "binary"}
-                        if kind == kinds[0]
-                        else {"task": "multiclass", "num_classes": 10}
-                    )
-                )
-                for split in ("fit", "test")
-                for kind in kinds
-            }
-        )
+        self.accuracies = nn.ModuleDict()
+        for split in ("fit", "test"):
+            self.accuracies[f"{split}_comparison"] = torchmetrics.Accuracy("binary")
+            for digit in ("digit1", "digit2"):
+                accuracy = torchmetrics.Accuracy("multiclass", num_classes=10)
+                self.accuracies[f"{split}_{digit}"] = accuracy
 
     def _step(self, batch: list[Tensor], split: str) -> Tensor:
         images, digits, target = batch
@@ -144,10 +136,7 @@ class StockModule(pl.LightningModule):
 
     def configure_optimizers(self) -> dict:
         optimizer = torch.optim.Adam(self.parameters(), lr=LEARNING_RATE)
-        steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, LEARNING_RATE, steps, cycle_momentum=False
-        )
+        scheduler = one_cycle(optimizer, int(self.trainer.estimated_stepping_batches))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
@@ -157,7 +146,7 @@ class StockModule(pl.LightningModule):
 def stock_lightning(
     source, name: str, batch_size: int, epochs: int, seeds: range, folder: Path
 ) -> None:
-    """Hydra's own composition of each job (twice, as its launcher does) and a Trainer with its default checkpoint."""
+    """A Trainer with its default checkpoint; each job is composed twice, as by Hydra."""
     for seed in seeds:
         with initialize_config_dir(CONF, version_base="1.3"):
             for _ in range(2):
@@ -166,19 +155,16 @@ def stock_lightning(
         images, digits, target = draw(source.train.images, source.train.classes, 1000)
         test_images, test_digits, test_target = draw(source.test.images, source.test.classes, 1000)
         mean, std = images.mean(), images.std()
-        train = DataLoader(
-            TensorDataset((images - mean) / std, digits, target), batch_size, shuffle=True
-        )
-        test = DataLoader(TensorDataset((test_images - mean) / std, test_digits, test_target), 1000)
-        logger = TensorBoardLogger(folder, name=f"seed={seed}", version="")
+        train_set = TensorDataset((images - mean) / std, digits, target)
+        test_set = TensorDataset((test_images - mean) / std, test_digits, test_target)
         trainer = pl.Trainer(
             max_epochs=epochs,
             accelerator="cpu",
-            logger=logger,
+            logger=TensorBoardLogger(folder, name=f"seed={seed}", version=""),
             enable_progress_bar=False,
             enable_model_summary=False,
             log_every_n_steps=10,
         )
         module = StockModule(name)
-        trainer.fit(module, train)
-        trainer.test(module, test, verbose=False)
+        trainer.fit(module, DataLoader(train_set, batch_size, shuffle=True))
+        trainer.test(module, DataLoader(test_set, 1000), verbose=False)

@@ -1,10 +1,11 @@
-"""A training step of `framework` against the same network in torch.nn with autograd and torch.optim, in turn, in one process.
+"""Training steps of `framework` against torch.nn with autograd and torch.optim.
 
     python benchmarks/framework_steps.py --rounds 9
 
-The network is the azzano report's for the disk: two hidden layers of 128, ReLU, mean squared error; by plain SGD, as in both reports,
-and by Adam. A ratio is formed within its round, since the machine's speed drifts; both sides with torch's default number of threads,
-unless --threads says otherwise.
+Both sides train the azzano report's network for the disk (two hidden layers of 128, ReLU, mean
+squared error) in one process, alternately: by plain SGD, as both reports do, and by Adam. The
+ratios are formed within a round, since the speed of the machine drifts. Both sides use torch's
+default number of threads unless --threads sets another.
 """
 
 from __future__ import annotations
@@ -20,53 +21,52 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import framework
 
 Step = Callable[[Tensor, Tensor], object]
-WIDTH, ROUNDS_AT_ONCE = 128, 10
+WIDTH, REPLICAS = 128, 10
 OPTIMIZERS = {
     "sgd": (torch.optim.SGD, framework.SGD, 0.003),
     "adam": (torch.optim.Adam, framework.Adam, 0.001),
 }
 
 
-def in_torch(optimizer: str) -> Step:
-    nn = torch.nn
-    network = nn.Sequential(
-        nn.Linear(2, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1)
-    )
-    make, _, lr = OPTIMIZERS[optimizer]
-    descent, loss_of = make(network.parameters(), lr=lr), nn.MSELoss()
+def torch_step(name: str) -> Step:
+    layers = [nn.Linear(2, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU()]
+    network = nn.Sequential(*layers, nn.Linear(WIDTH, 1))
+    make, _, lr = OPTIMIZERS[name]
+    optimizer, loss = make(network.parameters(), lr=lr), nn.MSELoss()
 
     def step(inputs: Tensor, targets: Tensor) -> None:
-        descent.zero_grad()
-        loss_of(network(inputs), targets).backward()
-        descent.step()
+        optimizer.zero_grad()
+        loss(network(inputs), targets).backward()
+        optimizer.step()
 
     return step
 
 
-def in_framework(optimizer: str, replicas: int) -> Step:
+def framework_step(name: str, replicas: int) -> Step:
     generators = [torch.Generator().manual_seed(seed) for seed in range(replicas)]
     network = framework.mlp(2, [WIDTH, WIDTH], 1, generators)
-    _, make, lr = OPTIMIZERS[optimizer]
-    trainer = framework.Trainer(
-        network, framework.MSE(), make(network.parameters(), lr=lr), generators
-    )
+    _, make, lr = OPTIMIZERS[name]
+    optimizer = make(network.parameters(), lr=lr)
+    trainer = framework.Trainer(network, framework.MSE(), optimizer, generators)
 
     def step(inputs: Tensor, targets: Tensor) -> None:
-        with torch.inference_mode():  # as `fit` does, once for all its steps
+        with torch.inference_mode():  # `fit` enters it once for all steps
             trainer.step(inputs, targets)
 
     return step
 
 
 def microseconds(step: Step, shape: tuple[int, ...], steps: int) -> float:
-    """Of a step, on random points with random labels: on few points that it knows by heart a network's gradients become so small
-    that arithmetic slows down."""
+    """Time of a step on random points with random labels.
+
+    A network that has memorised a few points has gradients so small that arithmetic slows down.
+    """
     batches = [(torch.rand(*shape, 2), torch.rand(*shape, 1).round()) for _ in range(100)]
     for _, batch in zip(range(steps // 10), itertools.cycle(batches)):
         step(*batch)
@@ -76,55 +76,42 @@ def microseconds(step: Step, shape: tuple[int, ...], steps: int) -> float:
     return 1e6 * (time.perf_counter() - start) / steps
 
 
+def measure(optimizer: str, batch: int, rounds: int, steps: int) -> None:
+    print(f"{optimizer}, batch {batch}, n = {rounds}")
+    in_torch, single = torch_step(optimizer), framework_step(optimizer, 1)
+    replicated = framework_step(optimizer, REPLICAS)
+    times: list[list[float]] = [[], [], []]
+    for _ in range(rounds + 1):
+        times[0].append(microseconds(in_torch, (batch,), steps))
+        times[1].append(microseconds(single, (1, batch), steps))
+        times[2].append(microseconds(replicated, (REPLICAS, batch), steps // 5))
+    torchs, singles, replicas = (each[1:] for each in times)  # the first round is a warm-up
+    report("torch.nn", torchs)
+    report("framework", singles, [a / b for a, b in zip(torchs, singles)])
+    ratios = [REPLICAS * a / b for a, b in zip(torchs, replicas)]
+    report(f"{REPLICAS} replicas", replicas, ratios)
+
+
+def report(name: str, times: list[float], ratios: list[float] | None = None) -> None:
+    """Print a line with the median time, and the median ratio with its range."""
+    line = f"  {name:12} {statistics.median(times):8.1f} us a step"
+    if ratios:
+        median, low, high = statistics.median(ratios), min(ratios), max(ratios)
+        line += f", {median:.2f} ({low:.2f} to {high:.2f}) times as fast"
+    print(line, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=500, help="of each contender in a round")
+    parser.add_argument("--steps", type=int, default=500, help="steps per contender and round")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {options.threads} thread(s), torch {torch.__version__}"
-    )
-    for optimizer in OPTIMIZERS:
-        for batch in (1, 100):
-            theirs, one, ten = (
-                in_torch(optimizer),
-                in_framework(optimizer, 1),
-                in_framework(optimizer, ROUNDS_AT_ONCE),
-            )
-            rounds = [
-                (
-                    microseconds(theirs, (batch,), options.steps),
-                    microseconds(one, (1, batch), options.steps),
-                    microseconds(ten, (ROUNDS_AT_ONCE, batch), options.steps // 5),
-                )
-                for _ in range(options.rounds + 1)
-            ][1:]  # the first warms up
-            print(f"{optimizer}, batch {batch}, n = {options.rounds}")
-            report("torch.nn", [each[0] for each in rounds], [])
-            report(
-                "framework", [each[1] for each in rounds], [each[0] / each[1] for each in rounds]
-            )
-            report(
-                f"{ROUNDS_AT_ONCE} replicas",
-                [each[2] for each in rounds],
-                [ROUNDS_AT_ONCE * each[0] / each[2] for each in rounds],
-            )
-
-
-def report(name: str, times: list[float], ratios: list[float]) -> None:
-    """A line: the median time, and the median ratio with its range."""
-    line = f"  {name:12} {statistics.median(times):8.1f} us a step"
-    print(
-        line
-        + (
-            f", {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) times as fast"
-            if ratios
-            else ""
-        ),
-        flush=True,
-    )
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    print(f"{machine}, {options.threads} thread(s), torch {torch.__version__}")
+    for optimizer, batch in itertools.product(OPTIMIZERS, (1, 100)):
+        measure(optimizer, batch, options.rounds, options.steps)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""A small deep-learning framework of tensor operations alone, to read and to use.
+"""A small deep-learning framework made of tensor operations, to read and to use.
 
-Each layer computes its outputs and, explicitly, its gradients: nothing is recorded, and nothing differentiated, by torch.
-Everything carries a leading axis of replicas, networks of one architecture that train side by side, each with its own
-weights, data and order; a single network is an array of one.
+Each layer computes its outputs and, explicitly, its gradients; torch's autograd is not used.
+All tensors have a leading axis of replicas: networks of one architecture that train side by side,
+each with its own weights, data and order. A single network is one replica.
 
-    module         what a layer is: forward, backward, parameters
+    module         base of layers and networks: forward, backward, parameters
     layers, conv   linear, activations, dropout, batch norm; convolution and pooling of images
     initialisers   initial weights from explicit generators
-    losses         mean squared error, the two cross-entropies
+    losses         mean squared error, binary cross-entropy, cross-entropy
     optimizers     SGD, Adam, AdamW
     schedules      the learning rate over time
     networks       networks made of the layers
-    siamese        two images through one network, compared
-    gradcheck      every gradient against central differences
+    siamese        a network that compares two images, and its loss
+    gradcheck      check of every gradient against central differences
     trainer        fit, evaluate, predict, save, load
 """
 
@@ -24,7 +24,7 @@ from framework.gradcheck import gradcheck
 from framework.initialisers import he, lecun, torch_uniform, xavier
 from framework.layers import GELU, SELU, BatchNorm, Dropout, LeakyReLU, Linear, ReLU, Sigmoid, Tanh
 from framework.listeners import Listener, Progress, TensorBoard
-from framework.losses import MSE, BinaryCrossEntropy, CrossEntropy
+from framework.losses import MSE, BinaryCrossEntropy, CrossEntropy, Loss
 from framework.metrics import argmax_error, logit_error, threshold_error
 from framework.module import Module, Parameter, Sequential
 from framework.networks import mlp
@@ -51,6 +51,7 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "Listener",
+    "Loss",
     "MSE",
     "MaxPool2d",
     "Module",

@@ -1,25 +1,30 @@
-"""Layers of images, (replicas, rows, channels, height, width): convolution, max-pooling, and flat units out of images."""
+"""Layers of images (replicas, rows, channels, height, width): convolution, max-pooling, flatten."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from framework.errors import at_least_one, check_input, not_negative, refuse
+from framework.errors import at_least_one, check_input, not_negative, tensor_error
 from framework.initialisers import Generators, Initialiser, draw, draw_bias, torch_uniform
-from framework.module import Module, Parameter
+from framework.module import Layer, Parameter
 from framework.operations import add_product, product
 
 
-class Conv2d(Module):
-    """Cross-correlation with `outputs` kernels: (R, B, inputs, H, W) -> (R, B, outputs, H', W'), H' = (H + 2 padding - kernel) /
-    stride + 1, rounded down.
+class Conv2d(Layer):
+    """Cross-correlation with `outputs` kernels: (R, B, inputs, H, W) -> (R, B, outputs, H', W').
 
-    Each patch becomes a row, so that the convolution is one matrix product ("im2col", Chellapilla et al. 2006): y = P W + b,
-    P (R, B H' W', inputs kernel^2). Backward: dW = P^T dy, db = the sum of dy, and dP = dy W^T, whose patches are added where they
-    came from.
+    H' = (H + 2 padding - kernel) / stride + 1, rounded down; W' likewise.
 
-    Args: see `Linear`; the weight is (R, inputs * kernel^2, outputs), its rows in the order of channel, row, column.
+    Each patch of the image becomes a row, so that the convolution is one matrix product ("im2col",
+    Chellapilla et al. 2006): y = P W + b, where P is (R, B H' W', inputs * kernel^2).
+    Backward: dW = P^T dy, db = the sum of dy over rows and pixels, dP = dy W^T. dx is the sum of
+    dP over all patches that contain the pixel.
+
+    W is (R, inputs * kernel^2, outputs); its rows are in the order of channel, row and column.
+    `kernel` is the height and width of the kernels, `stride` the distance of neighbouring patches
+    and `padding` the width of the margin of zeros, in pixels. `generators` and `initialise` are as
+    for `Linear`.
     """
 
     def __init__(
@@ -43,15 +48,12 @@ class Conv2d(Module):
         weight = self.weight.data
         check_input(self, x, (len(weight), "rows", self.inputs, "height", "width"), weight)
         if min(x.shape[3:]) + 2 * self.padding < self.kernel:
-            raise refuse(
-                "the input of Conv2d",
-                x,
-                f"images of at least {self.kernel - 2 * self.padding} pixels' height and width",
-            )
-        windows = _windows(
-            _padded(x, self.padding), self.kernel, self.stride
-        )  # (R, B, inputs, H', W', kernel, kernel)
+            smallest = self.kernel - 2 * self.padding
+            accepted = f"images of at least {smallest} pixels' height and width"
+            raise tensor_error("the input of Conv2d", x, accepted)
+        windows = _windows(_pad(x, self.padding), self.kernel, self.stride)
         replicas, rows, _, height, width = windows.shape[:5]
+        # (R, B, inputs, H', W', kernel, kernel) -> (R, B, H', W', inputs, kernel, kernel)
         patches = windows.permute(0, 1, 3, 4, 2, 5, 6).reshape(replicas, rows * height * width, -1)
         self._keep((patches, x.shape))
         y = product(patches, weight, self.bias.data)  # (R, B H' W', outputs)
@@ -60,35 +62,39 @@ class Conv2d(Module):
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor | None:
         patches, shape = self._take()
         replicas, rows, outputs, height, width = dy.shape
-        flat = dy.permute(0, 1, 3, 4, 2).reshape(replicas, rows * height * width, outputs)
-        add_product(self.weight.grad, patches, flat)
-        self.bias.grad.add_(flat.sum(1, keepdim=True))
+        dy = dy.permute(0, 1, 3, 4, 2).reshape(replicas, rows * height * width, outputs)
+        add_product(self.weight.grad, patches, dy)
+        self.bias.grad.add_(dy.sum(1, keepdim=True))
         if not input_gradient:
             return None
-        dpatches = product(flat, self.weight.data.mT).view(
+        dpatches = product(dy, self.weight.data.mT)
+        dpatches = dpatches.view(
             replicas, rows, height, width, self.inputs, self.kernel, self.kernel
         )
-        return self._added(dpatches.permute(0, 1, 4, 2, 3, 5, 6), shape)
+        return self._fold(dpatches.permute(0, 1, 4, 2, 3, 5, 6), shape)
 
-    def _added(self, dwindows: Tensor, shape: torch.Size) -> Tensor:
-        """(R, B, inputs, H', W', kernel, kernel) -> (R, B, inputs, H, W): what each pixel gets from all windows that show it."""
-        replicas, rows, inputs, height, width = shape
-        dx = dwindows.new_zeros(
-            replicas, rows, inputs, height + 2 * self.padding, width + 2 * self.padding
-        )
-        down, across = (self.stride * (size - 1) + 1 for size in dwindows.shape[3:5])
+    def _fold(self, dwindows: Tensor, shape: torch.Size) -> Tensor:
+        """Sum the gradients of all windows that contain a pixel.
+
+        (R, B, inputs, H', W', kernel, kernel) -> `shape`, (R, B, inputs, H, W).
+        """
+        dx = _zeros(dwindows, shape, self.padding)
+        shifted = _windows(dx, self.kernel, self.stride)
         for i in range(self.kernel):
             for j in range(self.kernel):
-                dx[..., i : i + down : self.stride, j : j + across : self.stride].add_(
-                    dwindows[..., i, j]
-                )
-        return dx[..., self.padding : self.padding + height, self.padding : self.padding + width]
+                shifted[..., i, j].add_(dwindows[..., i, j])
+        return _crop(dx, self.padding)
 
 
-class MaxPool2d(Module):
-    """The largest value of each window; its gradient goes to the place where that stood, the first of several.
+class MaxPool2d(Layer):
+    """The largest value of each window: (R, B, C, H, W) -> (R, B, C, H', W').
 
-    (R, B, C, H, W) -> (R, B, C, H', W') as in `Conv2d`, without padding; the stride is the window's size unless given.
+    H' and W' are those of `Conv2d` without padding. Backward: dx is the sum of dy over all windows
+    of which the pixel is the largest value. If several values are the largest, only the first one
+    gets the gradient.
+
+    `kernel` is the height and width of the windows, and `stride` the distance of neighbouring ones
+    in pixels, by default `kernel`.
     """
 
     def __init__(self, kernel: int, stride: int | None = None) -> None:
@@ -97,32 +103,30 @@ class MaxPool2d(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 5 or min(x.shape[3:]) < self.kernel:
-            raise refuse(
-                "the input of MaxPool2d",
-                x,
-                f"(replicas, rows, channels, height, width) of at least {self.kernel} pixels' height and width",
-            )
+            axes = "(replicas, rows, channels, height, width)"
+            accepted = f"{axes} of at least {self.kernel} pixels' height and width"
+            raise tensor_error("the input of MaxPool2d", x, accepted)
         windows = _windows(x, self.kernel, self.stride).flatten(-2)  # (R, B, C, H', W', kernel^2)
-        y, place = windows.max(-1)
-        self._keep((place, x.shape))
+        y, index = windows.max(-1)
+        self._keep((index, x.shape))
         return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        place, shape = self._take()
-        height, width = place.shape[-2:]
+        index, shape = self._take()
+        height, width = index.shape[-2:]
         top = torch.arange(height, device=dy.device)[:, None] * self.stride
         left = torch.arange(width, device=dy.device) * self.stride
-        pixel = (top + place // self.kernel) * shape[-1] + left + place % self.kernel
+        pixel = (top + index // self.kernel) * shape[-1] + left + index % self.kernel
         dx = dy.new_zeros(*shape[:3], shape[3] * shape[4])
         return dx.scatter_add_(-1, pixel.flatten(-2), dy.flatten(-2)).view(shape)
 
 
-class Flatten(Module):
-    """(R, B, channels, height, width) -> (R, B, units)."""
+class Flatten(Layer):
+    """(R, B, ...) -> (R, B, units), such as images to units."""
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() < 3:
-            raise refuse("the input of Flatten", x, "(replicas, rows, ...)")
+            raise tensor_error("the input of Flatten", x, "(replicas, rows, ...)")
         self._keep(x.shape)
         return x.flatten(2)
 
@@ -130,15 +134,27 @@ class Flatten(Module):
         return dy.view(self._take())
 
 
-def _padded(x: Tensor, padding: int) -> Tensor:
-    """With so many zeros on each side of the last two axes."""
+def _pad(x: Tensor, padding: int) -> Tensor:
+    """Add rows and columns of zeros on each side of the images."""
     if not padding:
         return x
-    padded = x.new_zeros(*x.shape[:3], x.shape[3] + 2 * padding, x.shape[4] + 2 * padding)
-    padded[..., padding:-padding, padding:-padding] = x
+    padded = _zeros(x, x.shape, padding)
+    _crop(padded, padding).copy_(x)
     return padded
 
 
+def _crop(x: Tensor, padding: int) -> Tensor:
+    """Remove rows and columns on each side of the images; a view."""
+    height, width = x.shape[3:]
+    return x[..., padding : height - padding, padding : width - padding]
+
+
+def _zeros(like: Tensor, shape: torch.Size, padding: int) -> Tensor:
+    """Images (R, B, C, H, W) of zeros, with the type of `like`, and padding on each side."""
+    *axes, height, width = shape
+    return like.new_zeros(*axes, height + 2 * padding, width + 2 * padding)
+
+
 def _windows(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """(R, B, C, H, W) -> a view (R, B, C, H', W', kernel, kernel)."""
+    """(R, B, C, H, W) -> (R, B, C, H', W', kernel, kernel), a view."""
     return x.unfold(3, kernel, stride).unfold(4, kernel, stride)

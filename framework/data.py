@@ -1,8 +1,9 @@
-"""Inputs and targets in memory, for each replica its own or the same for all."""
+"""Inputs and targets in memory, either the same for all replicas or one set for each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,53 +11,47 @@ from torch import Tensor
 
 from framework.errors import shape_of
 
-EVALUATION_ROWS = 200  # of each replica, at once: bounds the memory, and is the same however many replicas there are
+EVALUATION_ROWS = (
+    200  # a batch of an evaluation; fixed, since results depend on it in the last bits
+)
 
 
 class Data(NamedTuple):
-    """n rows: inputs (replicas, n, ...) and targets (replicas, n, ...); several targets of a row as a tuple of tensors."""
+    """n rows of each replica: inputs (replicas, n, ...) and targets (replicas, n, ...).
+
+    If a row has several targets, `targets` is a tuple of such tensors.
+    """
 
     inputs: Tensor
-    targets: Any
+    targets: Tensor | tuple[Tensor, ...]
 
     @classmethod
     def of(cls, data: Any, replicas: int) -> Data:
-        """From a pair (inputs, targets), of each replica or, without that axis, `(n, ...)`, the same for all.
+        """Make data from a pair (inputs, targets), (replicas, n, ...) each or (n, ...) each.
 
-        The first axis is the replicas' where inputs and targets both begin with (replicas, n). ValueError where they do not agree, or
-        have no rows.
+        Without the axis of replicas, all replicas have the same data. The first axis is that of
+        replicas if inputs and targets both begin with (replicas, n). ValueError if inputs and
+        targets do not fit each other, or have no rows.
         """
         try:
             inputs, targets = data
         except (TypeError, ValueError):
-            raise ValueError(
-                f"the data are {type(data).__name__}, accepted is a pair (inputs, targets) of tensors"
-            ) from None
-        first = targets[0] if isinstance(targets, tuple) else targets
+            kind, accepted = type(data).__name__, "a pair (inputs, targets) of tensors"
+            raise ValueError(f"the data are {kind}, accepted is {accepted}") from None
+        first = tensors_in(targets)[0]
         if not isinstance(inputs, Tensor) or not isinstance(first, Tensor):
-            raise ValueError(
-                f"the data are {type(inputs).__name__} and {type(first).__name__}, accepted are tensors"
-            )
+            kinds = f"{type(inputs).__name__} and {type(first).__name__}"
+            raise ValueError(f"the data are {kinds}, accepted are tensors")
         if 0 in inputs.shape[:2]:
             raise ValueError(f"the inputs are {shape_of(inputs)}, accepted is at least one row")
         if inputs.dim() >= 2 and inputs.shape[:2] == first.shape[:2] and len(inputs) == replicas:
             return cls(inputs, targets)
-        meant_for_each = (
-            len(inputs) == replicas > 1
-            and inputs.dim() > 2
-            and first.dim() > 1
-            and first.shape[1] > 1
-        )  # of unequal rows
-        if len(inputs) == len(first) and not meant_for_each:
-            return cls(
-                *(
-                    _map(lambda each: each.expand(replicas, *each.shape), part)
-                    for part in (inputs, targets)
-                )
-            )
-        accepted = f"({replicas}, n, ...) or (n, ...) for both, as the network has {replicas} replica{'s' * (replicas > 1)}"
+        if len(inputs) == len(first) and not _have_replicas(inputs, first, replicas):
+            expand = functools.partial(_expand, replicas=replicas)
+            return cls(expand(inputs), map_tensors(expand, targets))
         raise ValueError(
-            f"the inputs are {shape_of(inputs)} and the targets {shape_of(first)}, accepted is {accepted}"
+            f"the inputs are {shape_of(inputs)} and the targets {shape_of(first)}, accepted is "
+            f"({replicas}, n, ...) or (n, ...) for both, where {replicas} is the number of replicas"
         )
 
     @property
@@ -64,32 +59,49 @@ class Data(NamedTuple):
         return self.inputs.shape[1]
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[Data]:
-        """`size` rows at a time, the last ones perhaps fewer; in the order (replicas, n) if one is given."""
-        inputs, targets = self.inputs, self.targets
+        """Yield batches of `size` rows; the last one may have fewer.
+
+        `order`, (replicas, n), has the numbers of each replica's rows in their new order.
+        """
+        data = self
         if order is not None:
-            members = torch.arange(len(order))[:, None]
-            inputs, targets = (
-                inputs[members, order],
-                _map(lambda each: each[members, order], targets),
-            )
-        parts = [
-            each.split(size, 1)
-            for each in (inputs, *(targets if isinstance(targets, tuple) else (targets,)))
-        ]
-        for batch, *labels in zip(*parts):
-            yield Data(batch, tuple(labels) if isinstance(targets, tuple) else labels[0])
+            replicas = torch.arange(len(order))[:, None]
+            data = map_tensors(lambda part: part[replicas, order], self)
+        parts = (data.inputs, *tensors_in(data.targets))
+        for inputs, *targets in zip(*(torch.split(part, size, 1) for part in parts)):
+            yield Data(inputs, tuple(targets) if isinstance(self.targets, tuple) else targets[0])
 
     def evaluation_batches(self) -> Iterator[Data]:
-        """All rows in their order."""
+        """Yield all rows in their order."""
         return self.batches(EVALUATION_ROWS)
 
 
-def joined(batches: list[Any]) -> Any:
-    """The rows of all batches together, (replicas, n, ...): of tensors, or of tuples of them."""
-    if isinstance(batches[0], tuple):
-        return tuple(joined(list(each)) for each in zip(*batches))
-    return torch.cat(batches, 1)
+def joined(batches: Sequence[Any]) -> Any:
+    """Concatenate batches along the axis of rows; they are tensors, or tuples of tensors."""
+    return map_tensors(lambda *parts: torch.cat(parts, 1), *batches)
 
 
-def _map(change: Any, part: Any) -> Any:
-    return tuple(map(change, part)) if isinstance(part, tuple) else change(part)
+def map_tensors(function: Callable[..., Any], *values: Any) -> Any:
+    """Apply a function to tensors or, if the values are tuples, to each of their parts."""
+    first = values[0]
+    if not isinstance(first, tuple):
+        return function(*values)
+    parts = [map_tensors(function, *parts) for parts in zip(*values)]
+    return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
+
+
+def tensors_in(value: Any) -> tuple[Any, ...]:
+    """The parts of a tuple of tensors; a tuple of one for a tensor."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _expand(part: Tensor, replicas: int) -> Tensor:
+    """(n, ...) -> (replicas, n, ...)."""
+    return part.expand(replicas, *part.shape)
+
+
+def _have_replicas(inputs: Tensor, targets: Tensor, replicas: int) -> bool:
+    """Whether the first axis, which is equally long in both, is meant to be that of replicas."""
+    if not len(inputs) == replicas > 1:
+        return False
+    return inputs.dim() > 2 and targets.dim() > 1 and targets.shape[1] > 1

@@ -1,56 +1,57 @@
-"""Errors that say what arrived and what is accepted."""
+"""Checks of arguments: an error names the argument, its value and what is accepted."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
 
 class NotFiniteError(ArithmeticError):
-    """A loss became infinite or not a number. `failures`: of each replica that it befell, the epoch and the loss."""
+    """Every replica's loss or weights became infinite or nan; `failures`: its epoch and loss."""
 
     def __init__(self, failures: Mapping[int, tuple[int, float]]) -> None:
         self.failures = dict(failures)
-        told = ", ".join(
+        losses = ", ".join(
             f"of replica {replica} is {loss} in epoch {epoch}"
             for replica, (epoch, loss) in self.failures.items()
         )
-        super().__init__(f"the loss {told}: a lower learning rate may help")
+        super().__init__(f"the loss {losses}: a lower learning rate may help")
 
 
 def shape_of(tensor: Tensor) -> str:
-    """Such as "(10, 100, 2) float32"."""
+    """The shape and type of a tensor, such as "(10, 100, 2) float32"."""
     return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
 
 
-def refuse(what: str, tensor: Tensor, accepted: str) -> ValueError:
-    """The error for a tensor of another shape or type than is accepted."""
-    return ValueError(f"{what} is {shape_of(tensor)}, accepted is {accepted}")
+def tensor_error(name: str, tensor: Tensor, accepted: str) -> ValueError:
+    """The error for a tensor whose shape or type is not accepted."""
+    return ValueError(f"{name} is {shape_of(tensor)}, accepted is {accepted}")
 
 
 def at_least_one(name: str, value: int) -> int:
-    """`value`, or ValueError when it is no whole number or below 1."""
+    """Return `value`; ValueError unless it is a whole number of at least 1."""
     return integer(name, value, at_least=1)
 
 
 def integer(name: str, value: int, at_least: int) -> int:
-    """`value`, or ValueError when it is no whole number or below `at_least`."""
+    """Return `value`; ValueError unless it is a whole number of at least `at_least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
         raise ValueError(f"{name} is {value!r}, accepted is a whole number of at least {at_least}")
     return value
 
 
 def not_negative(name: str, value: float) -> float:
-    """`value`, or ValueError when it is no finite number or below 0."""
+    """Return `value`; ValueError unless it is a finite number of at least 0."""
     if not _is_finite(value) or value < 0:
         raise ValueError(f"{name} is {value!r}, accepted is a number of at least 0")
     return value
 
 
 def positive(name: str, value: float) -> float:
-    """`value`, or ValueError when it is no finite number above 0."""
+    """Return `value`; ValueError unless it is a finite number above 0."""
     if not _is_finite(value) or value <= 0:
         raise ValueError(f"{name} is {value!r}, accepted is a number above 0")
     return value
@@ -61,16 +62,31 @@ def _is_finite(value: float) -> bool:
 
 
 def check_input(
-    owner: object, tensor: Tensor, axes: Sequence[str | int], like: Tensor | None = None
+    layer: object, tensor: Tensor, axes: Sequence[str | int], like: Tensor | None = None
 ) -> None:
-    """ValueError unless the tensor has these axes, each of the given size or, where a name stands, of any; and, with `like`,
-    its type.
+    """ValueError unless the layer's input has these axes and, with `like`, that tensor's type.
+
+    Each axis is a size, or the name of an axis of any size.
     """
     fits = tensor.dim() == len(axes) and all(
         isinstance(axis, str) or axis == size for axis, size in zip(axes, tensor.shape)
     )
-    if not fits or (like is not None and tensor.dtype != like.dtype):
-        kind = "" if like is None else " " + str(like.dtype).removeprefix("torch.")
-        raise refuse(
-            f"the input of {type(owner).__name__}", tensor, f"({', '.join(map(str, axes))}){kind}"
-        )
+    if fits and (like is None or tensor.dtype == like.dtype):
+        return
+    dtype = "" if like is None else " " + str(like.dtype).removeprefix("torch.")
+    accepted = f"({', '.join(map(str, axes))}){dtype}"
+    raise tensor_error(f"the input of {type(layer).__name__}", tensor, accepted)
+
+
+def check_state(state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """KeyError unless the names are those of `own`, ValueError unless shapes and types are."""
+    if state.keys() != own.keys():
+        accepted = ", ".join(own) or "nothing"
+        raise KeyError(f"the state has {', '.join(state) or 'nothing'}; accepted is {accepted}")
+    for name, value in own.items():
+        if _kind(state[name]) != _kind(value):
+            raise ValueError(f"{name} is {_kind(state[name])}, accepted is {_kind(value)}")
+
+
+def _kind(value: Any) -> str:
+    return shape_of(value) if isinstance(value, Tensor) else type(value).__name__

@@ -1,4 +1,4 @@
-"""Every gradient against central differences."""
+"""Check of every gradient against central differences."""
 
 from __future__ import annotations
 
@@ -10,90 +10,69 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from framework.module import Module
+from framework.data import map_tensors, tensors_in
+from framework.losses import Loss
+from framework.module import Layer, Module
 
-NOISE = 1e-9  # of a difference over 2h, times f: some roundings of 1e-16, over h
-STEP = (
-    1e-6  # where the error of the difference, h^2, and that of rounding, 1e-16 / h, are both small
-)
+# The error of a central difference is h^2 by its formula, and 1e-16 f / h by rounding.
+STEP = 1e-6  # h, for which both are small
+NOISE = 1e-9  # the error by rounding, as a multiple of f: some roundings over 2h
 
 
 def gradcheck(
-    module: Module,
+    module: Module[Any] | Loss[Any],
     x: Tensor,
     *,
-    loss: Module | None = None,
+    loss: Loss[Any] | None = None,
     target: Any = None,
     tolerance: float = 1e-5,
     coordinates: int = 100,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Compares the gradients that `backward` gives with (f(p + h) - f(p - h)) / 2h, in float64.
+    """Compare the gradients of `backward` with (f(p + h) - f(p - h)) / 2h, in float64.
 
-    f is the loss of the outputs, or, without a loss, the sum of the outputs, each times a random number of its own. It is done in
-    training mode, on a copy. Dropout has the same masks throughout.
+    f is the loss of the module's outputs or, without a loss, their sum weighted by random numbers.
+    The check runs in training mode on a copy of the module, with the same dropout masks throughout.
+    To check a loss alone: `gradcheck(loss, prediction, target=target)`.
 
     Args:
-        module: a layer or a network; the check works on a copy.
-        x: its input (replicas, rows, ...).
-        loss, target: as in training. To check a loss by itself: `gradcheck(loss, prediction, target=target)`.
-        tolerance: largest deviation that passes, over the largest gradient of the same tensor; what rounding makes of f always passes.
-        coordinates: how many of a tensor's values are varied, at most; drawn with `seed`.
+        module: a layer, a network or a loss.
+        x: its input, (replicas, rows, ...).
+        loss: the loss of the outputs.
+        target: the loss's target.
+        tolerance: the largest accepted deviation. Deviations that rounding explains always pass.
+        coordinates: the largest number of a tensor's values to vary; they are drawn at random.
+        seed: of the random numbers.
 
-    Returns the deviation for the input ("x") and each parameter by its name. Raises AssertionError naming those above the tolerance.
+    Returns:
+        For the input, "x", and for each parameter by its name, the largest deviation of a
+        coordinate divided by the largest gradient of the tensor.
+
+    Raises:
+        AssertionError: names the tensors whose deviation is above the tolerance.
+        ValueError: if x is not one tensor.
     """
-    if isinstance(x, tuple):
-        raise ValueError(
-            "gradcheck varies one tensor; check a loss of several outputs together with the network that gives them"
-        )
-    checked, x = type(module).__name__, _double(x)
-    if loss is None and target is not None:
-        module, loss = _Identity(), module
-    generator = Generator().manual_seed(
-        seed + 987_654_321
-    )  # not a stream that x may have been drawn from
-    objective = _Objective(copy.deepcopy(module), copy.deepcopy(loss), _double(target), generator)
-    analytic, noise = objective.gradients(x), NOISE * max(1.0, abs(objective.value(x)))
-    tensors = {"x": x} | {
-        name: parameter.data for name, parameter in objective.module.named_parameters()
-    }
+    _check_tensor(x)
+    generator = Generator().manual_seed(seed + 987_654_321)  # x may be drawn with the seed itself
+    objective = _Objective(*_copies(module, loss, generator), _double(target))
+    x = _double(x)
+    gradients = objective.gradients(x)
+    noise = NOISE * max(1.0, abs(objective.value(x)))
     deviations = {}
-    for name, tensor in tensors.items():
-        if analytic[name] is None:
+    for name, tensor in {"x": x, **objective.parameters()}.items():
+        gradient = gradients[name]
+        if gradient is None:
             deviations[name] = math.nan
             continue
         chosen = torch.randperm(tensor.numel(), generator=generator)[:coordinates].tolist()
-        numeric = torch.tensor(
-            [_difference(tensor.view(-1), place, lambda: objective.value(x)) for place in chosen],
-            dtype=torch.float64,
-        )
-        expected = analytic[name].flatten()[chosen]
-        scale = max(expected.abs().max().item(), numeric.abs().max().item(), noise / tolerance)
-        deviations[name] = (numeric - expected).abs().max().item() / scale
-    wrong = {
-        name: deviation for name, deviation in deviations.items() if not deviation <= tolerance
-    }
-    if wrong:
-        told = ", ".join(f"of {name} by {deviation:.1e}" for name, deviation in wrong.items())
-        raise AssertionError(
-            f"gradients of {checked} deviate from central differences, {told} (tolerance {tolerance:.0e})"
-        )
+        numeric = [_difference(tensor.view(-1), i, lambda: objective.value(x)) for i in chosen]
+        deviations[name] = _deviation(gradient.flatten()[chosen], numeric, noise / tolerance)
+    _check_deviations(type(module).__name__, deviations, tolerance)
     return deviations
 
 
-def _double(value: Any) -> Any:
-    """In float64 and a copy, whose values can be varied; classes as they are."""
-    if isinstance(value, tuple):
-        return tuple(map(_double, value))
-    return (
-        value.to(torch.float64, copy=True).contiguous()
-        if isinstance(value, Tensor) and value.is_floating_point()
-        else value
-    )
-
-
-class _Identity(Module):
-    """What stands before a loss that is checked by itself."""
+class _Identity(Layer):
+    """y = x; precedes a loss that is checked alone."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x
@@ -102,65 +81,112 @@ class _Identity(Module):
         return dy
 
 
-class _Objective:
-    """f as a function of x and of the parameters as they stand, and its gradients by `backward`."""
+class _WeightedSum(Loss[Any]):
+    """The sum of all outputs, weighted by random numbers that are drawn at the first forward."""
 
-    def __init__(
-        self, module: Module, loss: Module | None, target: Any, generator: Generator
-    ) -> None:
-        self.module, self.loss, self.target, self.generator = module, loss, target, generator
-        module.to(torch.float64)
-        self.streams = [
-            each for _, layer in module.modules() for each in getattr(layer, "generators", [])
-        ]
-        self.beginnings = [stream.get_state() for stream in self.streams]
-        self.weights: list[Tensor] = []  # of the outputs, without a loss
+    def __init__(self, generator: Generator) -> None:
+        self.generator = generator
+        self.weights: Any = None
+
+    def forward(self, prediction: Any, target: Any) -> Tensor:
+        if self.weights is None:
+            self.weights = map_tensors(self._random_like, prediction)
+        products = map_tensors(torch.mul, prediction, self.weights)
+        return torch.stack([product.sum() for product in tensors_in(products)])
+
+    def backward(self) -> Any:
+        return self.weights
+
+    def _random_like(self, part: Tensor) -> Tensor:
+        return torch.randn(part.shape, dtype=torch.float64, generator=self.generator)
+
+
+class _Objective:
+    """f as a function of x and of the parameters, and its gradients by `backward`."""
+
+    def __init__(self, module: Module[Any], loss: Loss[Any], target: Any) -> None:
+        self.module, self.loss, self.target = module, loss, target
+        self.mask_generators = module.all_generators()
+        self.mask_states = [generator.get_state() for generator in self.mask_generators]
+
+    def parameters(self) -> dict[str, Tensor]:
+        """The values of the parameters by name."""
+        return {name: parameter.data for name, parameter in self.module.named_parameters()}
 
     def value(self, x: Tensor) -> float:
-        """F."""
-        y = self._outputs(x)
-        if self.loss is not None:
-            self.loss.train(True)
-            return self.loss.forward(y, self.target).sum().item()
-        return sum((part * weight).sum().item() for part, weight in zip(_parts(y), self.weights))
+        """Compute f."""
+        for generator, state in zip(self.mask_generators, self.mask_states):
+            generator.set_state(state)
+        self.module.train()
+        self.loss.train()
+        return float(self.loss.forward(self.module.forward(x), self.target).sum())
 
     def gradients(self, x: Tensor) -> dict[str, Tensor | None]:
-        """By name, "x" for the input."""
-        y = self._outputs(x)
-        if self.loss is not None:
-            self.loss.train(True)
-            self.loss.forward(y, self.target)
-            dy = self.loss.backward()
-        else:
-            self.weights = [
-                torch.randn(part.shape, dtype=torch.float64, generator=self.generator)
-                for part in _parts(y)
-            ]
-            dy = type(y)(*self.weights) if isinstance(y, tuple) else self.weights[0]
+        """The gradients of x, as "x", and of the parameters by name."""
+        self.value(x)
         self.module.zero_grad()
-        dx = self.module.backward(dy)
-        return {"x": dx} | {
-            name: parameter.grad.clone() for name, parameter in self.module.named_parameters()
-        }
-
-    def _outputs(self, x: Tensor) -> Any:
-        """Those of training, with the same masks each time."""
-        for stream, beginning in zip(self.streams, self.beginnings):
-            stream.set_state(beginning)
-        self.module.train(True)
-        return self.module.forward(x)
+        gradients = {"x": self.module.backward(self.loss.backward())}
+        for name, parameter in self.module.named_parameters():
+            gradients[name] = parameter.grad.clone()
+        return gradients
 
 
-def _parts(y: Any) -> tuple[Tensor, ...]:
-    return y if isinstance(y, tuple) else (y,)
+def _copies(
+    module: Module[Any] | Loss[Any], loss: Loss[Any] | None, generator: Generator
+) -> tuple[Module[Any], Loss[Any]]:
+    """A float64 copy of the module, and a copy of the loss, or what takes their places."""
+    if isinstance(module, Loss):
+        return _Identity(), copy.deepcopy(module)
+    module = copy.deepcopy(module)
+    module.to(torch.float64)
+    return module, _WeightedSum(generator) if loss is None else copy.deepcopy(loss)
 
 
-def _difference(values: Tensor, place: int, value: Callable[[], float]) -> float:
-    """The central difference in one coordinate."""
-    before = values[place].item()
-    results = []
-    for sign in (1, -1):
-        values[place] = before + sign * STEP
-        results.append(value())
-    values[place] = before
-    return (results[0] - results[1]) / (2 * STEP)
+def _check_tensor(x: object) -> None:
+    if not isinstance(x, Tensor):
+        raise ValueError(
+            f"the input of gradcheck is {type(x).__name__}, accepted is one tensor; check a loss "
+            "of several outputs together with the network that computes them"
+        )
+
+
+def _double(value: Any) -> Any:
+    """A contiguous float64 copy of floating-point tensors; other values as they are."""
+
+    def convert(part: Any) -> Any:
+        if isinstance(part, Tensor) and part.is_floating_point():
+            return part.to(torch.float64, copy=True).contiguous()
+        return part
+
+    return map_tensors(convert, value)
+
+
+def _difference(values: Tensor, coordinate: int, f: Callable[[], float]) -> float:
+    """The central difference of f with respect to one of the values."""
+    original = values[coordinate].item()
+    values[coordinate] = original + STEP
+    above = f()
+    values[coordinate] = original - STEP
+    below = f()
+    values[coordinate] = original
+    return (above - below) / (2 * STEP)
+
+
+def _deviation(gradient: Tensor, differences: list[float], smallest_scale: float) -> float:
+    """The largest deviation, divided by the largest gradient or at least by `smallest_scale`."""
+    numeric = torch.tensor(differences, dtype=torch.float64)
+    scale = max(float(gradient.abs().max()), float(numeric.abs().max()), smallest_scale)
+    return float((numeric - gradient).abs().max()) / scale
+
+
+def _check_deviations(checked: str, deviations: dict[str, float], tolerance: float) -> None:
+    wrong = [
+        f"of {name} by {deviation:.1e}"
+        for name, deviation in deviations.items()
+        if not deviation <= tolerance  # nan as well
+    ]
+    if wrong:
+        raise AssertionError(
+            f"gradients of {checked} deviate from central differences, {', '.join(wrong)} "
+            f"(tolerance {tolerance:.0e})"
+        )

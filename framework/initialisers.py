@@ -1,7 +1,7 @@
-"""Initial weights, drawn from explicit generators, one a replica.
+"""Initial weights, drawn from explicit generators, one for each replica.
 
-Each takes a weight's shape (without replicas), its fan-in and fan-out (the numbers of inputs and outputs that one unit has) and
-a generator, and returns the values, float32.
+An initialiser takes the shape of a weight (without replicas), its fan-in and fan-out (the numbers
+of inputs and outputs of one unit) and a generator. It returns float32 values.
 """
 
 from __future__ import annotations
@@ -17,51 +17,55 @@ Generators = Generator | Sequence[Generator]
 
 
 def xavier(shape: Sequence[int], fan_in: int, fan_out: int, generator: Generator) -> Tensor:
-    """Uniform in +-sqrt(6 / (fan_in + fan_out)): Glorot and Bengio 2010, equation 16; for tanh and sigmoid."""
+    """Uniform between +-sqrt(6 / (fan_in + fan_out)), for tanh and sigmoid.
+
+    Glorot and Bengio 2010, equation 16.
+    """
     return _uniform(shape, math.sqrt(6 / (fan_in + fan_out)), generator)
 
 
 def he(shape: Sequence[int], fan_in: int, fan_out: int, generator: Generator) -> Tensor:
-    """Normal with variance 2 / fan_in: He et al. 2015, equation 10; for ReLU and its kin."""
+    """Normal with variance 2 / fan_in, for ReLU and its variants: He et al. 2015, equation 10."""
     return torch.randn(*shape, generator=generator, dtype=torch.float32) * math.sqrt(2 / fan_in)
 
 
 def lecun(shape: Sequence[int], fan_in: int, fan_out: int, generator: Generator) -> Tensor:
-    """Normal with variance 1 / fan_in: LeCun et al. 1998, section 4.6; for SELU (Klambauer et al. 2017)."""
+    """Normal with variance 1 / fan_in, for SELU (Klambauer et al. 2017).
+
+    LeCun et al. 1998, section 4.6.
+    """
     return torch.randn(*shape, generator=generator, dtype=torch.float32) / math.sqrt(fan_in)
 
 
 def torch_uniform(shape: Sequence[int], fan_in: int, fan_out: int, generator: Generator) -> Tensor:
-    """Uniform in +-1 / sqrt(fan_in), as torch draws the weights and biases of its layers."""
+    """Uniform between +-1 / sqrt(fan_in), the default of torch for weights and biases."""
     return _uniform(shape, 1 / math.sqrt(fan_in), generator)
 
 
 def draw(
     initialise: Initialiser, shape: Sequence[int], fans: tuple[int, int], generators: Generators
 ) -> Tensor:
-    """The values of all replicas, (replicas, *shape), each replica's from its own generator."""
+    """Draw a weight of all replicas, (replicas, *shape), each from its own generator."""
     return torch.stack([initialise(shape, *fans, generator) for generator in as_list(generators)])
 
 
 def draw_bias(
     outputs: int, fans: tuple[int, int], generators: Generators, initialise: Initialiser
 ) -> Tensor:
-    """Of all replicas, (replicas, 1, outputs): as torch draws them where the weights are drawn so, else 0."""
+    """Biases of all replicas, (replicas, 1, outputs): torch's for `torch_uniform`, else 0."""
     if initialise is torch_uniform:
         return draw(torch_uniform, (1, outputs), fans, generators)
     return torch.zeros(len(as_list(generators)), 1, outputs)
 
 
 def as_list(generators: Generators) -> list[Generator]:
-    """One generator stands for one replica."""
+    """The generators as a list, with one item for one replica."""
     listed = [generators] if isinstance(generators, Generator) else generators
-    if (
-        not isinstance(listed, (list, tuple))
-        or not listed
-        or not all(isinstance(each, Generator) for each in listed)
-    ):
+    is_list = isinstance(listed, (list, tuple)) and len(listed) > 0
+    if not is_list or not all(isinstance(item, Generator) for item in listed):
         raise ValueError(
-            f"the generators are {generators!r}, accepted is a torch.Generator, or a list of them, one a replica"
+            f"the generators are {generators!r}, accepted is a torch.Generator, or a list with "
+            "one for each replica"
         )
     return list(listed)
 

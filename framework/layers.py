@@ -1,6 +1,8 @@
-"""Layers of units: linear, activations, dropout, batch norm. Inputs are (replicas, rows, units).
+"""Layers of units: linear, activations, dropout, batch norm.
 
-Activations and batch norm take images (replicas, rows, channels, height, width) as well.
+Inputs are (replicas, rows, units). Activations, dropout and batch norm also accept images,
+(replicas, rows, channels, height, width). In the formulas R is the number of replicas and B that
+of rows; dx is dL/dx, the gradient of the loss with respect to x.
 """
 
 from __future__ import annotations
@@ -12,18 +14,18 @@ from torch import Tensor
 
 from framework.errors import check_input
 from framework.initialisers import Generators, Initialiser, as_list, draw, draw_bias, torch_uniform
-from framework.module import Module, Parameter
+from framework.module import Layer, Parameter
 from framework.operations import add_product, product, sigmoid
 
 
-class Linear(Module):
-    """y = x W + b: (R, B, inputs) -> (R, B, outputs), with W (R, inputs, outputs) and b (R, 1, outputs).
+class Linear(Layer):
+    """y = x W + b: (R, B, inputs) -> (R, B, outputs).
 
-    Backward: dW = x^T dy, db = the sum of dy over the rows, dx = dy W^T.
+    W is (R, inputs, outputs), b is (R, 1, outputs). Backward: dW = x^T dy, db = the sum of dy over
+    the rows, dx = dy W^T.
 
-    Args:
-        generators: one, or one a replica; weights are drawn first, then biases.
-        initialise: of the weights; biases are drawn as torch does where the weights are, and start at 0 elsewhere.
+    `generators` is one generator, or one for each replica. Each draws the weights by `initialise`,
+    then the biases: as torch does with `torch_uniform`, otherwise biases start at 0.
     """
 
     def __init__(
@@ -35,12 +37,11 @@ class Linear(Module):
         bias: bool = True,
         initialise: Initialiser = torch_uniform,
     ) -> None:
-        self.weight = Parameter(draw(initialise, (inputs, outputs), (inputs, outputs), generators))
-        self.bias = (
-            Parameter(draw_bias(outputs, (inputs, outputs), generators, initialise))
-            if bias
-            else None
-        )
+        fans = (inputs, outputs)
+        self.weight = Parameter(draw(initialise, fans, fans, generators))
+        self.bias: Parameter | None = None
+        if bias:
+            self.bias = Parameter(draw_bias(outputs, fans, generators, initialise))
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight.data
@@ -53,15 +54,15 @@ class Linear(Module):
         return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor | None:
-        x = self._take()
+        x: Tensor = self._take()
         add_product(self.weight.grad, x, dy)
         if self.bias is not None:
             self.bias.grad.add_(dy if x.shape[1] == 1 else dy.sum(1, keepdim=True))
         return product(dy, self.weight.data.mT) if input_gradient else None
 
 
-class ReLU(Module):
-    """y = max(x, 0). dx = dy where x > 0, else 0 (Nair and Hinton 2010)."""
+class ReLU(Layer):
+    """y = max(x, 0); dx = dy where x > 0, else 0 (Nair and Hinton 2010)."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = x.relu()
@@ -69,13 +70,12 @@ class ReLU(Module):
         return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        return (
-            self._take().sign().mul_(dy)
-        )  # 0 or 1; a mask of truth values takes torch three times as long
+        y: Tensor = self._take()
+        return y.sign().mul_(dy)  # three times as fast as a boolean mask
 
 
-class LeakyReLU(Module):
-    """y = x where x > 0, else slope * x (Maas et al. 2013)."""
+class LeakyReLU(Layer):
+    """y = x where x > 0, else slope * x; dx = dy or slope * dy likewise (Maas et al. 2013)."""
 
     def __init__(self, slope: float = 0.01) -> None:
         self.slope = slope
@@ -88,8 +88,8 @@ class LeakyReLU(Module):
         return torch.where(self._take() > 0, dy, self.slope * dy)
 
 
-class Tanh(Module):
-    """y = tanh x. dx = (1 - y^2) dy."""
+class Tanh(Layer):
+    """y = tanh(x); dx = (1 - y^2) dy."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = x.tanh()
@@ -97,12 +97,12 @@ class Tanh(Module):
         return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        y = self._take()
+        y: Tensor = self._take()
         return dy - dy * y * y
 
 
-class Sigmoid(Module):
-    """y = 1 / (1 + exp(-x)). dx = y (1 - y) dy."""
+class Sigmoid(Layer):
+    """y = 1 / (1 + exp(-x)); dx = y (1 - y) dy."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = sigmoid(x)
@@ -110,12 +110,16 @@ class Sigmoid(Module):
         return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        y = self._take()
+        y: Tensor = self._take()
         return dy * y * (1 - y)
 
 
-class SELU(Module):
-    """y = scale * x where x > 0, else scale * alpha * (exp x - 1); constants of Klambauer et al. 2017, equation 14."""
+class SELU(Layer):
+    """y = scale * x where x > 0, else scale * alpha * (exp(x) - 1).
+
+    dx = scale * dy where x > 0, else (y + scale * alpha) dy. The constants are from Klambauer et
+    al. 2017, equation 14.
+    """
 
     ALPHA, SCALE = 1.6732632423543772, 1.0507009873554805
 
@@ -125,28 +129,33 @@ class SELU(Module):
         return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        y = self._take()
+        y: Tensor = self._take()
         return dy * torch.where(y > 0, self.SCALE, y + self.SCALE * self.ALPHA)
 
 
-class GELU(Module):
-    """y = x P(x), P the distribution function of the standard normal (Hendrycks and Gimpel 2016). dx = (P(x) + x p(x)) dy."""
+class GELU(Layer):
+    """y = x P(x); dx = (P(x) + x p(x)) dy (Hendrycks and Gimpel 2016).
+
+    P is the cumulative distribution function of the standard normal, p its density.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        below = 0.5 * (1 + torch.erf(x / math.sqrt(2)))
-        self._keep((x, below))
-        return x * below
+        cumulative = 0.5 * (1 + torch.erf(x / math.sqrt(2)))
+        self._keep((x, cumulative))
+        return x * cumulative
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        x, below = self._take()
+        kept: tuple[Tensor, Tensor] = self._take()
+        x, cumulative = kept
         density = (-0.5 * x * x).exp() / math.sqrt(2 * math.pi)
-        return dy * (below + x * density)
+        return dy * (cumulative + x * density)
 
 
-class Dropout(Module):
-    """While training each unit is 0 with the probability, else 1 / (1 - probability) as large (Srivastava et al. 2014).
+class Dropout(Layer):
+    """y = m x during training, y = x during evaluation; dx = m dy (Srivastava et al. 2014).
 
-    The masks come from the generators, one a replica: of each row and unit one number that is uniform in [0, 1).
+    Each value of the mask m is 0 with the given probability, else 1 / (1 - probability). Each
+    replica's generator draws a float32 number uniformly from [0, 1) for each unit of each row.
     """
 
     def __init__(self, probability: float, generators: Generators) -> None:
@@ -161,28 +170,32 @@ class Dropout(Module):
             return x
         if len(x) != len(self.generators):
             check_input(self, x, (len(self.generators), "rows", "units"))
-        keep, uniform = (
-            1 - self.probability,
-            torch.empty(x.shape, dtype=torch.float32),
-        )  # the same masks whatever x is
-        for row, generator in zip(uniform, self.generators):
-            torch.rand(row.shape, generator=generator, out=row)
+        uniform = torch.empty(x.shape, dtype=torch.float32)  # the mask is the same for any type
+        for values, generator in zip(uniform, self.generators):
+            torch.rand(values.shape, generator=generator, out=values)
+        keep = 1 - self.probability
         mask = (uniform < keep).to(x.dtype).div_(keep)
         self._keep(mask)
         return x * mask
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        return dy * self._take()
+        mask: Tensor = self._take()
+        return dy * mask
 
 
-class BatchNorm(Module):
-    """y = scale * (x - mean) / sqrt(variance + eps) + shift, of each unit or channel (Ioffe and Szegedy 2015, algorithm 1).
+class BatchNorm(Layer):
+    """y = scale * z + shift with z = (x - mean) / sqrt(variance + eps), for each unit or channel.
 
-    While training, mean and variance are the batch's own, over the rows (and pixels), and running ones follow them with the
-    given momentum (the variance with its divisor less one); evaluating uses the running ones. With n numbers a channel and
-    z = (x - mean) / sqrt(variance + eps): dx = scale / sqrt(variance + eps) * (dy - mean(dy) - z mean(dy z)).
+    From Ioffe and Szegedy 2015, algorithm 1. During training, mean and variance are those of the n
+    numbers that the batch has for the unit (rows) or channel (rows and pixels). The running
+    mean and variance move towards them by the share `momentum`; for the running variance, the
+    divisor is n - 1. Evaluation uses the running mean and variance.
 
-    (R, B, channels) or (R, B, channels, height, width). ValueError while training with fewer than two numbers a channel.
+    Backward: dx = scale / sqrt(variance + eps) * (dy - mean(dy) - z mean(dy z)),
+    dscale = the sum of dy z, dshift = the sum of dy.
+
+    Inputs are (R, B, channels) or (R, B, channels, height, width). ValueError for a batch with
+    fewer than two numbers a channel during training.
     """
 
     buffer_names = ("running_mean", "running_variance")
@@ -196,46 +209,50 @@ class BatchNorm(Module):
         self.eps, self.momentum = eps, momentum
 
     def forward(self, x: Tensor) -> Tensor:
-        scale = self.scale.data
-        axes = (len(scale), "rows", scale.shape[2], *(("height", "width") if x.dim() > 3 else ()))
-        check_input(self, x, axes, scale)
-        mean, variance = (
-            self._statistics(x) if self.training else (self.running_mean, self.running_variance)
-        )
-        mean, variance, scale, shift = (
-            self._like(each, x) for each in (mean, variance, scale, self.shift.data)
-        )
-        root = (variance + self.eps).rsqrt()
-        z = (x - mean) * root
-        self._keep((z, root))
-        return z * scale + shift
+        scale, shift = self.scale.data, self.shift.data
+        pixels = ("height", "width") if x.dim() > 3 else ()
+        check_input(self, x, (len(scale), "rows", scale.shape[2], *pixels), scale)
+        mean, variance = self.running_mean, self.running_variance
+        if self.training:
+            mean, variance = self._statistics(x)
+        inverse_deviation = (_over_pixels(variance, x) + self.eps).rsqrt()
+        z = (x - _over_pixels(mean, x)) * inverse_deviation
+        self._keep((z, inverse_deviation))
+        return z * _over_pixels(scale, x) + _over_pixels(shift, x)
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        z, root = self._take()
-        axes = self._over(dy)
-        total, along = dy.sum(axes, keepdim=True), (dy * z).sum(axes, keepdim=True)
-        self.shift.grad.add_(total.view_as(self.shift.grad))
-        self.scale.grad.add_(along.view_as(self.scale.grad))
-        n = dy[:, :, 0].numel() // len(dy)
-        return self._like(self.scale.data, dy) * root * (dy - (total + z * along) / n)
+        kept: tuple[Tensor, Tensor] = self._take()
+        z, inverse_deviation = kept
+        axes = _averaged_axes(dy)
+        dshift, dscale = dy.sum(axes, keepdim=True), (dy * z).sum(axes, keepdim=True)
+        self.shift.grad.add_(dshift.view_as(self.shift.grad))
+        self.scale.grad.add_(dscale.view_as(self.scale.grad))
+        n = dy.numel() // dscale.numel()
+        centred = dy - (dshift + z * dscale) / n
+        return _over_pixels(self.scale.data, dy) * inverse_deviation * centred
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        n = x[:, :, 0].numel() // len(x)
+        """The batch's mean and variance, which also move the running ones; (R, 1, channels)."""
+        n = x.numel() // self.running_mean.numel()
         if n < 2:
             raise ValueError(
-                f"batch norm cannot train on {n} number a channel, from an input of shape {tuple(x.shape)}: at least 2 are needed"
+                f"batch norm cannot train on {n} number a channel, from an input of shape "
+                f"{tuple(x.shape)}: at least 2 are needed"
             )
-        mean = x.mean(self._over(x), keepdim=True)
-        variance = (x - mean).square().mean(self._over(x), keepdim=True)
-        mean, variance = mean.view_as(self.running_mean), variance.view_as(self.running_variance)
+        axes = _averaged_axes(x)
+        mean = x.mean(axes, keepdim=True)
+        variance = (x - mean).square().mean(axes, keepdim=True).view_as(self.running_variance)
+        mean = mean.view_as(self.running_mean)
         self.running_mean.lerp_(mean, self.momentum)
         self.running_variance.lerp_(variance * (n / (n - 1)), self.momentum)
         return mean, variance
 
-    @staticmethod
-    def _over(x: Tensor) -> tuple[int, ...]:
-        return (1, 3, 4) if x.dim() == 5 else (1,)
 
-    @staticmethod
-    def _like(statistic: Tensor, x: Tensor) -> Tensor:
-        return statistic[..., None, None] if x.dim() == 5 else statistic
+def _averaged_axes(x: Tensor) -> tuple[int, ...]:
+    """All axes but those of replicas and channels."""
+    return (1, 3, 4) if x.dim() == 5 else (1,)
+
+
+def _over_pixels(statistic: Tensor, x: Tensor) -> Tensor:
+    """A statistic (R, 1, channels), with axes of height and width if x is of images."""
+    return statistic[..., None, None] if x.dim() == 5 else statistic

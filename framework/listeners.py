@@ -1,4 +1,4 @@
-"""Who hears of each epoch of each replica: a line on the terminal, TensorBoard's files."""
+"""Listeners of the trainer: progress on the terminal, TensorBoard's files."""
 
 from __future__ import annotations
 
@@ -12,30 +12,34 @@ from torch.utils.tensorboard import SummaryWriter
 
 
 class Listener:
-    """Base: hears nothing."""
+    """Base; does nothing."""
 
     def epoch(self, replica: int, row: Mapping[str, float]) -> None:
-        """Called with each epoch's row of the history."""
+        """Called after each epoch of each replica with its row of the history."""
 
     def end(self) -> None:
-        """Called at the end of a fit, however it ends."""
+        """Called at the end of `fit`, also after an error."""
 
 
 class Progress(Listener):
-    """One line: the epoch and the metrics' means over the replicas. On a terminal it is written over, elsewhere a new one comes every
-    `seconds`, and at the end.
+    """Shows the epoch, and the metrics' means over the replicas, in one line.
+
+    On a terminal the line is updated in place. Elsewhere a new line is written every `seconds`,
+    and at the end.
     """
 
     def __init__(self, stream: TextIO | None = None, seconds: float = 5.0) -> None:
-        self.stream, self.seconds = stream or sys.stderr, seconds
-        self.rows: list[Mapping[str, float]] = []
+        self.stream = stream or sys.stderr
+        self.seconds = seconds
+        self.rows: list[Mapping[str, float]] = []  # of the latest epoch, one for each replica
         self.shown = time.monotonic()
 
     def epoch(self, replica: int, row: Mapping[str, float]) -> None:
         if self.rows and row["epoch"] != self.rows[0]["epoch"]:
             self.rows = []
         self.rows.append(row)
-        if time.monotonic() - self.shown > (0.1 if self.stream.isatty() else self.seconds):
+        interval = 0.1 if self.stream.isatty() else self.seconds
+        if time.monotonic() - self.shown > interval:
             self._show("\r" if self.stream.isatty() else "\n")
 
     def end(self) -> None:
@@ -45,20 +49,19 @@ class Progress(Listener):
 
     def _show(self, end: str) -> None:
         names = [name for name in self.rows[0] if "/" in name]
-        means = [
-            f"{name} {sum(row[name] for row in self.rows) / len(self.rows):.4g}" for name in names
-        ]
-        line = (
-            f"epoch {self.rows[0]['epoch'] + 1:.0f}: {', '.join(means)} (mean of {len(self.rows)})"
-        )
-        clear = "\x1b[K" if self.stream.isatty() else ""  # what a longer line has left
+        means = ", ".join(f"{name} {self._mean(name):.4g}" for name in names)
+        line = f"epoch {self.rows[0]['epoch'] + 1:.0f}: {means} (mean of {len(self.rows)})"
+        clear = "\x1b[K" if self.stream.isatty() else ""  # the rest of a longer line
         self.stream.write(line + clear + end)
         self.stream.flush()
         self.shown = time.monotonic()
 
+    def _mean(self, name: str) -> float:
+        return sum(row[name] for row in self.rows) / len(self.rows)
+
 
 class TensorBoard(Listener):
-    """Writes each row as scalars, below a folder for each replica."""
+    """Writes the rows as scalars to one folder for each replica."""
 
     def __init__(self, folders: Sequence[str | Path]) -> None:
         self.folders = [str(folder) for folder in folders]

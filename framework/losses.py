@@ -1,104 +1,116 @@
-"""Losses: how wrong predictions are, one number a replica, and how that changes with them.
+"""Losses: one number for each replica, and its gradient with respect to the predictions.
 
-`forward(prediction, target)` -> (replicas,); `backward()` -> its gradient with respect to the prediction. Each replica's loss is
-its own: the gradient is that of their sum. As for layers, one backward belongs to one forward.
+`forward(prediction, target)` returns the losses, (replicas,). `backward()` returns their gradient,
+with the shape of the prediction; each replica's predictions affect only that replica's loss.
 """
 
 from __future__ import annotations
 
+from typing import Any, Generic
+
 import torch
 from torch import Tensor
 
-from framework.errors import refuse, shape_of
-from framework.module import Module
+from framework.errors import shape_of, tensor_error
+from framework.module import Differentiable, Output
 
 
-class Loss(Module):
-    """Base: the mean, or the sum, over all but the replicas' axis."""
+class Loss(Differentiable, Generic[Output]):
+    """Base of losses of a network's outputs."""
+
+    reduction = "mean"  # of the rows' losses: "mean" or "sum"
+
+    def forward(self, prediction: Output, target: Any) -> Tensor:
+        """Compute each replica's loss, (replicas,)."""
+        raise NotImplementedError
+
+    def backward(self) -> Output:
+        """Compute dL/dprediction."""
+        raise NotImplementedError
+
+
+class ElementwiseLoss(Loss[Tensor]):
+    """Base of losses that are the mean, or the sum, of one value for each prediction."""
 
     def __init__(self, reduction: str = "mean") -> None:
         if reduction not in ("mean", "sum"):
             raise ValueError(f"the reduction is {reduction!r}, accepted is 'mean' or 'sum'")
         self.reduction = reduction
 
-    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        raise NotImplementedError
+    def _reduce(self, values: Tensor) -> Tensor:
+        """Reduce the values (R, B, ...) to (R,)."""
+        axes = tuple(range(1, values.dim()))
+        return values.mean(axes) if self.reduction == "mean" else values.sum(axes)
 
-    def backward(self) -> Tensor:
-        raise NotImplementedError
-
-    def _reduced(self, each: Tensor) -> Tensor:
-        axes = tuple(range(1, each.dim()))
-        return each.mean(axes) if self.reduction == "mean" else each.sum(axes)
-
-    def _share(self, each: Tensor) -> float:
-        """What one of a replica's numbers weighs."""
-        return len(each) / each.numel() if self.reduction == "mean" else 1.0
+    def _weight(self, values: Tensor) -> float:
+        """The gradient of the loss with respect to one value: 1 / n for the mean of n, else 1."""
+        return len(values) / values.numel() if self.reduction == "mean" else 1.0
 
 
-class MSE(Loss):
-    """(prediction - target)^2. d = 2 (prediction - target), over n for the mean. Any shape (R, B, ...), equal for both."""
+class MSE(ElementwiseLoss):
+    """Squared error of predictions x and targets t: (x - t)^2; dL/dx = 2 (x - t).
+
+    Both are (R, B, ...), of the same shape and type.
+    """
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         _check_equal(self, prediction, target)
         difference = prediction - target
         self._keep(difference)
-        return self._reduced(difference.square())
+        return self._reduce(difference.square())
 
     def backward(self) -> Tensor:
-        difference = self._take()
-        return difference * (2 * self._share(difference))
+        difference: Tensor = self._take()
+        return difference * (2 * self._weight(difference))
 
 
-class BinaryCrossEntropy(Loss):
-    """Of logits x and targets t from 0 to 1: max(x, 0) - x t + log(1 + exp(-|x|)), which overflows nowhere.
-    d = sigmoid(x) - t. Any shape (R, B, ...), equal for both.
+class BinaryCrossEntropy(ElementwiseLoss):
+    """Cross-entropy of logits x and targets t from 0 to 1; dL/dx = sigmoid(x) - t.
+
+    -t log sigmoid(x) - (1 - t) log(1 - sigmoid(x)) is computed as
+    max(x, 0) - x t + log(1 + exp(-|x|)), which cannot overflow. Both are (R, B, ...), of the same
+    shape and type.
     """
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         _check_equal(self, prediction, target)
-        above, tail = prediction.clamp(min=0), prediction.abs().neg_().exp_().log1p_()
+        positive = prediction.clamp(min=0)
+        tail = prediction.abs().neg_().exp_().log1p_()
         self._keep((prediction, target, tail))
-        return self._reduced(above.addcmul_(prediction, target, value=-1).add_(tail))
+        return self._reduce(positive.addcmul_(prediction, target, value=-1).add_(tail))
 
     def backward(self) -> Tensor:
-        prediction, target, tail = self._take()
-        probability = (
-            prediction.clamp(max=0).sub_(tail).exp_()
-        )  # log sigmoid(x) = min(x, 0) - log(1 + exp(-|x|))
-        return probability.sub_(target).mul_(self._share(target))
+        kept: tuple[Tensor, Tensor, Tensor] = self._take()
+        prediction, target, tail = kept
+        # log sigmoid(x) = min(x, 0) - log(1 + exp(-|x|))
+        probability = prediction.clamp(max=0).sub_(tail).exp_()
+        return probability.sub_(target).mul_(self._weight(target))
 
 
-class CrossEntropy(Loss):
-    """Of logits x and classes c: log(sum of exp x) - x_c. d = softmax(x) - onehot(c).
+class CrossEntropy(ElementwiseLoss):
+    """Cross-entropy of logits x and classes c: -log p_c with p = softmax(x); dL/dx = p - onehot(c).
 
-    Logits (R, B, ..., classes), targets (R, B, ...) int64 from 0 to classes - 1.
+    Logits are (R, B, ..., classes), targets (R, B, ...) int64 from 0 to classes - 1.
     """
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         if prediction.shape[:-1] != target.shape or target.dtype != torch.int64:
-            raise refuse(
-                "the target of CrossEntropy",
-                target,
-                f"{tuple(prediction.shape[:-1])} int64 for logits {shape_of(prediction)}",
-            )
-        logarithms = prediction - prediction.logsumexp(-1, keepdim=True)  # of the probabilities
-        self._keep((logarithms, target))
-        return self._reduced(-logarithms.gather(-1, target[..., None]).squeeze(-1))
+            accepted = f"{tuple(prediction.shape[:-1])} int64 for logits {shape_of(prediction)}"
+            raise tensor_error("the target of CrossEntropy", target, accepted)
+        log_probabilities = prediction - prediction.logsumexp(-1, keepdim=True)
+        self._keep((log_probabilities, target))
+        return self._reduce(-log_probabilities.gather(-1, target[..., None]).squeeze(-1))
 
     def backward(self) -> Tensor:
-        logarithms, target = self._take()
-        probabilities = logarithms.exp()
-        probabilities.scatter_add_(
-            -1, target[..., None], probabilities.new_full((1,), -1.0).expand(*target.shape, 1)
-        )
-        return probabilities.mul_(self._share(target))
+        kept: tuple[Tensor, Tensor] = self._take()
+        log_probabilities, target = kept
+        probabilities = log_probabilities.exp()
+        minus_one = probabilities.new_full((1,), -1.0).expand(*target.shape, 1)
+        probabilities.scatter_add_(-1, target[..., None], minus_one)
+        return probabilities.mul_(self._weight(target))
 
 
-def _check_equal(loss: Loss, prediction: Tensor, target: Tensor) -> None:
+def _check_equal(loss: ElementwiseLoss, prediction: Tensor, target: Tensor) -> None:
     if prediction.shape != target.shape or prediction.dtype != target.dtype:
-        raise refuse(
-            f"the target of {type(loss).__name__}",
-            target,
-            f"{shape_of(prediction)}, as the prediction",
-        )
+        accepted = f"{shape_of(prediction)}, as the prediction"
+        raise tensor_error(f"the target of {type(loss).__name__}", target, accepted)

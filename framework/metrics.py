@@ -1,4 +1,7 @@
-"""Error rates in per cent, of each replica: (replicas, rows, ...) and targets -> {"error": (replicas,)}."""
+"""Error rates of each replica, in per cent.
+
+A measure takes outputs and targets, (replicas, rows, ...) each, and returns {"error": (replicas,)}.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +10,31 @@ from typing import Any
 
 from torch import Tensor
 
-Measure = Callable[[Any, Any], dict[str, Tensor]]
+Measure = Callable[[Any, Any], dict[str, Tensor]]  # the types are those of the network and the data
 
 
 def threshold_error(threshold: float, label_threshold: float | None = None) -> Measure:
-    """Of one output (R, B, 1): wrong where it and its target lie on different sides of the threshold.
+    """Make a measure for one output, (R, B, 1), that is compared with a threshold.
 
-    0.5 goes with the labels 0 and 1, and 0 with -1 and 1. `label_threshold`: that of the targets, where it is another.
+    A row is wrong if its output and its target are on different sides of the threshold: 0.5 for
+    the labels 0 and 1, 0 for -1 and 1. `label_threshold`, if given, is the threshold of the target.
     """
-    between = threshold if label_threshold is None else label_threshold
+    if label_threshold is None:
+        label_threshold = threshold
 
     def measure(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-        return _error((prediction > threshold) != (target > between))
+        return _error((prediction > threshold) != (target > label_threshold))
 
     return measure
 
 
 def logit_error(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """Of one logit (R, B, 1) for the labels 0 and 1: wrong where its sign is another than the label says."""
+    """Error of one logit, (R, B, 1), whose sign decides between the labels 0 and 1."""
     return threshold_error(0.0, 0.5)(prediction, target)
 
 
 def argmax_error(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """Of outputs (R, B, classes) for classes (R, B): wrong where another class has the largest output."""
+    """Error of outputs (R, B, classes), the largest of which should be that of the class (R, B)."""
     return _error(prediction.argmax(-1) != target)
 
 

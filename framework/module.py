@@ -1,27 +1,35 @@
-"""What a layer is, and layers one after another."""
+"""Modules: layers, and networks of layers, each with an explicit forward and backward pass."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from framework.errors import refuse, shape_of
+from framework.errors import check_state, shape_of, tensor_error
+
+Output = TypeVar("Output")  # what a module computes: a tensor, or a NamedTuple of tensors
+
+
+class Owner(Protocol):
+    """An optimiser, as its parameters see it."""
+
+    retired: bool  # whether it has lost a parameter, and can make no step any more
 
 
 class Parameter:
-    """Values that are learned and their gradient, (replicas, ...) each.
+    """Values that are learned, and their gradient; both have the shape (replicas, ...).
 
-    Setting `data` or `grad` copies the given values into the tensor that stands there, since an optimiser moves that tensor.
-    ValueError for values of another shape or type. A copy or a pickle of a parameter belongs to no optimiser, unless the
-    optimiser is copied with it.
+    Assigning to `data` or `grad` copies the values into the existing tensor, because an optimiser
+    updates that tensor. ValueError for values of another shape or type. A copied or unpickled
+    parameter has no optimiser, unless the optimiser is copied with it.
     """
 
     def __init__(self, data: Tensor) -> None:
         self._data, self._grad = data, data.new_zeros(data.shape)
-        self.owner: Any = None  # the optimiser in whose vectors both lie
+        self.owner: Owner | None = None  # the optimiser whose vectors contain both tensors
 
     @property
     def data(self) -> Tensor:
@@ -39,102 +47,143 @@ class Parameter:
     def grad(self, values: Tensor) -> None:
         _copy("grad", values, self._grad)
 
-    def move(self, data: Tensor, grad: Tensor, owner: Any = None) -> None:
-        """Replaces both tensors by others of the same shape, which belong to `owner`. The optimiser that had them can make no step
-        any more.
+    def rebind(self, data: Tensor, grad: Tensor, owner: Owner | None = None) -> None:
+        """Replace both tensors by tensors of the same size that belong to `owner`.
+
+        The previous owner is retired.
         """
         if self.owner is not None:
             self.owner.retired = True
-        self._data, self._grad, self.owner = (
-            data.view(self._data.shape),
-            grad.view(self._grad.shape),
-            owner,
-        )
+        shape = self._data.shape
+        self._data, self._grad, self.owner = data.view(shape), grad.view(shape), owner
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies, since a view would be pickled with all of the optimiser's vector."""
+        """Copies, because pickling a view would save the optimiser's whole vector."""
         return {"_data": self._data.clone(), "_grad": self._grad.clone(), "owner": None}
 
 
-class Module:
-    """A layer, or a network of layers: y = f(x), and how a loss changes with x and with the parameters.
+class Differentiable:
+    """Base of modules and losses: `forward` keeps the values that `backward` needs.
 
-    `forward(x)` keeps, while training, what the gradient needs; `backward(dy)` takes dL/dy, adds dL/dp to the `grad` of each
-    parameter p and returns dL/dx. One backward belongs to one forward: a second forward before it raises RuntimeError, as does a
-    backward without a forward. When evaluating nothing is kept.
-
-    A subclass sets its parameters, buffers (tensors that belong to its state and are not learned) and layers as attributes, the
-    parameters and layers also in lists or tuples, and names the buffers in `buffer_names`.
+    `forward` calls `_keep(values)` and `backward` gets them from `_take()`. Each backward pass
+    belongs to one forward pass. RuntimeError for a second forward pass before the backward pass,
+    and for a backward pass without a forward pass. Nothing is kept during evaluation.
     """
 
-    buffer_names: tuple[str, ...] = ()
     training = True
     _kept: Any = None
 
+    def train(self, mode: bool = True) -> None:
+        """Switch to training or, with False, to evaluation, and discard the values kept."""
+        self.training, self._kept = mode, None
+
+    def _keep(self, kept: Any) -> None:
+        if self.training:
+            if self._kept is not None:
+                raise RuntimeError(
+                    f"{type(self).__name__}: a second forward before the backward of the first, "
+                    "which would lose its values"
+                )
+            self.__dict__["_kept"] = kept  # without the cost of __setattr__
+
+    def _take(self) -> Any:
+        kept, self.__dict__["_kept"] = self._kept, None
+        if kept is None:
+            reason = "no forward came before it"
+            if not self.training:
+                reason = "forward keeps nothing during evaluation; call train() first"
+            raise RuntimeError(f"{type(self).__name__}: backward cannot be computed, {reason}")
+        return kept
+
+
+class Module(Differentiable, Generic[Output]):
+    """A layer, or a network of layers: y = f(x), and its gradients by the chain rule.
+
+    `forward(x)` computes y. `backward(dy)` takes dL/dy, the gradient of a loss L, adds dL/dp to
+    the `grad` of each parameter p, and returns dL/dx.
+
+    A subclass sets its parameters, buffers and layers as attributes. Buffers are tensors of its
+    state that are not learned; `buffer_names` lists them. Parameters and layers may also be in
+    lists or tuples.
+    """
+
+    buffer_names: tuple[str, ...] = ()
+
     def __setattr__(self, name: str, value: Any) -> None:
-        """An optimiser whose parameter is replaced by another, alone or with its layer, can make no step any more: it would move
-        the old one.
+        """Set an attribute, and retire the optimiser of each parameter that is replaced.
+
+        The optimiser would go on to update the old parameter.
         """
         for parameter in set(_parameters_in(vars(self).get(name))) - set(_parameters_in(value)):
-            parameter.move(parameter.data, parameter.grad)
+            parameter.rebind(parameter.data, parameter.grad)
         super().__setattr__(name, value)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """X -> y = f(x); a leading axis of replicas, then one of rows."""
+    def forward(self, x: Tensor) -> Output:
+        """Compute y = f(x); the first axis of x is that of replicas, the second that of rows."""
         raise NotImplementedError
 
-    def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor | None:
-        """dL/dy -> dL/dx. Without `input_gradient` a layer may spare itself the latter and return None: a network's first."""
+    def backward(self, dy: Output, input_gradient: bool = True) -> Tensor | None:
+        """Add to the gradients of the parameters, and return dL/dx.
+
+        With `input_gradient=False` a module may return None instead, which saves time: nothing
+        needs dL/dx of a network's first layer.
+        """
         raise NotImplementedError
 
-    def modules(self) -> Iterator[tuple[str, Module]]:
-        """This and all layers in it with their names, in the order in which they were set: "", "0", "0.1"."""
+    def modules(self) -> Iterator[tuple[str, Module[Any]]]:
+        """Yield this module and all layers in it with their names, such as "", "0", "0.1"."""
         yield "", self
         for name, layer in self.children().items():
             for inner, module in layer.modules():
-                yield f"{name}.{inner}".rstrip("."), module
+                yield _path(name, inner), module
 
-    def children(self) -> dict[str, Module]:
-        """The layers directly in this one, by name."""
+    def children(self) -> dict[str, Module[Any]]:
+        """The layers directly in this module, by name, in the order in which they were set."""
         return {name: part for name, part in self._parts() if isinstance(part, Module)}
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Each parameter with its name, such as "0.weight"."""
+        """Yield each parameter with its name, such as "0.weight"."""
         for prefix, module in self.modules():
             for name, part in module._parts():
                 if isinstance(part, Parameter):
-                    yield f"{prefix}.{name}".lstrip("."), part
+                    yield _path(prefix, name), part
 
     def parameters(self) -> list[Parameter]:
-        """What an optimiser is given."""
+        """All parameters, for an optimiser."""
         return [parameter for _, parameter in self.named_parameters()]
 
+    def all_generators(self) -> list[Generator]:
+        """The generators from which the layers draw during training, such as dropout's."""
+        generators: list[Generator] = []
+        for _, module in self.modules():
+            generators += getattr(module, "generators", [])
+        return generators
+
     def zero_grad(self) -> None:
-        """Clears all gradients."""
+        """Set all gradients to 0."""
         for parameter in self.parameters():
             parameter.grad.zero_()
 
     def train(self, mode: bool = True) -> None:
-        """Training, or (False) evaluating: dropout and batch norm differ. What a forward kept is forgotten."""
-        for _, module in self.modules():
-            module.training, module._kept = mode, None
+        """Switch all layers to training or evaluation, which differ for dropout and batch norm."""
+        super().train(mode)
+        for layer in self.children().values():
+            layer.train(mode)
 
     def to(self, dtype: torch.dtype) -> None:
-        """Changes the type of all parameters and buffers; before an optimiser is made for them."""
+        """Convert all parameters and buffers; their optimiser must be made afterwards."""
         for parameter in self.parameters():
-            parameter.move(parameter.data.to(dtype), parameter.grad.to(dtype))
+            parameter.rebind(parameter.data.to(dtype), parameter.grad.to(dtype))
         for _, module in self.modules():
             for name in module.buffer_names:
                 setattr(module, name, getattr(module, name).to(dtype))
 
     def state(self) -> dict[str, Tensor]:
-        """All parameters and buffers by name: the tensors themselves, each (replicas, ...)."""
+        """All parameters and buffers by name: the tensors themselves, (replicas, ...) each."""
         state = {name: parameter.data for name, parameter in self.named_parameters()}
         for prefix, module in self.modules():
-            state |= {
-                f"{prefix}.{name}".lstrip("."): getattr(module, name)
-                for name in module.buffer_names
-            }
+            for name in module.buffer_names:
+                state[_path(prefix, name)] = getattr(module, name)
         return state
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -142,85 +191,40 @@ class Module:
         return {name: value.clone() for name, value in self.state().items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Copies the values in, after `check_state`."""
+        """Copy the values of a state into this module; raises what `check_state` raises."""
         self.check_state(state)
         for name, value in self.state().items():
             value.copy_(state[name])
 
     def check_state(self, state: Mapping[str, Tensor]) -> None:
-        """KeyError or ValueError unless names, shapes and types are those of this network's state."""
-        own = self.state()
-        if own.keys() != state.keys():
-            raise KeyError(
-                f"the state has {', '.join(state) or 'nothing'}; accepted is {', '.join(own)}"
-            )
-        for name, value in own.items():
-            if shape_of(value) != shape_of(state[name]):
-                raise ValueError(
-                    f"{name} is {shape_of(state[name])}, accepted is {shape_of(value)}"
-                )
+        """KeyError or ValueError unless the state has this module's names, shapes and types."""
+        check_state(state, self.state())
 
     def _parts(self) -> Iterator[tuple[str, Any]]:
-        """The attributes by name, those in a list or tuple with their places in it: "weight", "layers.0"."""
+        """Yield the attributes by name, and the items of lists and tuples, such as "layers.0"."""
         for name, value in vars(self).items():
             if isinstance(value, (list, tuple)):
-                yield from ((f"{name}.{place}", each) for place, each in enumerate(value))
+                yield from ((f"{name}.{index}", item) for index, item in enumerate(value))
             else:
                 yield name, value
 
-    def _keep(self, kept: Any) -> None:
-        if self.training:
-            if self._kept is not None:
-                raise RuntimeError(
-                    f"{type(self).__name__}: a second forward before the backward of the first, whose values it would lose"
-                )
-            self.__dict__["_kept"] = kept  # without the cost of __setattr__
 
-    def _take(self) -> Any:
-        kept, self.__dict__["_kept"] = self._kept, None
-        if kept is None:
-            reason = (
-                "no forward came before it"
-                if self.training
-                else "while evaluating forward keeps nothing; call train() first"
-            )
-            raise RuntimeError(f"{type(self).__name__}: backward cannot be computed, {reason}")
-        return kept
+Layer = Module[Tensor]  # a module whose output is one tensor
 
 
-def _parameters_in(value: Any) -> list[Parameter]:
-    """Those of an attribute of a module: a parameter, a layer, or a list or tuple of them."""
-    if isinstance(value, (list, tuple)):
-        return [parameter for each in value for parameter in _parameters_in(each)]
-    return (
-        [value]
-        if isinstance(value, Parameter)
-        else value.parameters()
-        if isinstance(value, Module)
-        else []
-    )
+class Sequential(Layer):
+    """Layers one after another: y = f_n(... f_1(x)).
 
+    The backward pass goes through them in reverse order, by the chain rule.
+    """
 
-def _copy(name: str, values: Tensor, into: Tensor) -> None:
-    if not isinstance(values, Tensor):
-        raise ValueError(
-            f"the {name} of a parameter is {values!r}, accepted is a tensor {shape_of(into)}"
-        )
-    if shape_of(values) != shape_of(into):
-        raise refuse(f"the {name} of a parameter", values, shape_of(into))
-    into.copy_(values.detach())
-
-
-class Sequential(Module):
-    """Layers one after another; backward goes through them in reverse order, which is the chain rule."""
-
-    def __init__(self, *layers: Module) -> None:
+    def __init__(self, *layers: Layer) -> None:
         if not layers:
             raise ValueError("Sequential has no layers, accepted is at least one")
         self.sequence = layers
 
-    def children(self) -> dict[str, Module]:
-        return {str(place): layer for place, layer in enumerate(self.sequence)}
+    def children(self) -> dict[str, Module[Any]]:
+        return {str(index): layer for index, layer in enumerate(self.sequence)}
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.sequence:
@@ -230,5 +234,39 @@ class Sequential(Module):
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor | None:
         first, *others = self.sequence
         for layer in reversed(others):
-            dy = layer.backward(dy)
+            dy = input_gradient_of(layer, dy)
         return first.backward(dy, input_gradient)
+
+
+def input_gradient_of(layer: Layer, dy: Tensor) -> Tensor:
+    """The dL/dx that `layer.backward(dy)` returns; RuntimeError if it returns None."""
+    dx = layer.backward(dy)
+    if dx is None:
+        raise RuntimeError(f"backward of {type(layer).__name__} returned None, accepted is dL/dx")
+    return dx
+
+
+def _path(*names: str) -> str:
+    return ".".join(name for name in names if name)
+
+
+def _parameters_in(value: Any) -> list[Parameter]:
+    """The parameters in an attribute: a parameter, a layer, or a list or tuple of these."""
+    if isinstance(value, Parameter):
+        return [value]
+    if isinstance(value, Module):
+        return value.parameters()
+    if isinstance(value, (list, tuple)):
+        return [parameter for item in value for parameter in _parameters_in(item)]
+    return []
+
+
+def _copy(name: str, values: Any, target: Tensor) -> None:
+    accepted = shape_of(target)
+    if not isinstance(values, Tensor):
+        raise ValueError(
+            f"the {name} of a parameter is {values!r}, accepted is a tensor {accepted}"
+        )
+    if shape_of(values) != accepted:
+        raise tensor_error(f"the {name} of a parameter", values, accepted)
+    target.copy_(values.detach())

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from framework.errors import at_least_one
 from framework.initialisers import Generators, Initialiser, he, lecun, torch_uniform, xavier
 from framework.layers import GELU, SELU, LeakyReLU, Linear, ReLU, Sigmoid, Tanh
-from framework.module import Module, Sequential
+from framework.module import Layer, Sequential
 
-ACTIVATIONS: dict[str, Callable[[], Module]] = {
-    "relu": ReLU, "leaky_relu": LeakyReLU, "tanh": Tanh, "sigmoid": Sigmoid, "selu": SELU, "gelu": GELU,
-}  # fmt: skip
+ACTIVATIONS: dict[str, Callable[[], Layer]] = {
+    "relu": ReLU,
+    "leaky_relu": LeakyReLU,
+    "tanh": Tanh,
+    "sigmoid": Sigmoid,
+    "selu": SELU,
+    "gelu": GELU,
+}
 INITIALISERS: dict[str, Initialiser] = {
     "torch": torch_uniform,
     "xavier": xavier,
@@ -30,22 +35,26 @@ def mlp(
     output_activation: str | None = None,
     initialise: str = "torch",
 ) -> Sequential:
-    """Linear layers with an activation after each but the last, which may have one of its own: (R, B, inputs) -> (R, B, outputs)."""
-    for name, given, known in (
-        ("activation", activation, ACTIVATIONS),
-        ("initialise", initialise, INITIALISERS),
-    ):
-        if given not in known:
-            raise ValueError(f"{name} is {given!r}, accepted is one of {', '.join(known)}")
-    layers: list[Module] = []
+    """Make a multilayer perceptron with hidden layers of these widths.
+
+    (R, B, inputs) -> (R, B, outputs). The activations are keys of `ACTIVATIONS`, and `initialise`
+    is one of `INITIALISERS`; `generators` as for `Linear`.
+    """
+    _check_key("activation", activation, ACTIVATIONS)
+    _check_key("initialise", initialise, INITIALISERS)
+    layers: list[Layer] = []
     for width in hidden:
         at_least_one("a hidden width", width)
-        layers += [
-            Linear(inputs, width, generators, initialise=INITIALISERS[initialise]),
-            ACTIVATIONS[activation](),
-        ]
+        layers.append(Linear(inputs, width, generators, initialise=INITIALISERS[initialise]))
+        layers.append(ACTIVATIONS[activation]())
         inputs = width
     layers.append(Linear(inputs, outputs, generators, initialise=INITIALISERS[initialise]))
     if output_activation is not None:
+        _check_key("output_activation", output_activation, ACTIVATIONS)
         layers.append(ACTIVATIONS[output_activation]())
     return Sequential(*layers)
+
+
+def _check_key(name: str, value: str, accepted: Mapping[str, object]) -> None:
+    if value not in accepted:
+        raise ValueError(f"{name} is {value!r}, accepted is one of {', '.join(accepted)}")

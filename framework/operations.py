@@ -1,10 +1,12 @@
-"""Operations that give each replica the same numbers, bit for bit, however many replicas there are; on one thread.
+"""Operations whose results do not depend on the number of replicas, bit for bit, on one thread.
 
-Torch's operations do so too, with three exceptions, whose results differ in the last bits:
+The same is true of torch's operations, with three exceptions that differ in the last bits:
 
-- the products of MKL, torch's library for them on x86, depend on where in memory a matrix begins, unless MKL_CBWR is set;
-- a product with a single column, unless it is small, is computed by another kernel for one replica than for several;
-- the sigmoid of a tensor's last elements is computed by another kernel than that of the others.
+- The matrix products of MKL, torch's library on x86, depend on the memory address of the matrices
+  unless MKL_CBWR is set.
+- A product with a matrix of one column, unless it is small, uses another kernel for one replica
+  than for several.
+- The sigmoid of a tensor's last elements uses another kernel than that of the others.
 """
 
 from __future__ import annotations
@@ -16,16 +18,15 @@ from torch import Tensor
 
 from framework.errors import shape_of
 
-os.environ.setdefault(
-    "MKL_CBWR", "AUTO"
-)  # MKL reads it at its first call, which importing torch is not
+os.environ.setdefault("MKL_CBWR", "AUTO")  # MKL reads it at its first call, after torch's import
 
-SMALL = 256  # multiplications of a replica; below 400 torch has a loop of its own for any number of replicas
+SMALL = 256  # multiplications a replica; below 400 torch uses one loop for any number of replicas
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """X W + b: (R, B, inputs), (R, inputs, outputs) and (R, 1, outputs) -> (R, B, outputs). RuntimeError for other shapes or
-    types.
+    """Compute x W + b: (R, B, inputs), (R, inputs, outputs), (R, 1, outputs) -> (R, B, outputs).
+
+    RuntimeError for other shapes, and for tensors of different types.
     """
     if weight.shape[2] > 1 or x.numel() < SMALL * len(weight):
         return torch.bmm(x, weight) if bias is None else torch.baddbmm(bias, x, weight)
@@ -36,10 +37,10 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def add_product(total: Tensor, x: Tensor, dy: Tensor) -> None:
-    """Total += x^T dy: (R, B, inputs) and (R, B, outputs) -> (R, inputs, outputs)."""
+    """Add x^T dy to `total`: (R, B, inputs) and (R, B, outputs) -> (R, inputs, outputs)."""
     if total.shape[2] > 1:
         total.baddbmm_(x.mT, dy)
-    else:  # a row takes less time than a column
+    else:  # a row is computed faster than a column
         total.mT.baddbmm_(dy.mT, x)
 
 

@@ -1,7 +1,10 @@
-"""Optimisers: how gradients move parameters.
+"""Optimisers: how gradients change parameters.
 
-An optimiser lays the values of all its parameters in one vector, and their gradients in another, of which the parameters then
-hold views: a step takes a few operations however many layers, and replicas, there are.
+An optimiser puts the values of all its parameters into one vector, and their gradients into
+another. The parameters become views of both. A step then takes a few operations, however many
+layers and replicas there are.
+
+In the formulas p are the values, g their gradients and lr the learning rate.
 """
 
 from __future__ import annotations
@@ -13,94 +16,86 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from framework.errors import not_negative, shape_of
+from framework.errors import check_state, not_negative
 from framework.module import Parameter
 
 
 class Optimizer:
-    """Base: the two vectors, and the state. `lr` may be set anew before each step."""
+    """Base: the two vectors and the state. `lr` may be changed before each step."""
 
-    state_names: tuple[str, ...] = ()  # tensors and numbers that belong to the state
+    state_names: tuple[str, ...] = ()  # attributes that are the state: tensors and numbers
 
     def __init__(
         self, parameters: Sequence[Parameter], lr: float, weight_decay: float = 0.0
     ) -> None:
-        self.parameters, self.lr, self.weight_decay = (
-            list(parameters),
-            not_negative("lr", lr),
-            not_negative("weight_decay", weight_decay),
-        )
+        self.parameters = list(parameters)
+        self.lr = not_negative("lr", lr)
+        self.weight_decay = not_negative("weight_decay", weight_decay)
         if not self.parameters:
             raise ValueError("an optimiser needs at least one parameter, none was given")
         if len(set(map(id, self.parameters))) < len(self.parameters):
             raise ValueError("a parameter was given twice, accepted is each once")
         self.retired = False
-        self._take_over()
+        self._own_parameters()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Of a copy or a pickle, whose tensors are no views of one another."""
+        """Restore a copy or a pickle, whose parameters are no longer views of the vectors."""
         vars(self).update(state)
         if not self.retired:
-            self._take_over()
+            self._own_parameters()
 
-    def _take_over(self) -> None:
-        """Lays all values in one vector and all gradients in another, of which the parameters' tensors become views."""
+    def _own_parameters(self) -> None:
+        """Copy all values into one vector and all gradients into another, and rebind to views."""
         self.values = torch.cat([parameter.data.flatten() for parameter in self.parameters])
         self.gradients = torch.cat([parameter.grad.flatten() for parameter in self.parameters])
         sizes = [parameter.data.numel() for parameter in self.parameters]
-        for parameter, data, grad in zip(
-            self.parameters, self.values.split(sizes), self.gradients.split(sizes)
-        ):
-            parameter.move(data, grad, self)
+        values, gradients = torch.split(self.values, sizes), torch.split(self.gradients, sizes)
+        for parameter, data, grad in zip(self.parameters, values, gradients):
+            parameter.rebind(data, grad, self)
 
     def zero_grad(self) -> None:
-        """Clears all gradients."""
+        """Set all gradients to 0."""
         self.gradients.zero_()
 
     def step(self) -> None:
-        """One step with the gradients that stand in the parameters. RuntimeError when it no longer has them."""
+        """Update the parameters with their gradients.
+
+        RuntimeError if a parameter no longer belongs to this optimiser.
+        """
         if self.retired:
             raise RuntimeError(
-                "another optimiser was made for one of these parameters later, or its type was changed, or its layer has another "
-                "parameter in its place: make a new optimiser"
+                "the optimiser has lost a parameter: another optimiser was made for it, its type "
+                "was changed, or its layer got another parameter in its place; make a new optimiser"
             )
         self.update(self.gradients)
 
     def update(self, gradient: Tensor) -> None:
-        """The optimiser's own arithmetic."""
+        """Update `values` with the gradient, a vector of the same length."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """The state, copied; the settings do not belong to it."""
-        state = {name: getattr(self, name) for name in self.state_names}
-        return {
-            name: value.clone() if isinstance(value, Tensor) else value
-            for name, value in state.items()
-        }
+        """A copy of the state; settings are not part of it."""
+        return {name: _copy(value) for name, value in self._state().items()}
 
     def check_state(self, state: Mapping[str, Any]) -> None:
-        """KeyError or ValueError unless it is a state of such an optimiser."""
-        if set(state) != set(self.state_names):
-            raise KeyError(
-                f"the state has {', '.join(state) or 'nothing'}; accepted is {', '.join(self.state_names) or 'nothing'}"
-            )
-        for name, value in state.items():
-            own = getattr(self, name)
-            if _kind(value) != _kind(own):
-                raise ValueError(
-                    f"{name} of the state does not fit this optimiser: it is {_kind(value)}, accepted is {_kind(own)}"
-                )
+        """KeyError or ValueError unless the state has this optimiser's names, shapes and types."""
+        check_state(state, self._state())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over what `state_dict` gave; see `check_state`."""
+        """Copy a state into this optimiser; raises what `check_state` raises."""
         self.check_state(state)
         for name, value in state.items():
-            setattr(self, name, value.clone() if isinstance(value, Tensor) else value)
+            setattr(self, name, _copy(value))
+
+    def _state(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.state_names}
 
 
 class SGD(Optimizer):
-    """Gradient descent: g += weight_decay * p; v = momentum * v + g; p -= lr * v (Polyak 1964, as Sutskever et al. 2013 write it),
-    or, with `nesterov`, p -= lr * (g + momentum * v).
+    """Gradient descent with momentum: v = momentum * v + g; p -= lr * v.
+
+    With `nesterov`, p -= lr * (g + momentum * v). Weight decay adds weight_decay * p to g first.
+    Polyak 1964, in the form of Sutskever et al. 2013.
     """
 
     state_names = ("velocity",)
@@ -125,16 +120,19 @@ class SGD(Optimizer):
             gradient = gradient.add(self.values, alpha=self.weight_decay)
         if self.velocity is not None:
             self.velocity.mul_(self.momentum).add_(gradient)
-            gradient = (
-                gradient.add(self.velocity, alpha=self.momentum) if self.nesterov else self.velocity
-            )
+            if self.nesterov:
+                gradient = gradient.add(self.velocity, alpha=self.momentum)
+            else:
+                gradient = self.velocity
         self.values.add_(gradient, alpha=-self.lr)
 
 
 class Adam(Optimizer):
-    """Kingma and Ba 2015, algorithm 1: moments m and v of the gradient, their bias corrected; p -= lr * m / (sqrt(v) + eps).
+    """Adam: p -= lr * m / (sqrt(v) + eps), with bias-corrected moments m and v of the gradient.
 
-    Weight decay is added to the gradient.
+    m = beta1 m + (1 - beta1) g, divided by 1 - beta1^t in step t; v = beta2 v + (1 - beta2) g^2,
+    divided by 1 - beta2^t. Weight decay adds weight_decay * p to g first. Kingma and Ba 2015,
+    algorithm 1.
     """
 
     state_names = ("first", "second", "steps")
@@ -160,22 +158,21 @@ class Adam(Optimizer):
         gradient = self.decayed(gradient)
         self.first.lerp_(gradient, 1 - beta1)
         self.second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        correction = math.sqrt(
-            1 - beta2**self.steps
-        )  # of the second moment's root; multiplied out, as at the end of their section 2
+        # The bias corrections are factors of the rate, as at the end of the paper's section 2.
+        correction = math.sqrt(1 - beta2**self.steps)
         root = self.second.sqrt().add_(self.eps * correction)
-        self.values.addcdiv_(
-            self.first, root, value=-self.lr * correction / (1 - beta1**self.steps)
-        )
+        rate = self.lr * correction / (1 - beta1**self.steps)
+        self.values.addcdiv_(self.first, root, value=-rate)
 
     def decayed(self, gradient: Tensor) -> Tensor:
-        """The gradient of an L2 penalty added."""
+        """The gradient with that of the L2 penalty."""
         return gradient.add(self.values, alpha=self.weight_decay) if self.weight_decay else gradient
 
 
 class AdamW(Adam):
-    """Adam whose weight decay shrinks the parameters themselves: p *= 1 - lr * weight_decay (Loshchilov and Hutter 2019). The other
-    settings are Adam's.
+    """Adam with decoupled weight decay: p *= 1 - lr * weight_decay before each step.
+
+    Loshchilov and Hutter 2019. The other settings are those of `Adam`.
     """
 
     def __init__(
@@ -183,15 +180,17 @@ class AdamW(Adam):
         parameters: Sequence[Parameter],
         lr: float = 0.001,
         *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
         weight_decay: float = 0.01,
-        **settings: Any,
     ) -> None:
-        super().__init__(parameters, lr, weight_decay=weight_decay, **settings)
+        super().__init__(parameters, lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
     def decayed(self, gradient: Tensor) -> Tensor:
+        """Shrink the parameters, and return the gradient as it is."""
         self.values.mul_(1 - self.lr * self.weight_decay)
         return gradient
 
 
-def _kind(value: Any) -> str:
-    return shape_of(value) if isinstance(value, Tensor) else type(value).__name__
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value

@@ -1,7 +1,7 @@
-"""Two images through one network, and their comparison: the sharing of weights, written out.
+"""A siamese network, which compares two images with shared weights, and its loss.
 
-Both images of a pair are stacked on the axis of rows and go through the body once; its gradient is then that of both uses together,
-since each row adds its own.
+Both images of a pair are stacked along the axis of rows and pass through the body together. Each
+row adds to the body's gradient, which is thus the sum over both images.
 """
 
 from __future__ import annotations
@@ -12,25 +12,27 @@ import torch
 from torch import Tensor
 
 from framework.errors import check_input, shape_of
-from framework.losses import BinaryCrossEntropy, CrossEntropy
-from framework.module import Module
+from framework.losses import BinaryCrossEntropy, CrossEntropy, Loss
+from framework.module import Layer, Module, input_gradient_of
 
 
 class Answer(NamedTuple):
-    """What a network says of pairs, or how a loss changes with that."""
+    """The outputs for pairs of images, or a loss's gradients with respect to them."""
 
     comparison: Tensor  # (R, B, 1), the logit of "first <= second"
     digits: Tensor  # (R, B, 2, classes), the logits of the two digits
 
 
-class Siamese(Module):
-    """Pairs of images (R, B, 2, H, W) -> Answer.
+class Siamese(Module[Answer]):
+    """A body for each image, and a comparison of both digits: (R, B, 2, H, W) -> Answer.
 
-    The body turns an image (R, 2B, 1, H, W) into the logits of its digit (R, 2B, classes); the comparison sees both digits'
-    probabilities (or logits), (R, B, 2 classes), and gives (R, B, 1).
+    Args:
+        body: computes the logits of the digits, (R, 2B, 1, H, W) -> (R, 2B, classes).
+        comparison: computes the logit of the comparison, (R, B, 2 classes) -> (R, B, 1).
+        sees: the input of the comparison, the digits' "probabilities" or "logits".
     """
 
-    def __init__(self, body: Module, comparison: Module, *, sees: str = "probabilities") -> None:
+    def __init__(self, body: Layer, comparison: Layer, *, sees: str = "probabilities") -> None:
         if sees not in ("probabilities", "logits"):
             raise ValueError(
                 f"the comparison sees {sees!r}, accepted is 'probabilities' or 'logits'"
@@ -39,30 +41,29 @@ class Siamese(Module):
 
     def forward(self, x: Tensor) -> Answer:
         check_input(self, x, ("replicas", "rows", 2, "height", "width"))
-        logits = self.body.forward(
-            x.flatten(1, 2).unsqueeze(2)
-        )  # (R, 2B, 1, H, W) -> (R, 2B, classes)
+        replicas, rows = x.shape[:2]
+        logits = self.body.forward(x.flatten(1, 2).unsqueeze(2))
         seen = logits.softmax(-1) if self.sees == "probabilities" else logits
-        comparison = self.comparison.forward(seen.reshape(len(x), x.shape[1], -1))
+        comparison = self.comparison.forward(seen.reshape(replicas, rows, -1))
         self._keep(seen)
-        return Answer(comparison, logits.unflatten(1, (-1, 2)))
+        return Answer(comparison, logits.view(replicas, rows, 2, -1))
 
     def backward(self, dy: Answer, input_gradient: bool = True) -> Tensor | None:
         seen = self._take()
-        dseen = self.comparison.backward(dy.comparison).view(seen.shape)
-        dlogits = (
-            seen * (dseen - (dseen * seen).sum(-1, keepdim=True))
-            if self.sees == "probabilities"
-            else dseen
-        )
+        dlogits = input_gradient_of(self.comparison, dy.comparison).view(seen.shape)
+        if self.sees == "probabilities":  # y = softmax(x): dx = y (dy - the sum of y dy)
+            dlogits = seen * (dlogits - (dlogits * seen).sum(-1, keepdim=True))
         dx = self.body.backward(dlogits + dy.digits.flatten(1, 2), input_gradient)
-        return None if dx is None else dx.squeeze(2).unflatten(1, (-1, 2))
+        return None if dx is None else dx.view(len(dx), -1, 2, *dx.shape[3:])
 
 
-class PairLoss(Module):
-    """The weighted sum of three parts: cross-entropy of either digit, and of the comparison.
+class PairLoss(Loss[Answer]):
+    """The weighted sum of the cross-entropies of the first digit, the second and the comparison.
 
-    `weights` (3,) or (replicas, 3) may be set anew at any time. Targets: (comparison (R, B, 1) of 0 and 1, digits (R, B, 2) int64).
+    Targets are (comparison, digits): (R, B, 1) from 0 to 1, and (R, B, 2) int64.
+
+    Args:
+        weights: of the three parts, (3,) or (replicas, 3). They may be changed at any time.
     """
 
     def __init__(self, weights: Tensor) -> None:
@@ -70,44 +71,36 @@ class PairLoss(Module):
         self.digit_losses = (CrossEntropy(), CrossEntropy())
         self.comparison_loss = BinaryCrossEntropy()
 
-    def children(self) -> dict[str, Module]:
-        return {
-            "digit1": self.digit_losses[0],
-            "digit2": self.digit_losses[1],
-            "comparison": self.comparison_loss,
-        }
+    def train(self, mode: bool = True) -> None:
+        super().train(mode)
+        for loss in (*self.digit_losses, self.comparison_loss):
+            loss.train(mode)
 
-    def forward(self, answer: Answer, targets: tuple[Tensor, Tensor]) -> Tensor:
-        """-> (replicas,)."""
-        if tuple(self.weights.shape) not in ((3,), (1, 3), (len(answer.comparison), 3)):
+    def forward(self, prediction: Answer, target: tuple[Tensor, Tensor]) -> Tensor:
+        replicas = len(prediction.comparison)
+        if tuple(self.weights.shape) not in ((3,), (1, 3), (replicas, 3)):
             raise ValueError(
-                f"the weights are {shape_of(self.weights)}, accepted is (3,) or ({len(answer.comparison)}, 3)"
+                f"the weights are {shape_of(self.weights)}, accepted is (3,) or ({replicas}, 3)"
             )
-        return (self.weights * self.parts(answer, targets)).sum(-1)
+        return (self.weights * self.parts(prediction, target)).sum(-1)
 
-    def parts(self, answer: Answer, targets: tuple[Tensor, Tensor]) -> Tensor:
-        """The parts by themselves (replicas, 3): first digit, second digit, comparison."""
-        comparison, digits = targets
-        if digits.shape != answer.digits.shape[:-1]:
-            raise ValueError(
-                f"the digits are {shape_of(digits)}, accepted is {tuple(answer.digits.shape[:-1])} int64"
-            )
+    def parts(self, prediction: Answer, target: tuple[Tensor, Tensor]) -> Tensor:
+        """Compute the parts without their weights, (replicas, 3)."""
+        comparison, digits = target
+        if digits.shape != prediction.digits.shape[:-1]:
+            accepted = tuple(prediction.digits.shape[:-1])
+            raise ValueError(f"the digits are {shape_of(digits)}, accepted is {accepted} int64")
         parts = [
-            loss.forward(answer.digits[:, :, place], digits[:, :, place])
-            for place, loss in enumerate(self.digit_losses)
+            loss.forward(prediction.digits[:, :, image], digits[:, :, image])
+            for image, loss in enumerate(self.digit_losses)
         ]
-        return torch.stack(
-            [*parts, self.comparison_loss.forward(answer.comparison, comparison)], -1
-        )
+        parts.append(self.comparison_loss.forward(prediction.comparison, comparison))
+        return torch.stack(parts, -1)
 
     def backward(self) -> Answer:
-        first, second, comparison = self.weights.expand(
-            -1 if self.weights.dim() == 2 else 1, 3
-        ).unbind(-1)
+        weights = self.weights.view(-1, 3)[:, :, None, None]  # (R or 1, 3, 1, 1)
         digits = [
-            weight[:, None, None] * loss.backward()
-            for weight, loss in zip((first, second), self.digit_losses)
+            weights[:, image] * loss.backward() for image, loss in enumerate(self.digit_losses)
         ]
-        return Answer(
-            comparison[:, None, None] * self.comparison_loss.backward(), torch.stack(digits, 2)
-        )
+        comparison = weights[:, 2] * self.comparison_loss.backward()
+        return Answer(comparison, torch.stack(digits, 2))

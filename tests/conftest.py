@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest.register_assert_rewrite("tests.framework_twins")
+pytest.register_assert_rewrite("tests.framework_twins", "tests.report_helpers")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -97,3 +98,37 @@ def command(monkeypatch, capsys, tmp_path):
         return status, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def small_study(tmp_path_factory):
+    """The output folder of the wang report's dropout study with the settings SMALL_STUDY."""
+    from digitpairs.cli import main
+    from tests.report_helpers import SMALL_STUDY
+
+    output = tmp_path_factory.mktemp("outputs")
+    settings = [*SMALL_STUDY, "sweep.plan=serial", f"output={output}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["train.py", "experiment=wang/dropout", *settings])
+        main()
+    return output
+
+
+@pytest.fixture
+def only_studies(monkeypatch):
+    """`only_studies("wang/dropout")` leaves only these studies in every report, to save time."""
+    from digitpairs.analysis import reproduction
+
+    read_report = reproduction.read_report
+
+    def limit(*studies: str) -> None:
+        def read(path: Path):
+            report = read_report(path)
+            parts = {}
+            for name in ("shows", "finals", "claims"):
+                parts[name] = [part for part in getattr(report, name) if part.study in studies]
+            return dataclasses.replace(report, **parts)
+
+        monkeypatch.setattr(reproduction, "read_report", read)
+
+    return limit

@@ -1,4 +1,4 @@
-"""Torch's twin of a framework module, replica by replica, and the comparison of the two."""
+"""Torch's twin of a framework module for each replica, and the comparison of the two."""
 
 import copy
 
@@ -8,34 +8,20 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import nn
 
-from framework import (
-    GELU,
-    SELU,
-    BatchNorm,
-    Conv2d,
-    Flatten,
-    LeakyReLU,
-    Linear,
-    MaxPool2d,
-    ReLU,
-    Sequential,
-    Sigmoid,
-    Tanh,
-)
+import framework as fw
 
-# How far values may be from torch's, relative and absolute. In float32 a number is rounded to 6e-8 of itself, and the longest sums
-# here have some 500 terms of size 1; batch norm of few rows divides by small deviations, which enlarges that.
+# Relative and absolute deviations from torch's values. In float32 a number is rounded to 6e-8 of
+# itself, and the longest sums have some 500 terms of size 1. Adam and batch norm of few rows divide
+# by small numbers, which enlarges that.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5}
 
-MATRIX = {
-    "1-f64": (1, torch.float64),
-    "3-f64": (3, torch.float64),
-    "1-f32": (1, torch.float32),
-    "3-f32": (3, torch.float32),
-}
-matrix = pytest.mark.parametrize("replicas, dtype", MATRIX.values(), ids=MATRIX.keys())
+dtypes = pytest.mark.parametrize("dtype", TOLERANCE, ids=["f64", "f32"])
 few = settings(deadline=None, max_examples=25, derandomize=True)
 seeds = st.integers(0, 10**6)
+
+
+def matrix(test):
+    return pytest.mark.parametrize("replicas", [1, 3])(dtypes(test))
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -50,52 +36,131 @@ def normal(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> to
     return torch.randn(*shape, dtype=torch.float64, generator=generator(seed)).to(dtype)
 
 
-# --- twins: torch's module for a framework module, with the weights of one replica
+def normal32(*shape: int, seed: int = 0) -> torch.Tensor:
+    return normal(*shape, dtype=torch.float32, seed=seed)
 
-TWINS = {
-    Linear: lambda own: nn.Linear(*own.weight.data.shape[1:], bias=own.bias is not None),
-    Conv2d: lambda own: nn.Conv2d(
-        own.inputs, own.weight.data.shape[2], own.kernel, own.stride, own.padding
+
+ACTIVATIONS = [fw.ReLU, fw.LeakyReLU, fw.Tanh, fw.Sigmoid, fw.SELU, fw.GELU]
+LAYERS = {  # made from generators; the input's shape without replicas
+    "linear": (lambda g: fw.Linear(5, 4, g), (7, 5)),
+    "linear-no-bias": (lambda g: fw.Linear(5, 4, g, bias=False), (7, 5)),
+    "linear-1-row": (lambda g: fw.Linear(5, 4, g), (1, 5)),
+    "linear-1-unit": (lambda g: fw.Linear(1, 1, g), (6, 1)),
+    "linear-xavier": (lambda g: fw.Linear(3, 8, g, initialise=fw.xavier), (2, 3)),
+    "relu": (lambda g: fw.ReLU(), (6, 5)),
+    "relu-images": (lambda g: fw.ReLU(), (2, 3, 4, 5)),
+    "leaky": (lambda g: fw.LeakyReLU(), (6, 5)),
+    "leaky-0.3": (lambda g: fw.LeakyReLU(0.3), (6, 5)),
+    "leaky-negative": (lambda g: fw.LeakyReLU(-0.5), (6, 5)),
+    "tanh": (lambda g: fw.Tanh(), (6, 5)),
+    "sigmoid": (lambda g: fw.Sigmoid(), (6, 5)),
+    "selu": (lambda g: fw.SELU(), (6, 5)),
+    "gelu": (lambda g: fw.GELU(), (6, 5)),
+    "batch-norm": (lambda g: fw.BatchNorm(5, len(g)), (7, 5)),
+    "batch-norm-2-rows": (lambda g: fw.BatchNorm(4, len(g), eps=0.1), (2, 4)),
+    "batch-norm-settings": (lambda g: fw.BatchNorm(5, len(g), eps=1e-2, momentum=0.7), (4, 5)),
+    "batch-norm-images": (lambda g: fw.BatchNorm(3, len(g)), (4, 3, 5, 2)),
+    "batch-norm-1-image": (lambda g: fw.BatchNorm(3, len(g)), (1, 3, 2, 3)),
+    "flatten": (lambda g: fw.Flatten(), (4, 3, 2, 5)),
+    "flatten-flat": (lambda g: fw.Flatten(), (4, 3)),
+    "mlp": (lambda g: fw.mlp(5, [6, 4], 2, g, activation="selu", output_activation="tanh"), (7, 5)),
+    "nested": (
+        lambda g: fw.Sequential(
+            fw.Sequential(fw.Linear(5, 6, g), fw.GELU()), fw.Sequential(fw.mlp(6, [], 2, g))
+        ),
+        (7, 5),
     ),
-    MaxPool2d: lambda own: nn.MaxPool2d(own.kernel, own.stride),
-    Flatten: lambda own: nn.Flatten(),
-    ReLU: lambda own: nn.ReLU(),
-    LeakyReLU: lambda own: nn.LeakyReLU(own.slope),
-    Tanh: lambda own: nn.Tanh(),
-    Sigmoid: lambda own: nn.Sigmoid(),
-    SELU: lambda own: nn.SELU(),
-    GELU: lambda own: nn.GELU(),
+    "normed": (
+        lambda g: fw.Sequential(
+            fw.Linear(5, 6, g), fw.BatchNorm(6, len(g)), fw.ReLU(), fw.Linear(6, 2, g, bias=False)
+        ),
+        (9, 5),
+    ),
+    "cnn": (
+        lambda g: fw.Sequential(
+            fw.Conv2d(1, 3, 3, g),
+            fw.ReLU(),
+            fw.MaxPool2d(2),
+            fw.Conv2d(3, 4, 2, g, padding=1),
+            fw.Tanh(),
+            fw.Flatten(),
+            fw.Linear(48, 2, g),
+        ),
+        (3, 1, 8, 6),
+    ),
+    "cnn-normed": (
+        lambda g: fw.Sequential(
+            fw.Conv2d(2, 3, 3, g, stride=2), fw.BatchNorm(3, len(g)), fw.GELU(), fw.MaxPool2d(2, 1)
+        ),
+        (4, 2, 9, 7),
+    ),
+    "cnn-pool-first": (
+        lambda g: fw.Sequential(
+            fw.MaxPool2d(3, 2), fw.Conv2d(2, 3, 2, g), fw.Sigmoid(), fw.Flatten()
+        ),
+        (2, 2, 9, 8),
+    ),
 }
 
 
-def batch_norm_twin(own: BatchNorm, dimensions: int) -> nn.Module:
-    kind = nn.BatchNorm2d if dimensions == 4 else nn.BatchNorm1d
-    return kind(own.scale.data.shape[2], eps=own.eps, momentum=own.momentum)
+def small_siamese(g: list[torch.Generator], kind: type[fw.Siamese] = fw.Siamese) -> fw.Siamese:
+    """For images of 20 pixels."""
+    return kind(fw.Sequential(fw.Flatten(), fw.Linear(20, 10, g)), fw.Linear(20, 1, g))
 
 
-def twin_of(own, replica: int, dimensions: int = 2) -> nn.Module:
-    """`dimensions`: of what batch norm in it gets, without replicas."""
-    if isinstance(own, Sequential):
-        return nn.Sequential(*(twin_of(layer, replica, dimensions) for layer in own.sequence))
-    twin = batch_norm_twin(own, dimensions) if isinstance(own, BatchNorm) else TWINS[type(own)](own)
+# --- twins: torch's module for a framework module, with the weights of one replica
+
+TWINS = {
+    fw.Linear: lambda own: nn.Linear(*own.weight.data.shape[1:], bias=own.bias is not None),
+    fw.Conv2d: lambda own: nn.Conv2d(
+        own.inputs, own.weight.data.shape[2], own.kernel, own.stride, own.padding
+    ),
+    fw.MaxPool2d: lambda own: nn.MaxPool2d(own.kernel, own.stride),
+    fw.Flatten: lambda own: nn.Flatten(),
+    fw.ReLU: lambda own: nn.ReLU(),
+    fw.LeakyReLU: lambda own: nn.LeakyReLU(own.slope),
+    fw.Tanh: lambda own: nn.Tanh(),
+    fw.Sigmoid: lambda own: nn.Sigmoid(),
+    fw.SELU: lambda own: nn.SELU(),
+    fw.GELU: lambda own: nn.GELU(),
+}
+
+
+def twin_of(own, replica: int, axes: int = 2) -> nn.Module:
+    """`axes`: how many axes the input has without that of replicas."""
+    if isinstance(own, fw.Sequential):
+        return nn.Sequential(*(twin_of(layer, replica, axes) for layer in own.sequence))
+    if isinstance(own, fw.BatchNorm):
+        kind = nn.BatchNorm2d if axes == 4 else nn.BatchNorm1d
+        twin = kind(own.scale.data.shape[2], eps=own.eps, momentum=own.momentum)
+    else:
+        twin = TWINS[type(own)](own)
     for ours, theirs in zip(own.parameters(), twin.parameters(), strict=True):
         theirs.data = as_torch(ours.data[replica], theirs)
     return twin.to(own.parameters()[0].data.dtype) if own.parameters() else twin
 
 
 def as_torch(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A replica's weight (inputs, outputs), bias (1, outputs) in torch's layout: (outputs, inputs...), (outputs,)."""
+    """A replica's weight (inputs, outputs), or bias (1, outputs), in torch's layout."""
     return values.T.reshape(like.shape).clone()
 
 
-def assert_close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float | None = None) -> None:
-    tolerance = tolerance or TOLERANCE[ours.dtype]
+def assert_close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    tolerance = TOLERANCE[ours.dtype]
     torch.testing.assert_close(ours, theirs.detach(), rtol=tolerance, atol=tolerance)
 
 
 def assert_gradients(own, twin: nn.Module, replica: int) -> None:
     for ours, theirs in zip(own.parameters(), twin.parameters(), strict=True):
         assert_close(as_torch(ours.grad[replica], theirs), theirs.grad)
+
+
+def assert_state(module: fw.Module, state: dict[str, torch.Tensor]) -> None:
+    """The module has exactly this state, bit for bit."""
+    own = module.state()
+    assert own.keys() == state.keys()
+    for name, value in own.items():
+        assert torch.equal(value, state[name]), name
 
 
 def compare(
@@ -107,16 +172,19 @@ def compare(
     seed: int = 0,
     x: torch.Tensor | None = None,
 ) -> list[nn.Module]:
-    """Two rounds of forward and backward, whose gradients add up, as of each replica's twin; returns the twins."""
+    """Compare two forward and backward passes with each replica's twin; return the twins.
+
+    The gradients of both passes add up.
+    """
     own.to(dtype)
     twins = [twin_of(own, replica, len(shape)) for replica in range(replicas)]
     own.zero_grad()
-    for turn in range(2):
-        inputs = (
-            normal(replicas, *shape, dtype=dtype, seed=seed + turn) if x is None else x.to(dtype)
-        )
+    for number in range(2):
+        inputs = normal(replicas, *shape, dtype=dtype, seed=seed + number)
+        if x is not None:
+            inputs = x.to(dtype)
         y = own.forward(inputs)
-        dy = normal(*y.shape, dtype=dtype, seed=seed + 2 + turn)
+        dy = normal(*y.shape, dtype=dtype, seed=seed + 2 + number)
         dx = own.backward(dy)
         assert (y.dtype, dx.dtype, dx.shape) == (dtype, dtype, inputs.shape)
         for replica, twin in enumerate(twins):
@@ -129,8 +197,8 @@ def compare(
     return twins
 
 
-def compare_without_input_gradient(own, replicas: int, shape: tuple) -> torch.Tensor | None:
-    """The parameters' gradients are the same; returns what backward returns."""
+def without_input_gradient(own, replicas: int, shape: tuple) -> torch.Tensor | None:
+    """Return what backward returns; assert that the parameters' gradients are the same."""
     own.to(torch.float64)
     other, x = copy.deepcopy(own), normal(replicas, *shape)
     dy = normal(*own.forward(x).shape, seed=1)

@@ -1,4 +1,4 @@
-"""The runs that a report's page was made of, kept beside it: pages made again and completed elsewhere, and what protects them."""
+"""Archives of the runs behind a report's page: completed elsewhere, never lost, checked."""
 
 import json
 import lzma
@@ -16,7 +16,6 @@ from digitpairs.analysis.reports import (
     Epochs,
     Final,
     Grid,
-    Report,
     Row,
     Table,
     read_report,
@@ -27,56 +26,44 @@ from digitpairs.cli import CONF
 from digitpairs.sweeps.compose import compose_command
 from digitpairs.sweeps.jobs import fingerprint, plan_jobs
 from tests.conftest import result_of_a_run
-from tests.test_reports import REPORTS, SMALL, _folder, only, small_study
+from tests.report_helpers import PLACE, REPORTS, SMALL_STUDY, report_of, reproduce
+
+RUN = {"result": result_of_a_run(5.0), "history": {"train/loss": [0.5, None]}, "confusion": None}
 
 
-def test_a_page_is_made_again_of_its_archive_and_completed_by_other_runs(
-    small_study, tmp_path, only
+def test_a_page_is_made_again_from_its_archive_and_completed_by_other_runs(
+    small_study, tmp_path, only_studies
 ):
-    """As on two machines: one has run seed 0, the other seed 1; and a third, which has run nothing, makes the same page."""
-    output, _ = small_study
-    only("wang/dropout")
+    """One machine has run seed 0 and another seed 1; a third, without runs, makes the same page."""
+    only_studies("wang/dropout")
     machines = [tmp_path / name for name in ("first", "second", "third")]
-    shutil.copytree(
-        output, machines[0], ignore=lambda _, names: [each for each in names if each == "seed=1"]
-    )
-    shutil.copytree(
-        output, machines[1], ignore=lambda _, names: [each for each in names if each == "seed=0"]
-    )
+    shutil.copytree(small_study, machines[0], ignore=shutil.ignore_patterns("seed=1"))
+    shutil.copytree(small_study, machines[1], ignore=shutil.ignore_patterns("seed=0"))
     machines[2].mkdir()
-    pages, whole = tmp_path / "pages", tmp_path / "whole"
-    made = []
-    for machine in machines:
-        assert reproduction.main(["wang", *SMALL, f"output={machine}", "--to", str(pages)]) == 0
-        made.append({path.name: path.read_bytes() for path in pages.iterdir()})
-    reproduction.main(["wang", *SMALL, f"output={output}", "--to", str(whole)])
-    assert b"4 of 8" in made[0]["wang.md"] and b"8 of 8" in made[1]["wang.md"]
-    assert (
-        f"`python train.py experiment=wang/dropout {' '.join(SMALL)} seed=1` runs them".encode()
-        in made[0]["wang.md"]
-    )
-    assert made[1] == made[2] == {path.name: path.read_bytes() for path in whole.iterdir()}
+
+    def pages(output, name: str) -> dict[str, bytes]:
+        reproduce("wang", *SMALL_STUDY, output=output, to=tmp_path / name)
+        return {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+
+    first, second, third = (pages(machine, "shared") for machine in machines)
+    command = f"`python train.py experiment=wang/dropout {' '.join(SMALL_STUDY)} seed=1` runs them"
+    assert b"4 of 8" in first["wang.md"] and command.encode() in first["wang.md"]
+    assert b"8 of 8" in second["wang.md"]
+    assert second == third == pages(small_study, "alone")
 
 
-def test_an_archived_run_has_what_its_folder_had(tmp_path):
-    folder = _folder(tmp_path / "run")
-    (folder / "metrics.csv").write_text(
+def test_an_archived_run_has_the_values_of_its_folder(tmp_path):
+    (tmp_path / "metrics.csv").write_text(
         "epoch,test/error,train/loss\n0,50.0,0.7\n1,,0.1234567890123456\n2,40.0,0.5\n"
     )
-    (folder / "confusion.json").write_text(
-        json.dumps({name: np.eye(10, dtype=int).tolist() for name in ("digit1", "digit2")})
-    )
-    run = Run(
-        folder,
-        result_of_a_run(50.0, fingerprint="f")
-        | {"test/error": 40.0, "files": {"metrics.csv": {"bytes": 1, "digest": "0"}}},
-    )
+    confusion = dict.fromkeys(("digit1", "digit2"), np.eye(10, dtype=int).tolist())
+    (tmp_path / "confusion.json").write_text(json.dumps(confusion))
+    files = {"metrics.csv": {"bytes": 1, "digest": "0"}}
+    result = result_of_a_run(50.0, fingerprint="f", files=files) | {"test/error": 40.0}
+    run = Run(tmp_path, result)
     path = tmp_path / "r.runs.xz"
-    write_archive(
-        path,
-        Archive({"f": run}, {"g": "diverged", "f": "diverged once"}),
-        {"test/error", "train/loss"},
-    )
+    failures = {"g": "diverged", "f": "diverged once"}
+    write_archive(path, Archive({"f": run}, failures), {"test/error", "train/loss"})
     for _ in range(2):
         archive = read_archive(path)
         assert archive.failures == {"g": "diverged"} and "files" not in archive.runs["f"].result
@@ -90,142 +77,128 @@ def test_an_archived_run_has_what_its_folder_had(tmp_path):
             "test/none",
         ):
             assert archive.runs["f"].value(metric) == run.value(metric), metric
-        write_archive(path, archive, set())  # a report that looks at them no more loses nothing
-    assert read_archive(tmp_path / "none.runs.xz") == Archive({}, {})
+        write_archive(path, archive, set())  # a report that no longer reads them keeps them
 
 
-def test_a_folder_counts_before_the_archive_and_nothing_archived_is_lost(
-    small_study, tmp_path, only
+def test_a_folder_replaces_the_archived_run_and_no_other_run_is_lost(
+    small_study, tmp_path, only_studies
 ):
-    output, _ = small_study
-    only("wang/dropout")
-    place, path = [f"output={output}", "--to", str(tmp_path)], tmp_path / "wang.runs.xz"
-    reproduction.main(["wang", *SMALL, *place])
+    only_studies("wang/dropout")
+    path = tmp_path / "wang.runs.xz"
+    reproduce("wang", *SMALL_STUDY, output=small_study, to=tmp_path)
     archive = read_archive(path)
     key = next(iter(archive.runs))
     archive.runs[key].result["test/comparison_error"], archive.failures["x"] = 99.0, "diverged"
     write_archive(path, archive, set())
-    reproduction.main(["wang", *SMALL, *place])
+    reproduce("wang", *SMALL_STUDY, output=small_study, to=tmp_path)
     again = read_archive(path)
-    assert (
-        again.runs[key].value("test/comparison_error") != 99.0
-        and again.failures == {"x": "diverged"}
-        and len(again.runs) == 8
-    )
-    (
-        tmp_path / "glance.md"
-    ).unlink()  # or a page of other settings, with none of these runs, would be refused
-    reproduction.main(["wang", *SMALL, "data.seed=7", *place])
-    assert (
-        read_archive(path).runs.keys() == again.runs.keys()
-        and "0 of 8" in (tmp_path / "wang.md").read_text()
-    )
+    assert again.runs[key].value("test/comparison_error") != 99.0
+    assert again.failures == {"x": "diverged"} and len(again.runs) == 8
+    (tmp_path / "glance.md").unlink()  # else a page of other settings, without runs, is refused
+    reproduce("wang", *SMALL_STUDY, "data.seed=7", output=small_study, to=tmp_path)
+    assert read_archive(path).runs.keys() == again.runs.keys()
+    assert "0 of 8" in (tmp_path / "wang.md").read_text()
 
 
-RUN = {"result": result_of_a_run(5.0), "history": {"train/loss": [0.5, None]}, "confusion": None}
+def archive_of(*entries) -> bytes:
+    return lzma.compress("".join(json.dumps(entry) + "\n" for entry in entries).encode())
 
 
-def lines(*kept) -> bytes:
-    return lzma.compress("".join(json.dumps(each) + "\n" for each in kept).encode())
-
-
-def without(key: str) -> dict:
-    return {name: value for name, value in RUN["result"].items() if name != key}
+def archive_without(key: str) -> bytes:
+    """An archive of one run whose result lacks this entry."""
+    result = {name: value for name, value in RUN["result"].items() if name != key}
+    return archive_of(RUN | {"result": result})
 
 
 @pytest.mark.parametrize(
-    "content, said",
+    "content, fault",
     [
         (b"no xz", "Input format not supported by decoder"),
-        (lines(RUN)[:-20], "it ends too early"),
-        (lines(RUN) + b"more", "something follows its end"),
-        (lines(RUN) * 2, "something follows its end"),
+        (archive_of(RUN)[:-20], "it ends too early"),
+        (archive_of(RUN) + b"more", "something follows its end"),
+        (archive_of(RUN) * 2, "something follows its end"),
         (lzma.compress(b"no json"), "line 1: it is b'no json', not JSON"),
         (lzma.compress(b"\xff\xfe"), "line 1: it is b'\\xff\\xfe', not JSON"),
         (lzma.compress(b"[" * 100_000), "not JSON (maximum recursion depth exceeded"),
-        (lines(RUN, 3), "line 2: it is 3, not a run or a failure"),
-        (lines(["result"]), "line 1: it is ['result'], not a run or a failure"),
-        (lines({}), "the result is None, not a mapping from names"),
-        (lines({"result": None}), "the result is None, not a mapping from names"),
-        (lines({"result": {}}), "the result is {}, not one with the entry seed"),
-        *(
-            (lines(RUN | {"result": without(key)}), f"not one with the entry {key}")
-            for key in ("seed", "fingerprint", "source", "seconds", "versions")
-        ),
+        (archive_of(RUN, 3), "line 2: it is 3, not a run or a failure"),
+        (archive_of(["result"]), "line 1: it is ['result'], not a run or a failure"),
+        (archive_of({}), "the result is None, not a mapping from names"),
+        (archive_of({"result": None}), "the result is None, not a mapping from names"),
+        (archive_of({"result": {}}), "the result is {}, not one with the entry seed"),
+        (archive_without("seed"), "not one with the entry seed"),
+        (archive_without("fingerprint"), "not one with the entry fingerprint"),
+        (archive_without("source"), "not one with the entry source"),
+        (archive_without("seconds"), "not one with the entry seconds"),
+        (archive_without("versions"), "not one with the entry versions"),
         (
-            lines(RUN | {"result": without("test/comparison_error")}),
+            archive_without("test/comparison_error"),
             "not one with the entry test/comparison_error or test/error",
         ),
         (
-            lines(RUN | {"result": RUN["result"] | {"versions": {"torch": "1"}}}),
+            archive_of(RUN | {"result": RUN["result"] | {"versions": {"torch": "1"}}}),
             "versions is {'torch': '1'}, not one with the entry pytorch_lightning",
         ),
         (
-            lines(RUN | {"result": RUN["result"] | {"processor": ["x"]}}),
+            archive_of(RUN | {"result": RUN["result"] | {"processor": ["x"]}}),
             "processor is ['x'], not text",
         ),
         (
-            lines({"result": RUN["result"], "confusion": None}),
+            archive_of({"result": RUN["result"], "confusion": None}),
             "the history is None, not a mapping from names",
         ),
         (
-            lines(RUN | {"history": {"a": [1.0], "b": [1.0, 2.0]}}),
+            archive_of(RUN | {"history": {"a": [1.0], "b": [1.0, 2.0]}}),
             "b is [1.0, 2.0], not a list of one number an epoch",
         ),
-        (lines(RUN | {"history": {"a": ["x"]}}), "a is 'x', not a number"),
+        (archive_of(RUN | {"history": {"a": ["x"]}}), "a is 'x', not a number"),
         (
-            lines(RUN | {"confusion": {"digit1": [[1] * 10] * 9, "digit2": 3}}),
+            archive_of(RUN | {"confusion": {"digit1": [[1] * 10] * 9, "digit2": 3}}),
             "not 10 rows of 10 counts",
         ),
-        (lines(RUN | {"confusion": [1]}), "the confusion is [1], not a mapping from names"),
+        (archive_of(RUN | {"confusion": [1]}), "the confusion is [1], not a mapping from names"),
         (
-            lines({"reason": "diverged"}),
+            archive_of({"reason": "diverged"}),
             "the failure is {'reason': 'diverged'}, not one with the entry fingerprint",
         ),
-        (lines({"reason": None, "fingerprint": "f"}), "reason is None, not text"),
+        (archive_of({"reason": None, "fingerprint": "f"}), "reason is None, not text"),
     ],
 )
-def test_a_damaged_archive_is_named_and_kept(content, said, tmp_path):
+def test_a_damaged_archive_is_named_and_kept(content, fault, tmp_path):
     path = tmp_path / "wang.runs.xz"
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
         read_archive(path)
     message = str(caught.value)
-    assert (
-        message.startswith(f"{path} is damaged: ")
-        and said in message
-        and message.endswith(": delete it, or get it back from version control")
-    )
+    assert message.startswith(f"{path} is damaged: ") and fault in message
+    assert message.endswith(": delete it, or get it back from version control")
     assert "\n" not in message and len(message) < 500 and path.read_bytes() == content
 
 
-def test_an_archive_of_no_runs_and_one_of_the_least_that_a_run_has(tmp_path):
-    (tmp_path / "none.runs.xz").write_bytes(lines())
-    assert read_archive(tmp_path / "none.runs.xz") == Archive({}, {})
-    (tmp_path / "one.runs.xz").write_bytes(
-        lines(RUN | {"history": {"train/loss": [0.5, float("nan"), None]}})
-    )
-    (run,) = read_archive(tmp_path / "one.runs.xz").runs.values()
-    assert (
-        run.result == RUN["result"]
-        and len(run.by_epoch("train/loss")) == 2
-        and run.confusion is None
-    )
+def test_a_missing_or_empty_archive_has_no_runs(tmp_path):
+    path = tmp_path / "none.runs.xz"
+    assert read_archive(path) == Archive({}, {})
+    path.write_bytes(archive_of())
+    assert read_archive(path) == Archive({}, {})
+
+
+def test_a_run_needs_few_entries(tmp_path):
+    path = tmp_path / "one.runs.xz"
+    path.write_bytes(archive_of(RUN | {"history": {"train/loss": [0.5, float("nan"), None]}}))
+    (run,) = read_archive(path).runs.values()
+    assert run.result == RUN["result"] and run.confusion is None
+    assert len(run.by_epoch("train/loss")) == 2
 
 
 def test_a_damaged_archive_ends_the_command_and_is_kept(tmp_path, capsys):
     (archive := tmp_path / "wang.runs.xz").write_bytes(b"no xz")
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_:
         reproduction.main(["wang", f"output={tmp_path}", "--to", str(tmp_path)])
-    assert (
-        left.value.code == 2
-        and f"{archive} is damaged" in capsys.readouterr().err
-        and archive.read_bytes() == b"no xz"
-    )
+    assert exit_.value.code == 2 and f"{archive} is damaged" in capsys.readouterr().err
+    assert archive.read_bytes() == b"no xz"
 
 
-def test_an_archive_is_unpacked_no_further_than_an_archive_may_be_long(tmp_path):
-    """80 MiB of zeros in 12 kB; more would be cut off at the same place."""
+def test_decompression_stops_at_the_largest_size_of_an_archive(tmp_path):
+    """The file has 80 MiB of zeros in 12 kB; a larger one is cut off at the same size."""
     packer = lzma.LZMACompressor(preset=0)
     bomb = b"".join([*(packer.compress(bytes(2**20)) for _ in range(80)), packer.flush()])
     (path := tmp_path / "wang.runs.xz").write_bytes(bomb)
@@ -238,137 +211,88 @@ def test_an_archive_is_unpacked_no_further_than_an_archive_may_be_long(tmp_path)
         tracemalloc.stop()
 
 
-def test_text_of_an_archive_is_shown_as_it_is(tmp_path, only, capsys):
-    only("wang/dropout")
+def test_text_of_an_archive_is_shown_literally(tmp_path, only_studies, capsys):
+    only_studies("wang/dropout")
     jobs = plan_jobs(compose_command(CONF, ["experiment=wang/dropout", "data=digits"]))
     keys = [fingerprint(job.config) for job in jobs[:2]]
     script = "<script>alert(1)</script>"
-    versions = {"torch": script, "pytorch_lightning": script, "python": script}
-    result = result_of_a_run(
-        5.0, fingerprint=keys[0], source=script, commit=script, processor=script, versions=versions
-    )
-    (tmp_path / "wang.runs.xz").write_bytes(
-        lines(RUN | {"result": result}, {"fingerprint": keys[1], "reason": script})
-    )
-    assert (
-        reproduction.main(["wang", "data=digits", f"output={tmp_path}", "--to", str(tmp_path)]) == 0
-    )
+    texts = dict.fromkeys(("source", "commit", "processor"), script)
+    versions = dict.fromkeys(("torch", "pytorch_lightning", "python"), script)
+    result = result_of_a_run(5.0, fingerprint=keys[0], versions=versions, **texts)
+    failure = {"fingerprint": keys[1], "reason": script}
+    (tmp_path / "wang.runs.xz").write_bytes(archive_of(RUN | {"result": result}, failure))
+    reproduce("wang", "data=digits", output=tmp_path, to=tmp_path)
     page = (tmp_path / "wang.md").read_text()
-    assert (
-        "<script" not in page
-        and "<script" not in capsys.readouterr().out
-        and page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 7
-    )
+    assert "<script" not in page and "<script" not in capsys.readouterr().out
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 7
 
 
-def test_a_report_says_what_it_looks_at_epoch_by_epoch():
-    metrics = {
-        name: read_report(CONF / "reports" / f"{name}.yaml").metrics_by_epoch for name in REPORTS
-    }
-    assert (
-        metrics["wang"] == {"test/comparison_error"}
-        and "test/comparison_error" in metrics["pillonel"]
-    )
-    place = {"place": "p", "study": "s"}
-    row = Row(name="r", settings=[])
+def test_reports_list_the_metrics_that_they_read_by_epoch():
+    metrics = {}
+    for name in REPORTS:
+        metrics[name] = read_report(CONF / "reports" / f"{name}.yaml").metrics_by_epoch
+    assert metrics["wang"] == {"test/comparison_error"}
+    assert "test/comparison_error" in metrics["pillonel"]
+    row, third = Row(name="r", settings=[]), Row(name="after 3", settings=[], epoch=3)
+    columns = {"x": "table@best", "y": ["column@3", "min"], "z": "none"}
     shows = [
-        Table(
-            table="t",
-            **place,
-            rows=[row],
-            columns={"x": "table@best", "y": ["column@3", "min"], "z": "none"},
-        ),
-        Table(
-            table="o",
-            **place,
-            rows=[row, Row(name="after 3", settings=[], epoch=3)],
-            columns={"x": ["row", "min"]},
-        ),
-        Grid(grid="g", **place, x="x", metrics={"x": "grid@best", "y": "none"}),
-        Epochs(epochs="e", **place, rows=[row], metrics={"x": "epochs"}),
-        Choice(choice="c", **place, report=[], by="by@best", metric="metric@best"),
-        Choice(
-            choice="e",
-            **place,
-            report=[],
-            by="by epoch",
-            metric="metric by epoch",
-            by_study="another",
-            last_epoch=3,
-        ),
+        Table(table="t", **PLACE, rows=[row], columns=columns),
+        Table(table="o", **PLACE, rows=[row, third], columns={"x": ["row", "min"]}),
+        Grid(grid="g", **PLACE, x="x", metrics={"x": "grid@best", "y": "none"}),
+        Epochs(epochs="e", **PLACE, rows=[row], metrics={"x": "epochs"}),
+        Choice(choice="c", **PLACE, report=[], by="by@best", metric="metric@best"),
+        Choice(choice="e", **PLACE, report=[], by="held out", metric="test", last_epoch=3),
+        Choice(choice="s", **PLACE, report=[], by="none", by_study="another"),
     ]
-    finals = [Final(final="f", **place, settings=[], report=[1.0], metric="final@best")]
-    claims = [
-        Claim(claim="c", **place, first=[], second=[], metric="first@2", second_metric="second@2"),
-        Claim(claim="c", **place, first=[], second=[]),
-    ]
-    report = Report(title="t", about="a", shows=shows, finals=finals, claims=claims)
-    assert report.metrics_by_epoch == {
-        "table",
-        "column",
-        "row",
-        "grid",
-        "epochs",
-        "by",
-        "metric",
-        "by epoch",
-        "metric by epoch",
-        "final",
-        "first",
-        "second",
-    }
+    finals = [Final(final="f", **PLACE, settings=[], report=[1.0], metric="final@best")]
+    compared = {"claim": "c", **PLACE, "first": [], "second": []}
+    claims = [Claim(**compared, metric="first@2", second_metric="second@2"), Claim(**compared)]
+    report = report_of(shows, finals, claims)
+    of_parts = {"table", "column", "row", "grid", "epochs", "final", "first", "second"}
+    assert report.metrics_by_epoch == of_parts | {"by", "metric", "held out", "test"}
     assert report.studies == ["another", "s"]
 
 
-def test_a_page_that_is_written_leaves_the_others_and_their_lines_and_none_is_lost(
-    small_study, tmp_path, capsys, only
+def test_writing_a_page_keeps_the_other_pages_and_none_with_more_runs_is_replaced(
+    small_study, tmp_path, capsys, only_studies
 ):
-    only("wang/dropout", "skura/resnet")
-    place = [f"output={small_study[0]}", "--to", str(tmp_path)]
+    only_studies("wang/dropout", "skura/resnet")
+    glance_path, page_path = tmp_path / "glance.md", tmp_path / "wang.md"
     skura = "| [skura](skura.md) | 3 of 60 | 1 | 2 | 3 | 0 of 0 |"
-    (tmp_path / "glance.md").write_text(f"# At a glance\n\n{skura}\n")
-    assert reproduction.main(["wang", *SMALL, *place]) == 0
-    glance, page = (tmp_path / "glance.md").read_text(), (tmp_path / "wang.md").read_bytes()
-    assert [each.split() for each in glance.splitlines() if "[skura]" in each] == [
-        skura.split()
-    ] and "[wang](wang.md)" in glance
-    with pytest.raises(SystemExit) as left:
-        reproduction.main(["skura", "wang", *SMALL, *place])
-    said = f"--to={tmp_path} is not accepted: another folder, since {tmp_path / 'skura.md'} was made of 3 runs, and 0 of these settings are here"
-    assert left.value.code == 2 and said in capsys.readouterr().err
-    assert (tmp_path / "glance.md").read_text() == glance and (
-        tmp_path / "wang.md"
-    ).read_bytes() == page
-    with pytest.raises(SystemExit) as left:  # runs that are kept, and of other settings
-        reproduction.main(["wang", *SMALL, "data.seed=7", *place])
-    assert (
-        left.value.code == 2
-        and "runs, and 0 of these settings are here" in capsys.readouterr().err
-        and (tmp_path / "wang.md").read_bytes() == page
-    )
-    (tmp_path / "glance.md").write_text(glance[: glance.index("[wang]") + 20])  # as of a full disk
-    assert (
-        reproduction.main(["wang", *SMALL, *place]) == 0
-        and (tmp_path / "glance.md").read_text() == glance
-    )
+    glance_path.write_text(f"# At a glance\n\n{skura}\n")
+    reproduce("wang", *SMALL_STUDY, output=small_study, to=tmp_path)
+    glance, page = glance_path.read_text(), page_path.read_bytes()
+    skura_lines = [line.split() for line in glance.splitlines() if "[skura]" in line]
+    assert skura_lines == [skura.split()] and "[wang](wang.md)" in glance
+
+    def refusal(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as exit_:
+            reproduction.main([*arguments, f"output={small_study}", "--to", str(tmp_path)])
+        assert exit_.value.code == 2
+        assert glance_path.read_text() == glance and page_path.read_bytes() == page
+        return capsys.readouterr().err
+
+    refused = f"--to={tmp_path} is not accepted: another folder, since {tmp_path / 'skura.md'}"
+    counts = "was made of 3 runs, and 0 of these settings are here"
+    assert f"{refused} {counts}" in refusal("skura", "wang", *SMALL_STUDY)
+    archived_runs_of_other_settings = refusal("wang", *SMALL_STUDY, "data.seed=7")
+    assert "runs, and 0 of these settings are here" in archived_runs_of_other_settings
+    glance_path.write_text(glance[: glance.index("[wang]") + 20])  # as a full disk leaves it
+    reproduce("wang", *SMALL_STUDY, output=small_study, to=tmp_path)
+    assert glance_path.read_text() == glance
 
 
-def test_the_digits_need_not_be_where_a_page_is_made(tmp_path, monkeypatch, only):
+def test_a_page_can_be_made_without_the_digits(tmp_path, monkeypatch, only_studies):
     def no_network(root):
         raise DataError("no network")
 
     monkeypatch.setenv("DIGITPAIRS_DATA", str(tmp_path / "nothing"))
     monkeypatch.setattr("digitpairs.data.sources.download_mnist", no_network)
-    only("wang/dropout")
+    only_studies("wang/dropout")
     (job, *_) = plan_jobs(compose_command(CONF, ["experiment=wang/dropout", "data=mnist"]))
     key = fingerprint(job.config)
-    write_archive(
-        tmp_path / "wang.runs.xz",
-        Archive({key: Run(tmp_path, result_of_a_run(7.5, fingerprint=key))}, {}),
-        set(),
-    )
-    assert (
-        reproduction.main(["wang", "data=mnist", f"output={tmp_path}", "--to", str(tmp_path)]) == 0
-    )
+    run = Run(tmp_path, result_of_a_run(7.5, fingerprint=key))
+    write_archive(tmp_path / "wang.runs.xz", Archive({key: run}, {}), set())
+    reproduce("wang", "data=mnist", output=tmp_path, to=tmp_path)
     page = (tmp_path / "wang.md").read_text()
     assert "| `wang/dropout` | 1 of 40" in page and "7.50 (n = 1 of 10)" in page

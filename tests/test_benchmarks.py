@@ -1,4 +1,4 @@
-"""The benchmarks run; what they measure is in docs/benchmarks.md."""
+"""The benchmarks run to their end; docs/benchmarks.md has their results."""
 
 import os
 import subprocess
@@ -9,62 +9,43 @@ import pytest
 from tests.conftest import ROOT, write_mnist_like
 
 
-def run(tmp_path, name: str, *arguments: str) -> str:
+@pytest.fixture
+def benchmark(tmp_path):
+    """`benchmark("main_job.py", "--rounds 1")` runs a benchmark and returns its output."""
     data = write_mnist_like(tmp_path / "data", train=2000, test=2000)
     environment = {**os.environ, "DIGITPAIRS_DATA": str(data)}
-    environment.pop("HYDRA_FULL_ERROR", None)  # set by tests in this process
-    answer = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / name, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=environment,
-    )
-    assert answer.returncode == 0, answer.stderr
-    return answer.stdout
+    environment.pop("HYDRA_FULL_ERROR", None)  # other tests set it in this process
+
+    def run(name: str, options: str) -> str:
+        command = [sys.executable, ROOT / "benchmarks" / name, *options.split()]
+        process = subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, env=environment
+        )
+        assert process.returncode == 0, process.stderr
+        return process.stdout
+
+    return run
 
 
-def test_all_contenders_run(tmp_path):
-    out = run(
-        tmp_path,
-        "main_job.py",
-        "--rounds",
-        "1",
-        "--seeds",
-        "2",
-        "--loop-seeds",
-        "1",
-        "--many",
-        "3",
-        "--epochs",
-        "1",
-        "--case",
-        "siamese_mlp:50",
-    )
+def test_all_contenders_run(benchmark):
+    rounds = "--rounds 1 --seeds 2 --loop-seeds 1 --many 3 --epochs 1"
+    out = benchmark("main_job.py", f"{rounds} --case siamese_mlp:50")
     lines = [line.split("  ")[1].strip() for line in out.splitlines() if line.startswith("  ")]
-    assert lines == [
-        "plain loop",
-        "this project, 2 seeds",
-        "this project, 3 seeds",
-        "stock Lightning",
-    ]
+    projects = ["this project, 2 seeds", "this project, 3 seeds"]
+    assert lines == ["plain loop", *projects, "stock Lightning"]
 
 
 @pytest.mark.long
-def test_the_commands_costs(tmp_path):
-    out = run(
-        tmp_path, "command.py", "--rounds", "1", "--jobs", "12", "--hydra-jobs", "2", "--seeds", "2"
-    )
-    assert (
-        "first training step after" in out and "a further job of 12" in out and "peak memory" in out
-    )
+def test_the_costs_of_the_command(benchmark):
+    out = benchmark("command.py", "--rounds 1 --jobs 12 --hydra-jobs 2 --seeds 2")
+    for line in ("first training step after", "a further job of 12", "peak memory"):
+        assert line in out
 
 
-def test_the_coukos_cnn(tmp_path):
-    out = run(tmp_path, "coukos_cnn.py", "--rounds", "1")
-    assert out.count("median") == 3
+def test_the_coukos_cnn(benchmark):
+    assert benchmark("coukos_cnn.py", "--rounds 1").count("median") == 3
 
 
-def test_steps_of_framework(tmp_path):
-    out = run(tmp_path, "framework_steps.py", "--rounds", "1", "--steps", "10")
+def test_steps_of_framework(benchmark):
+    out = benchmark("framework_steps.py", "--rounds 1 --steps 10")
     assert out.count("times as fast") == 8 and out.count("torch.nn") == 4

@@ -1,137 +1,79 @@
-"""The gradient check names what is wrong, in layers, losses and networks."""
+"""The gradient check names the tensors with wrong gradients, in layers, losses and networks."""
 
 import re
 
 import pytest
 import torch
 
-from framework import (
-    MSE,
-    BatchNorm,
-    BinaryCrossEntropy,
-    Conv2d,
-    CrossEntropy,
-    Dropout,
-    Flatten,
-    Linear,
-    MaxPool2d,
-    Module,
-    PairLoss,
-    ReLU,
-    Sequential,
-    Siamese,
-    Tanh,
-    gradcheck,
-)
-from tests.framework_twins import generators, normal
+import framework as fw
+from tests.framework_twins import generators, normal, small_siamese
 from tests.test_framework_gradcheck import R, pair_targets
 
 
-class WrongFactor(Linear):
-    def backward(self, dy, input_gradient=True):
-        dx = super().backward(dy, input_gradient)
-        self.weight.grad.mul_(1.001)
-        return dx
+def wrong(kind, name: str, change) -> type[fw.Module]:
+    """Make a class of layer whose gradient of x or of a parameter is `change(gradient, dy)`."""
+
+    class Wrong(kind):
+        def backward(self, dy, input_gradient=True):
+            dx = super().backward(dy, input_gradient)
+            if name == "x":
+                return change(dx, dy)
+            gradient = getattr(self, name).grad
+            gradient.copy_(change(gradient.clone(), dy))
+            return dx
+
+    return Wrong
 
 
-class NoBiasGradient(Linear):
-    def backward(self, dy, input_gradient=True):
-        before = self.bias.grad.clone()
-        dx = super().backward(dy, input_gradient)
-        self.bias.grad.copy_(before)
-        return dx
+WrongFactor = wrong(fw.Linear, "weight", lambda gradient, dy: 1.001 * gradient)
+NoBiasGradient = wrong(fw.Linear, "bias", lambda gradient, dy: 0 * gradient)
+MeanBiasGradient = wrong(fw.Linear, "bias", lambda gradient, dy: dy.mean(1, keepdim=True))
+TransposedWeightGradient = wrong(fw.Linear, "weight", lambda gradient, dy: gradient.mT)
+WrongReplica = wrong(fw.Linear, "weight", lambda gradient, dy: gradient.flip(0))
+ScaleForShift = wrong(fw.BatchNorm, "scale", lambda gradient, dy: dy.sum(1, keepdim=True))
+HalfDropout = wrong(fw.Dropout, "x", lambda gradient, dy: 0.5 * gradient)
+DropoutPassesAll = wrong(fw.Dropout, "x", lambda gradient, dy: dy)
+NoInputGradient = wrong(fw.Tanh, "x", lambda gradient, dy: None)
+NotANumber = wrong(fw.ReLU, "x", lambda gradient, dy: gradient / 0 * 0)
 
 
-class MeanBiasGradient(Linear):
-    def backward(self, dy, input_gradient=True):
-        before = self.bias.grad.clone()
-        dx = super().backward(dy, input_gradient)
-        self.bias.grad.copy_(before + dy.mean(1, keepdim=True))
-        return dx
-
-
-class TransposedWeightGradient(Linear):
-    def backward(self, dy, input_gradient=True):
-        before = self.weight.grad.clone()
-        dx = super().backward(dy, input_gradient)
-        self.weight.grad.copy_(before + (self.weight.grad - before).mT)
-        return dx
-
-
-class TransposedInputGradient(Linear):
+class TransposedInputGradient(fw.Linear):
     def backward(self, dy, input_gradient=True):
         super().backward(dy, input_gradient)
         return torch.bmm(dy, self.weight.data)
 
 
-class WrongReplica(Linear):
-    def backward(self, dy, input_gradient=True):
-        dx = super().backward(dy, input_gradient)
-        self.weight.grad.copy_(self.weight.grad.flip(0))
-        return dx
-
-
-class BatchNormOfConstants(BatchNorm):
-    """As if mean and variance did not depend on the input."""
+class BatchNormOfConstants(fw.BatchNorm):
+    """Ignores that mean and variance depend on the input."""
 
     def backward(self, dy, input_gradient=True):
-        root = self._kept[1]
+        inverse_deviation = self._kept[1]
         super().backward(dy, input_gradient)
-        return dy * self.scale.data * root
+        return dy * self.scale.data * inverse_deviation
 
 
-class ScaleForShift(BatchNorm):
-    def backward(self, dy, input_gradient=True):
-        dx = super().backward(dy, input_gradient)
-        self.scale.grad.copy_(self.shift.grad)
-        return dx
-
-
-class TanhOfItsInput(Tanh):
+class TanhOfItsInput(fw.Tanh):
     def backward(self, dy, input_gradient=True):
         return dy * (1 - self._take())
 
 
-class DropoutBackwardUnscaled(Dropout):
-    def backward(self, dy, input_gradient=True):
-        return super().backward(dy, input_gradient) * (1 - self.probability)
+class ConvWithoutLastPixel(fw.Conv2d):
+    """Does not add the last pixel of the windows to the input's gradient."""
 
-
-class DropoutPassesAll(Dropout):
-    def backward(self, dy, input_gradient=True):
-        self._take()
-        return dy
-
-
-class ConvLastPlaceLost(Conv2d):
-    """One of the overlapping places is not added to the input's gradient."""
-
-    def _added(self, dwindows, shape):
+    def _fold(self, dwindows, shape):
         dwindows[..., -1, -1] = 0
-        return super()._added(dwindows, shape)
+        return super()._fold(dwindows, shape)
 
 
-class PoolToTheLast(MaxPool2d):
+class PoolToTheLast(fw.MaxPool2d):
     def backward(self, dy, input_gradient=True):
-        place, shape = self._kept
-        self._kept = (self.kernel**2 - 1 - place, shape)
+        index, shape = self._kept
+        self._kept = (self.kernel**2 - 1 - index, shape)
         return super().backward(dy, input_gradient)
 
 
-class NoInputGradient(Tanh):
-    """Returns None although it was asked for the gradient."""
-
-    def backward(self, dy, input_gradient=True):
-        super().backward(dy, input_gradient)
-
-
-class NotANumber(ReLU):
-    def backward(self, dy, input_gradient=True):
-        return super().backward(dy, input_gradient) / 0 * 0
-
-
 UNITS, IMAGES = (5, 4), (2, 2, 5, 4)
-WRONG = {  # of generators; the input's shape without replicas; the names that deviate
+WRONG = {  # made from generators; the input's shape without replicas; the names that deviate
     "factor": (lambda g: WrongFactor(4, 3, g), UNITS, {"weight"}),
     "no-bias-gradient": (lambda g: NoBiasGradient(4, 3, g), UNITS, {"bias"}),
     "mean-bias-gradient": (lambda g: MeanBiasGradient(4, 3, g), UNITS, {"bias"}),
@@ -141,73 +83,82 @@ WRONG = {  # of generators; the input's shape without replicas; the names that d
     "batch-norm-constants": (lambda g: BatchNormOfConstants(4, R), UNITS, {"x"}),
     "batch-norm-scale": (lambda g: ScaleForShift(4, R), UNITS, {"scale"}),
     "tanh": (lambda g: TanhOfItsInput(), UNITS, {"x"}),
-    "dropout-unscaled": (lambda g: DropoutBackwardUnscaled(0.5, g), UNITS, {"x"}),
+    "dropout-half": (lambda g: HalfDropout(0.5, g), UNITS, {"x"}),
     "dropout-passes-all": (lambda g: DropoutPassesAll(0.5, g), UNITS, {"x"}),
-    "conv-place-lost": (lambda g: ConvLastPlaceLost(2, 2, 2, g), IMAGES, {"x"}),
+    "conv-without-last-pixel": (lambda g: ConvWithoutLastPixel(2, 2, 2, g), IMAGES, {"x"}),
     "pool-to-the-last": (lambda g: PoolToTheLast(2), IMAGES, {"x"}),
     "no-input-gradient": (lambda g: NoInputGradient(), UNITS, {"x"}),
     "not-a-number": (lambda g: NotANumber(), UNITS, {"x"}),
-    "last-of-a-network": (lambda g: Sequential(Linear(4, 3, g), Tanh(), WrongFactor(3, 2, g)), UNITS, {"2.weight"}),
-    "middle-of-a-network": (
-        lambda g: Sequential(Linear(4, 3, g), TanhOfItsInput(), NoBiasGradient(3, 2, g)), UNITS, {"x", "0.weight", "0.bias", "2.bias"},
+    "end-of-a-network": (
+        lambda g: fw.Sequential(fw.Tanh(), WrongFactor(4, 2, g)),
+        UNITS,
+        {"1.weight"},
     ),
-}  # fmt: skip
+    "middle-of-a-network": (
+        lambda g: fw.Sequential(fw.Linear(4, 3, g), TanhOfItsInput(), NoBiasGradient(3, 2, g)),
+        UNITS,
+        {"x", "0.weight", "0.bias", "2.bias"},
+    ),
+}
 
 
-@pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_backward_fails_by_name(case):
-    make, shape, names = WRONG[case]
-    assert wrong_names(lambda: gradcheck(make(generators(R)), normal(R, *shape))) == names
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_the_inputs_seed_hides_no_transposed_gradient(seed):
-    """If dy were the input itself, drawn from the same seed, x^T dy would be symmetric."""
-    layer = TransposedWeightGradient(4, 4, generators(R))
-    assert wrong_names(lambda: gradcheck(layer, normal(R, 5, 4, seed=seed))) == {"weight"}
-
-
-def wrong_names(check) -> set[str]:
-    """That the AssertionError tells, which names the module as well."""
-    with pytest.raises(AssertionError, match="gradients of [A-Z]") as raised:
-        check()
+def wrong_names(module, x: torch.Tensor, **settings) -> set[str]:
+    """The names in the AssertionError, which also names the module."""
+    checked = type(module).__name__
+    with pytest.raises(AssertionError, match=f"^gradients of {checked} deviate") as raised:
+        fw.gradcheck(module, x, **settings)
     return set(re.findall(r"of ([\w.]+) by", str(raised.value)))
 
 
-class HalfMSE(MSE):
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_backward_is_named(case):
+    make, shape, names = WRONG[case]
+    assert wrong_names(make(generators(R)), normal(R, *shape)) == names
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_transposed_gradient_is_found_whatever_the_seed_of_the_input(seed):
+    """If dy were the input itself, drawn from the same seed, x^T dy would be symmetric."""
+    layer = TransposedWeightGradient(4, 4, generators(R))
+    assert wrong_names(layer, normal(R, 5, 4, seed=seed)) == {"weight"}
+
+
+class HalfMSE(fw.MSE):
     def backward(self):
         return super().backward() / 2
 
 
-class CrossEntropyWithoutTarget(CrossEntropy):
+class CrossEntropyWithoutTarget(fw.CrossEntropy):
     def backward(self):
-        return self._take()[0].exp() / self.places
-
-    def forward(self, prediction, target):
-        self.places = target[0].numel()
-        return super().forward(prediction, target)
+        log_probabilities, target = self._take()
+        return log_probabilities.exp() / target[0].numel()
 
 
-class SumForMean(BinaryCrossEntropy):
-    def _share(self, count):
+class SumForMean(fw.BinaryCrossEntropy):
+    def _weight(self, values):
         return 1.0
 
 
-@pytest.mark.parametrize("loss, target_of", [
-    (HalfMSE(), torch.sin), (CrossEntropyWithoutTarget(), lambda p: p.argmin(-1)), (SumForMean(), lambda p: p.sin().abs()),
-], ids=["mse", "ce", "bce"])  # fmt: skip
-def test_a_wrong_loss_fails_alone_and_behind_a_network(loss, target_of):
+WRONG_LOSSES = {
+    "mse": (HalfMSE(), torch.sin),
+    "ce": (CrossEntropyWithoutTarget(), lambda p: p.argmin(-1)),
+    "bce": (SumForMean(), lambda p: p.sin().abs()),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_LOSSES)
+def test_wrong_loss_fails_alone_and_behind_a_network(case):
+    loss, target_of = WRONG_LOSSES[case]
     prediction = normal(R, 5, 3)
     target = target_of(prediction)
-    assert wrong_names(lambda: gradcheck(loss, prediction, target=target)) == {"x"}
-    found = wrong_names(
-        lambda: gradcheck(Linear(4, 3, generators(R)), normal(R, 5, 4), loss=loss, target=target)
-    )
-    assert found == {"x", "weight", "bias"}
+    assert wrong_names(loss, prediction, target=target) == {"x"}
+    layer = fw.Linear(4, 3, generators(R))
+    names = wrong_names(layer, normal(R, 5, 4), loss=loss, target=target)
+    assert names == {"x", "weight", "bias"}
 
 
-class SiameseWithoutSoftmax(Siamese):
-    """The comparison's gradient goes to the logits as if they had been seen."""
+class SiameseWithoutSoftmax(fw.Siamese):
+    """The comparison's gradient reaches the logits without that of the softmax."""
 
     def backward(self, dy, input_gradient=True):
         self.sees = "logits"
@@ -216,45 +167,37 @@ class SiameseWithoutSoftmax(Siamese):
         return dx
 
 
-class SiameseWithoutComparison(Siamese):
+class SiameseWithoutComparison(fw.Siamese):
     """The comparison's gradient does not reach the body."""
 
     def backward(self, dy, input_gradient=True):
-        self.comparison.backward, backward = (lambda dy: 0 * backward(dy)), self.comparison.backward
+        backward = self.comparison.backward
+        self.comparison.backward = lambda dy: 0 * backward(dy)
         try:
             return super().backward(dy, input_gradient)
         finally:
             del self.comparison.backward
 
 
-@pytest.mark.parametrize("wrong", [SiameseWithoutSoftmax, SiameseWithoutComparison])
-def test_a_wrong_siamese_network_fails_in_its_body(wrong):
-    g = generators(R)
-    network = wrong(Sequential(Flatten(), Linear(20, 10, g)), Linear(20, 1, g))
-    loss = PairLoss(torch.tensor([1.0, 1.0, 5.0]))
-    found = wrong_names(
-        lambda: gradcheck(network, normal(R, 4, 2, 4, 5), loss=loss, target=pair_targets())
-    )
-    assert found == {"x", "body.1.weight", "body.1.bias"}
+class SwappedDigits(fw.PairLoss):
+    def backward(self):
+        answer = super().backward()
+        return answer._replace(digits=answer.digits.flip(2))
 
 
-def test_a_wrong_pair_loss_fails():
-    class Forgetful(PairLoss):
-        def backward(self):
-            return (answer := super().backward())._replace(digits=answer.digits.flip(2))
-
-    g = generators(R)
-    network = Siamese(Sequential(Flatten(), Linear(20, 10, g)), Linear(20, 1, g))
-    found = wrong_names(
-        lambda: gradcheck(
-            network, normal(R, 4, 2, 4, 5), loss=Forgetful(torch.ones(3)), target=pair_targets()
-        )
-    )
-    assert found == {"x", "body.1.weight"}  # the biases get the sum of both digits' all the same
+@pytest.mark.parametrize("kind, loss, names", [
+    (SiameseWithoutSoftmax, fw.PairLoss, {"x", "body.1.weight", "body.1.bias"}),
+    (SiameseWithoutComparison, fw.PairLoss, {"x", "body.1.weight", "body.1.bias"}),
+    (fw.Siamese, SwappedDigits, {"x", "body.1.weight"}),  # the bias gets the sum of both digits
+])  # fmt: skip  # one case a line
+def test_wrong_gradient_of_pairs_is_found_in_the_body(kind, loss, names):
+    network, weights = small_siamese(generators(R), kind), torch.tensor([1.0, 1.0, 5.0])
+    x = normal(R, 4, 2, 4, 5)
+    assert wrong_names(network, x, loss=loss(weights), target=pair_targets()) == names
 
 
-def test_a_small_gradient_of_the_wrong_sign_is_found():
-    class Small(Module):
+def test_small_gradient_of_the_wrong_sign_is_found():
+    class Small(fw.Module):
         def forward(self, x):
             self._keep(x)
             return 1e-6 * x
@@ -263,14 +206,13 @@ def test_a_small_gradient_of_the_wrong_sign_is_found():
             self._take()
             return -1e-6 * dy
 
-    with pytest.raises(AssertionError, match="of x by"):
-        gradcheck(Small(), torch.randn(1, 3, 4))
+    assert wrong_names(Small(), torch.randn(1, 3, 4)) == {"x"}
 
 
-def test_layers_in_a_list_are_seen():
-    class Twice(Module):
+def test_layers_in_a_list_are_checked():
+    class Twice(fw.Module):
         def __init__(self):
-            self.parts = [Linear(2, 3, torch.Generator()), Linear(3, 2, torch.Generator())]
+            self.parts = [fw.Linear(2, 3, torch.Generator()), fw.Linear(3, 2, torch.Generator())]
 
         def forward(self, x):
             return self.parts[1].forward(self.parts[0].forward(x))
@@ -278,10 +220,11 @@ def test_layers_in_a_list_are_seen():
         def backward(self, dy, input_gradient=True):
             return self.parts[0].backward(self.parts[1].backward(dy), input_gradient)
 
-    assert set(gradcheck(Twice(), torch.randn(1, 5, 2))) == {
-        "x",
-        "parts.0.weight",
-        "parts.0.bias",
-        "parts.1.weight",
-        "parts.1.bias",
-    }
+    parameters = {f"parts.{index}.{name}" for index in (0, 1) for name in ("weight", "bias")}
+    assert set(fw.gradcheck(Twice(), torch.randn(1, 5, 2))) == {"x"} | parameters
+
+
+def test_several_tensors_are_refused():
+    answer = fw.siamese.Answer(normal(R, 4, 1), normal(R, 4, 2, 10))
+    with pytest.raises(ValueError, match="input of gradcheck is Answer, accepted is one tensor"):
+        fw.gradcheck(fw.PairLoss(torch.ones(3)), answer, target=pair_targets())

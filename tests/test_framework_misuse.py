@@ -1,144 +1,114 @@
-"""What the framework says to wrong use."""
+"""The errors of the framework's layers and losses: order of calls, inputs, targets, settings."""
 
 import re
 
 import pytest
 import torch
 
-from framework import (
-    GELU,
-    MSE,
-    SELU,
-    BatchNorm,
-    BinaryCrossEntropy,
-    Conv2d,
-    CrossEntropy,
-    Dropout,
-    Flatten,
-    LeakyReLU,
-    Linear,
-    MaxPool2d,
-    PairLoss,
-    ReLU,
-    Sequential,
-    Siamese,
-    Sigmoid,
-    Tanh,
-    mlp,
-)
+import framework as fw
 from framework.siamese import Answer
-from tests.framework_twins import generators, normal
+from tests.framework_twins import ACTIVATIONS, assert_state, generators, normal, normal32
 
 R = 3
 
 
-def float32(*shape: int, seed: int = 0) -> torch.Tensor:
-    return normal(*shape, dtype=torch.float32, seed=seed)
-
-
-def siamese() -> Siamese:
+def siamese() -> fw.Siamese:
     g = generators(R)
-    return Siamese(
-        Sequential(Flatten(), Linear(12, 10, g)),
-        Sequential(Linear(20, 4, g), ReLU(), Linear(4, 1, g)),
-    )
+    return fw.Siamese(fw.Sequential(fw.Flatten(), fw.Linear(12, 10, g)), fw.mlp(20, [4], 1, g))
 
 
 # --- order of calls
 
-LAYERS = {  # how it is made, an input that it takes
-    "Linear": (lambda: Linear(4, 2, generators(R)), (R, 5, 4)),
-    "ReLU": (ReLU, (R, 5, 4)),
-    "LeakyReLU": (LeakyReLU, (R, 5, 4)),
-    "Tanh": (Tanh, (R, 5, 4)),
-    "Sigmoid": (Sigmoid, (R, 5, 4)),
-    "SELU": (SELU, (R, 5, 4)),
-    "GELU": (GELU, (R, 5, 4)),
-    "Dropout": (lambda: Dropout(0.5, generators(R)), (R, 5, 4)),
-    "BatchNorm": (lambda: BatchNorm(4, R), (R, 5, 4)),
-    "Flatten": (Flatten, (R, 5, 2, 3, 4)),
-    "Conv2d": (lambda: Conv2d(2, 3, 2, generators(R)), (R, 5, 2, 3, 4)),
-    "MaxPool2d": (lambda: MaxPool2d(2), (R, 5, 2, 3, 4)),
-    "Sequential": (lambda: Sequential(Linear(4, 2, generators(R)), Tanh()), (R, 5, 4)),
-    "Siamese": (siamese, (R, 5, 2, 3, 4)),
+UNITS, IMAGES = (R, 5, 4), (R, 5, 2, 3, 4)
+LAYERS = {  # how it is made; the shape of an accepted input
+    "Linear": (lambda: fw.Linear(4, 2, generators(R)), UNITS),
+    **{kind.__name__: (kind, UNITS) for kind in ACTIVATIONS},
+    "Dropout": (lambda: fw.Dropout(0.5, generators(R)), UNITS),
+    "BatchNorm": (lambda: fw.BatchNorm(4, R), UNITS),
+    "Flatten": (fw.Flatten, IMAGES),
+    "Conv2d": (lambda: fw.Conv2d(2, 3, 2, generators(R)), IMAGES),
+    "MaxPool2d": (lambda: fw.MaxPool2d(2), IMAGES),
+    "Sequential": (lambda: fw.Sequential(fw.Linear(4, 2, generators(R)), fw.Tanh()), UNITS),
+    "Siamese": (siamese, IMAGES),
 }
 
 
-def gradient(y):
+def ones_like(y):
     return type(y)(*map(torch.ones_like, y)) if isinstance(y, tuple) else torch.ones_like(y)
 
 
-def works(layer, x: torch.Tensor) -> None:
-    """After train() a forward and a backward go through, whatever came before."""
+def assert_trains(layer, x: torch.Tensor) -> None:
+    """After train() a forward and a backward pass succeed, whatever came before."""
     layer.train()
     layer.zero_grad()
     y = layer.forward(x)
-    assert layer.backward(gradient(y)).shape == x.shape
-    assert all(
-        parameter.grad.any() for parameter in layer.parameters() if not isinstance(layer, BatchNorm)
-    )
+    assert layer.backward(ones_like(y)).shape == x.shape
+    if not isinstance(layer, fw.BatchNorm):
+        assert all(parameter.grad.any() for parameter in layer.parameters())
 
 
-def evaluated(layer, x: torch.Tensor):
+def evaluate(layer, x: torch.Tensor):
     layer.train(False)
     return layer.forward(x)
 
 
 @pytest.mark.parametrize("case", LAYERS)
-def test_a_backward_without_a_forward_says_so(case):
+def test_backward_without_a_forward(case):
     make, shape = LAYERS[case]
-    layer, x = make(), float32(*shape)
-    dy = gradient(evaluated(layer, x))
+    layer, x = make(), normal32(*shape)
+    dy = ones_like(evaluate(layer, x))
     layer.train()
+    message = r"^\w+: backward cannot be computed, no forward came before it$"
     for _ in range(2):  # before any forward; a second time after one
-        with pytest.raises(
-            RuntimeError, match=r"^\w+: backward cannot be computed, no forward came before it$"
-        ):
+        with pytest.raises(RuntimeError, match=message):
             layer.backward(dy)
-        works(layer, x)
+        assert_trains(layer, x)
 
 
 @pytest.mark.parametrize("case", LAYERS)
-def test_a_second_forward_before_the_backward_says_so(case):
+def test_second_forward_before_the_backward(case):
     make, shape = LAYERS[case]
-    layer, x = make(), float32(*shape)
+    layer, x = make(), normal32(*shape)
     layer.forward(x)
-    with pytest.raises(
-        RuntimeError, match=r"^\w+: a second forward before the backward of the first"
-    ):
+    with pytest.raises(RuntimeError, match=r"^\w+: a second forward before the backward of the"):
         layer.forward(x)
-    works(layer, x)
+    assert_trains(layer, x)
 
 
 @pytest.mark.parametrize("case", LAYERS)
-def test_a_forward_while_evaluating_keeps_nothing_and_backward_says_so(case):
+def test_backward_during_evaluation(case):
     make, shape = LAYERS[case]
-    layer, x = make(), float32(*shape)
+    layer, x = make(), normal32(*shape)
     layer.forward(x)
-    for _ in range(2):  # as often as one likes
-        y = evaluated(layer, x)
+    for _ in range(2):  # evaluation may be repeated
+        y = evaluate(layer, x)
     assert all(module._kept is None for _, module in layer.modules())
-    with pytest.raises(
-        RuntimeError,
-        match=r"^\w+: backward cannot be computed, while evaluating forward keeps nothing; call train\(\) first$",
-    ):
-        layer.backward(gradient(y))
-    works(layer, x)
+    message = (
+        r"^\w+: backward cannot be computed, "
+        r"forward keeps nothing during evaluation; call train\(\) first$"
+    )
+    with pytest.raises(RuntimeError, match=message):
+        layer.backward(ones_like(y))
+    assert_trains(layer, x)
 
 
+ONES = torch.ones(R, 5)
+CLASSES = torch.ones(R, 5, dtype=torch.int64)
+PAIRS = torch.ones(R, 5, 2, dtype=torch.int64)
 LOSSES = {  # the loss, a prediction, its target
-    "MSE": (MSE, float32(R, 5, 2), float32(R, 5, 2, seed=1)),
-    "BinaryCrossEntropy": (BinaryCrossEntropy, float32(R, 5, 1), torch.ones(R, 5, 1)),
-    "CrossEntropy": (CrossEntropy, float32(R, 5, 4), torch.ones(R, 5, dtype=torch.int64)),
+    "MSE": (fw.MSE, normal32(R, 5, 2), normal32(R, 5, 2, seed=1)),
+    "BinaryCrossEntropy": (fw.BinaryCrossEntropy, normal32(R, 5, 1), ONES[..., None]),
+    "CrossEntropy": (fw.CrossEntropy, normal32(R, 5, 4), CLASSES),
     "PairLoss": (
-        lambda: PairLoss(torch.ones(3)),
-        Answer(float32(R, 5, 1), float32(R, 5, 2, 4)), (torch.ones(R, 5, 1), torch.ones(R, 5, 2, dtype=torch.int64)),
+        lambda: fw.PairLoss(torch.ones(3)),
+        Answer(normal32(R, 5, 1), normal32(R, 5, 2, 4)),
+        (ONES[..., None], PAIRS),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", LOSSES)
-def test_a_loss_says_what_is_called_out_of_order(case):
+def test_calls_of_a_loss_out_of_order(case):
     make, prediction, target = LOSSES[case]
     loss = make()
     with pytest.raises(RuntimeError, match="no forward came before it"):
@@ -150,7 +120,7 @@ def test_a_loss_says_what_is_called_out_of_order(case):
     loss.train(False)
     loss.forward(prediction, target)
     loss.forward(prediction, target)
-    with pytest.raises(RuntimeError, match="while evaluating forward keeps nothing"):
+    with pytest.raises(RuntimeError, match="forward keeps nothing during evaluation"):
         loss.backward()
     loss.train()
     loss.forward(prediction, target)
@@ -159,66 +129,61 @@ def test_a_loss_says_what_is_called_out_of_order(case):
 
 # --- inputs
 
-INPUTS = {  # what arrives, and what the error says is accepted; or all of it
-    "Linear-units": (float32(R, 5, 3), "(3, rows, 4) float32"),
-    "Linear-replicas": (float32(2, 5, 4), "(3, rows, 4) float32"),
-    "Linear-one-replica": (float32(1, 5, 4), "(3, rows, 4) float32"),
-    "Linear-no-replicas": (float32(5, 4), "(3, rows, 4) float32"),
-    "Linear-images": (float32(R, 5, 1, 2, 2), "(3, rows, 4) float32"),
-    "Linear-float64": (normal(R, 5, 4), "(3, rows, 4) float32"),
-    "Linear-uint8": (torch.ones(R, 5, 4, dtype=torch.uint8), "(3, rows, 4) float32"),
-    "Conv2d-channels": (float32(R, 5, 1, 3, 4), "(3, rows, 2, height, width) float32"),
-    "Conv2d-replicas": (float32(1, 5, 2, 3, 4), "(3, rows, 2, height, width) float32"),
-    "Conv2d-flat": (float32(R, 5, 24), "(3, rows, 2, height, width) float32"),
-    "Conv2d-float64": (normal(R, 5, 2, 3, 4), "(3, rows, 2, height, width) float32"),
-    "Conv2d-small": (float32(R, 5, 2, 3, 1), "images of at least 2 pixels' height and width"),
-    "MaxPool2d-flat": (
-        float32(R, 5, 4),
-        "(replicas, rows, channels, height, width) of at least 2 pixels' height and width",
-    ),
-    "MaxPool2d-no-replicas": (
-        float32(5, 2, 4, 4),
-        "(replicas, rows, channels, height, width) of at least 2 pixels' height and width",
-    ),
-    "MaxPool2d-small": (
-        float32(R, 5, 2, 1, 4),
-        "(replicas, rows, channels, height, width) of at least 2 pixels' height and width",
-    ),
-    "BatchNorm-units": (float32(R, 5, 3), "(3, rows, 4) float32"),
-    "BatchNorm-replicas": (float32(1, 5, 4), "(3, rows, 4) float32"),
-    "BatchNorm-no-replicas": (float32(5, 4), "(3, rows, 4) float32"),
-    "BatchNorm-float64": (normal(R, 5, 4), "(3, rows, 4) float32"),
-    "BatchNorm-channels": (float32(R, 5, 3, 2, 2), "(3, rows, 4, height, width) float32"),
-    "BatchNorm-four-axes": (float32(R, 5, 4, 4), ""),
+LINEAR = "(3, rows, 4) float32"
+CONV = "(3, rows, 2, height, width) float32"
+POOL = "(replicas, rows, channels, height, width) of at least 2 pixels' height and width"
+PAIR = "(replicas, rows, 2, height, width)"
+INPUTS = {  # the input; the start of what the error says is accepted, or the error
+    "Linear-units": (normal32(R, 5, 3), LINEAR),
+    "Linear-replicas": (normal32(2, 5, 4), LINEAR),
+    "Linear-one-replica": (normal32(1, 5, 4), LINEAR),
+    "Linear-no-replicas": (normal32(5, 4), LINEAR),
+    "Linear-images": (normal32(R, 5, 1, 2, 2), LINEAR),
+    "Linear-float64": (normal(R, 5, 4), LINEAR),
+    "Linear-uint8": (torch.ones(R, 5, 4, dtype=torch.uint8), LINEAR),
+    "Conv2d-channels": (normal32(R, 5, 1, 3, 4), CONV),
+    "Conv2d-replicas": (normal32(1, 5, 2, 3, 4), CONV),
+    "Conv2d-flat": (normal32(R, 5, 24), CONV),
+    "Conv2d-float64": (normal(R, 5, 2, 3, 4), CONV),
+    "Conv2d-small": (normal32(R, 5, 2, 3, 1), "images of at least 2 pixels' height and width"),
+    "MaxPool2d-flat": (normal32(R, 5, 4), POOL),
+    "MaxPool2d-no-replicas": (normal32(5, 2, 4, 4), POOL),
+    "MaxPool2d-small": (normal32(R, 5, 2, 1, 4), POOL),
+    "BatchNorm-units": (normal32(R, 5, 3), LINEAR),
+    "BatchNorm-replicas": (normal32(1, 5, 4), LINEAR),
+    "BatchNorm-no-replicas": (normal32(5, 4), LINEAR),
+    "BatchNorm-float64": (normal(R, 5, 4), LINEAR),
+    "BatchNorm-channels": (normal32(R, 5, 3, 2, 2), "(3, rows, 4, height, width) float32"),
+    "BatchNorm-four-axes": (normal32(R, 5, 4, 4), "(3, rows, 4, height, width) float32"),
     "BatchNorm-one-row": (
-        float32(R, 1, 4),
-        "batch norm cannot train on 1 number a channel, from an input of shape (3, 1, 4): at least 2",
+        normal32(R, 1, 4),
+        "batch norm cannot train on 1 number a channel, from an input of shape (3, 1, 4): at least",
     ),
     "BatchNorm-one-pixel": (
-        float32(R, 1, 4, 1, 1),
-        "batch norm cannot train on 1 number a channel, from an input of shape (3, 1, 4, 1, 1): at least 2",
+        normal32(R, 1, 4, 1, 1),
+        "batch norm cannot train on 1 number a channel, from an input of shape (3, 1, 4, 1, 1):",
     ),
-    "Dropout-replicas": (float32(2, 5, 4), "(3, rows, units)"),
-    "Flatten-no-replicas": (float32(4), ""),
-    "Siamese-one-image": (float32(R, 5, 1, 3, 4), "(replicas, rows, 2, height, width)"),
-    "Siamese-flat": (float32(R, 5, 2, 12), "(replicas, rows, 2, height, width)"),
+    "Dropout-replicas": (normal32(2, 5, 4), "(3, rows, units)"),
+    "Flatten-no-replicas": (normal32(4), "(replicas, rows, ...)"),
+    "Siamese-one-image": (normal32(R, 5, 1, 3, 4), PAIR),
+    "Siamese-flat": (normal32(R, 5, 2, 12), PAIR),
     "Siamese-size": (
-        float32(R, 5, 2, 3, 3),
+        normal32(R, 5, 2, 3, 3),
         "input of Linear is (3, 10, 9) float32, accepted is (3, rows, 12) float32",
     ),
     "Siamese-replicas": (
-        float32(2, 5, 2, 3, 4),
+        normal32(2, 5, 2, 3, 4),
         "input of Linear is (2, 10, 12) float32, accepted is (3, rows, 12) float32",
     ),
 }
 
 
-def told_of(case: str) -> str:
-    """The pattern of the error: which layer, what arrived, what is accepted."""
-    arrives, told = INPUTS[case]
-    if told[:1] in ("(", ""):
-        told = f"the input of {case.split('-')[0]} is {described(arrives)}, accepted is {told}"
-    return re.escape(told)
+def input_error(case: str) -> str:
+    """The pattern of the error: the layer, its input, what is accepted."""
+    x, message = INPUTS[case]
+    if message.startswith(("(", "images")):
+        message = f"the input of {case.split('-')[0]} is {described(x)}, accepted is {message}"
+    return re.escape(message)
 
 
 def described(tensor: torch.Tensor) -> str:
@@ -226,44 +191,32 @@ def described(tensor: torch.Tensor) -> str:
 
 
 @pytest.mark.parametrize("case", INPUTS)
-def test_a_wrong_input_is_named_and_the_network_goes_on(case):
+def test_wrong_input_is_named_and_changes_nothing(case):
     make, shape = LAYERS[case.split("-")[0]]
     layer = make()
     before = layer.state_dict()
-    with pytest.raises(ValueError, match=told_of(case)):
+    with pytest.raises(ValueError, match=input_error(case)):
         layer.forward(INPUTS[case][0])
-    assert all(torch.equal(value, before[name]) for name, value in layer.state().items())
-    works(layer, float32(*shape))
-
-
-@pytest.mark.parametrize(
-    "case", [case for case in INPUTS if not case.startswith(("BatchNorm-one", "Dropout"))]
-)
-def test_a_wrong_input_is_named_while_evaluating(case):
-    layer = LAYERS[case.split("-")[0]][0]()
-    with pytest.raises(ValueError, match=told_of(case)):
-        evaluated(layer, INPUTS[case][0])
+    assert_state(layer, before)
+    assert_trains(layer, normal32(*shape))
+    if not case.startswith(("BatchNorm-one", "Dropout")):  # which evaluation accepts
+        with pytest.raises(ValueError, match=input_error(case)):
+            evaluate(layer, INPUTS[case][0])
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["at-once", "after-another"])
-def test_after_an_error_deep_in_a_network_training_gives_what_it_gave_before(again):
+def test_gradients_after_an_error_deep_in_a_network_are_as_before(again):
     g = generators(R)
-    network = Sequential(
-        Linear(4, 5, g),
-        Tanh(),
-        Sequential(BatchNorm(5, R), Linear(5, 3, g)),
-        SELU(),
-        Linear(3, 2, g),
-    )
-    x = float32(R, 6, 4)
+    norm = fw.Sequential(fw.BatchNorm(5, R), fw.Linear(5, 3, g))
+    network = fw.Sequential(fw.Linear(4, 5, g), fw.Tanh(), norm, fw.SELU(), fw.Linear(3, 2, g))
+    x = normal32(R, 6, 4)
     expected = gradients_of(network, x)
-    good = network.sequence[4]
-    network.sequence = (*network.sequence[:4], Linear(7, 2, generators(R)))
-    with pytest.raises(
-        ValueError, match=r"input of Linear is \(3, 6, 3\) float32, accepted is \(3, rows, 7\)"
-    ):
+    *others, good = network.sequence
+    network.sequence = (*others, fw.Linear(7, 2, generators(R)))
+    message = r"input of Linear is \(3, 6, 3\) float32, accepted is \(3, rows, 7\)"
+    with pytest.raises(ValueError, match=message):
         network.forward(x)
-    network.sequence = (*network.sequence[:4], good)
+    network.sequence = (*others, good)
     if again:
         with pytest.raises(RuntimeError, match="Linear: a second forward"):
             network.forward(x)
@@ -271,116 +224,110 @@ def test_after_an_error_deep_in_a_network_training_gives_what_it_gave_before(aga
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
-def gradients_of(network, x) -> list[torch.Tensor]:
+def gradients_of(network, x: torch.Tensor) -> list[torch.Tensor]:
     network.train()
     network.zero_grad()
-    dx = network.backward(gradient(network.forward(x)))
+    dx = network.backward(ones_like(network.forward(x)))
     return [dx, *(parameter.grad.clone() for parameter in network.parameters())]
+
+
+def test_layer_without_an_input_gradient_within_a_network_is_named():
+    class NoInputGradient(fw.Tanh):
+        def backward(self, dy, input_gradient=True):
+            super().backward(dy, input_gradient)
+
+    network = fw.Sequential(fw.Tanh(), NoInputGradient())
+    y = network.forward(normal32(*UNITS))
+    with pytest.raises(RuntimeError, match="backward of NoInputGradient returned None"):
+        network.backward(y)
 
 
 # --- targets, settings
 
-ONES = torch.ones(R, 5, dtype=torch.int64)
-PAIRS = ONES[..., None].expand(R, 5, 2)
-TARGETS = {  # what arrives as the target; what the error says is accepted, or how it says so
-    "MSE-shape": (float32(R, 5, 1), "(3, 5, 2) float32"),
-    "MSE-flat": (float32(R, 5), "(3, 5, 2) float32"),
-    "MSE-replicas": (float32(1, 5, 2), "(3, 5, 2) float32"),
+TARGETS = {  # the target; what the error says is accepted, or the end of the error
+    "MSE-shape": (normal32(R, 5, 1), "(3, 5, 2) float32"),
+    "MSE-flat": (normal32(R, 5), "(3, 5, 2) float32"),
+    "MSE-replicas": (normal32(1, 5, 2), "(3, 5, 2) float32"),
     "MSE-dtype": (normal(R, 5, 2), "(3, 5, 2) float32"),
-    "BinaryCrossEntropy-shape": (torch.ones(R, 5), "(3, 5, 1) float32"),
-    "BinaryCrossEntropy-dtype": (ONES[..., None], "(3, 5, 1) float32"),
+    "BinaryCrossEntropy-shape": (ONES, "(3, 5, 1) float32"),
+    "BinaryCrossEntropy-dtype": (CLASSES[..., None], "(3, 5, 1) float32"),
     "CrossEntropy-one-hot": (
-        ONES[..., None].expand(R, 5, 4),
+        CLASSES[..., None].expand(R, 5, 4),
         "(3, 5) int64 for logits (3, 5, 4) float32",
     ),
-    "CrossEntropy-replicas": (ONES[:1], "(3, 5) int64"),
-    "CrossEntropy-float": (torch.ones(R, 5), "(3, 5) int64"),
-    "CrossEntropy-int32": (torch.ones(R, 5, dtype=torch.int32), "(3, 5) int64"),
-    "PairLoss-digits": (
-        (torch.ones(R, 5, 1), ONES),
-        "digits are (3, 5) int64, accepted is (3, 5, 2) int64",
-    ),
+    "CrossEntropy-replicas": (CLASSES[:1], "(3, 5) int64"),
+    "CrossEntropy-float": (ONES, "(3, 5) int64"),
+    "CrossEntropy-int32": (CLASSES.int(), "(3, 5) int64"),
+    "PairLoss-digits": ((ONES[..., None], CLASSES), "(3, 5) int64, accepted is (3, 5, 2) int64"),
     "PairLoss-digits-float": (
-        (torch.ones(R, 5, 1), torch.ones(R, 5, 2)),
+        (ONES[..., None], PAIRS.float()),
         "is (3, 5) float32, accepted is (3, 5) int64",
     ),
-    "PairLoss-order": (
-        (torch.ones(R, 5), PAIRS),
-        "is (3, 5) float32, accepted is (3, 5, 1) float32",
-    ),
+    "PairLoss-order": ((ONES, PAIRS), "is (3, 5) float32, accepted is (3, 5, 1) float32"),
     "PairLoss-order-int": (
-        (ONES[..., None], PAIRS),
+        (CLASSES[..., None], PAIRS),
         "is (3, 5, 1) int64, accepted is (3, 5, 1) float32",
     ),
 }
 
 
 @pytest.mark.parametrize("case", TARGETS)
-def test_a_wrong_target_is_named_and_the_loss_goes_on(case):
+def test_wrong_target_is_named_and_the_loss_can_go_on(case):
     make, prediction, target = LOSSES[case.split("-")[0]]
     loss = make()
-    arrives, told = TARGETS[case]
-    if isinstance(arrives, torch.Tensor):
-        told = f"the target of {type(loss).__name__} is {described(arrives)}, accepted is {told}"
-    with pytest.raises(ValueError, match=re.escape(told)):
-        loss.forward(prediction, arrives)
+    wrong, message = TARGETS[case]
+    if isinstance(wrong, torch.Tensor):
+        kind = type(loss).__name__
+        message = f"the target of {kind} is {described(wrong)}, accepted is {message}"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        loss.forward(prediction, wrong)
     loss.train()
     loss.forward(prediction, target)
     assert isinstance(loss.backward(), type(prediction))
 
 
-@pytest.mark.parametrize("place", [-1, 4, 100])
-def test_a_class_that_does_not_exist_is_an_error(place):
-    target = torch.ones(R, 5, dtype=torch.int64)
-    target[1, 2] = place
-    with pytest.raises(
-        (ValueError, RuntimeError, IndexError), match=f"{place}.*4"
-    ):  # names the class and how many there are
-        CrossEntropy().forward(float32(R, 5, 4), target)
+@pytest.mark.parametrize("wrong", [-1, 4, 100])
+def test_class_out_of_range_is_an_error(wrong):
+    target = CLASSES.clone()
+    target[1, 2] = wrong
+    with pytest.raises((ValueError, RuntimeError, IndexError), match=f"{wrong}.*4"):
+        fw.CrossEntropy().forward(normal32(R, 5, 4), target)
 
 
-@pytest.mark.parametrize(
-    "weights", [torch.ones(2), torch.ones(2, 3), torch.ones(R, 4)], ids=["2", "2-replicas", "4"]
-)
-def test_weights_of_a_pair_loss_that_do_not_fit_are_named(weights):
+@pytest.mark.parametrize("shape", [(2,), (2, 3), (R, 4)], ids=["2", "2-replicas", "4"])
+def test_wrong_weights_of_a_pair_loss_are_named(shape):
     _, prediction, target = LOSSES["PairLoss"]
-    shape = re.escape(str(tuple(weights.shape)))
-    with pytest.raises(ValueError, match=f"weights.*{shape}.*accepted"):
-        loss = PairLoss(weights)
-        loss.forward(prediction, target)
+    with pytest.raises(ValueError, match=f"weights.*{re.escape(str(shape))}.*accepted"):
+        fw.PairLoss(torch.ones(shape)).forward(prediction, target)
 
 
 SETTINGS = {
-    "dropout.*1.0.*accepted": lambda: Dropout(1.0, generators(R)),
-    "dropout.*-0.1.*accepted": lambda: Dropout(-0.1, generators(R)),
-    "dropout.*nan.*accepted": lambda: Dropout(float("nan"), generators(R)),
-    "reduction.*'max'.*'mean' or 'sum'": lambda: MSE("max"),
-    "sees.*'images'.*'probabilities' or 'logits'": lambda: Siamese(
-        Flatten(), Flatten(), sees="images"
+    "dropout.*1.0.*accepted": lambda: fw.Dropout(1.0, generators(R)),
+    "dropout.*-0.1.*accepted": lambda: fw.Dropout(-0.1, generators(R)),
+    "dropout.*nan.*accepted": lambda: fw.Dropout(float("nan"), generators(R)),
+    "reduction.*'max'.*'mean' or 'sum'": lambda: fw.MSE("max"),
+    "sees 'images'.*'logits'": lambda: fw.Siamese(fw.Flatten(), fw.Flatten(), sees="images"),
+    "output_activation is 'sin'.*tanh": lambda: fw.mlp(
+        2, [], 1, generators(R), output_activation="sin"
     ),
 }
 
 
-@pytest.mark.parametrize("told", SETTINGS)
-def test_a_wrong_setting_is_named(told):
-    with pytest.raises(ValueError, match=told):
-        SETTINGS[told]()
+@pytest.mark.parametrize("message", SETTINGS)
+def test_wrong_setting_is_named(message):
+    with pytest.raises(ValueError, match=message):
+        SETTINGS[message]()
 
 
-def test_a_state_that_does_not_fit_is_named_and_changes_nothing():
-    network = mlp(4, [3], 2, generators(R))
+def test_state_that_does_not_fit_is_named_and_changes_nothing():
+    network = fw.mlp(4, [3], 2, generators(R))
     before = network.state_dict()
-    with pytest.raises(
-        KeyError,
-        match="the state has 0.weight, 0.bias; accepted is 0.weight, 0.bias, 2.weight, 2.bias",
-    ):
-        network.load_state_dict(
-            {name: 1 + value for name, value in before.items() if name.startswith("0")}
-        )
-    with pytest.raises(
-        ValueError, match=re.escape("2.bias is (3, 1, 5) float32, accepted is (3, 1, 2) float32")
-    ):
-        network.load_state_dict(
-            {name: 1 + value for name, value in before.items()} | {"2.bias": torch.ones(R, 1, 5)}
-        )
-    assert all(torch.equal(value, before[name]) for name, value in network.state().items())
+    other = {name: 1 + value for name, value in before.items()}
+    first = {name: value for name, value in other.items() if name.startswith("0")}
+    message = "the state has 0.weight, 0.bias; accepted is 0.weight, 0.bias, 2.weight, 2.bias"
+    with pytest.raises(KeyError, match=message):
+        network.load_state_dict(first)
+    message = "2.bias is (3, 1, 5) float32, accepted is (3, 1, 2) float32"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        network.load_state_dict(other | {"2.bias": torch.ones(R, 1, 5)})
+    assert_state(network, before)

@@ -96,7 +96,7 @@ MORE_CASES = {
         AUGMENTED,
     ),
     "coukos": ("model=coukos/cnn", "optimizer=sgd"),
-    "wang": ("model=wang/convnet",),
+    "wang": ("model=wang/convnet", "aux=none"),
 }
 
 

@@ -1,1 +1,1 @@
-"""Statistics and tables, computed from the runs' files alone."""
+"""Statistics, tables and plots, computed from the files of the runs."""

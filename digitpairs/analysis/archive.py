@@ -1,8 +1,9 @@
-"""What a report's page was made of: its runs in one small file beside the page.
+"""The runs behind a report's page, in one small file beside the page.
 
-With it the page can be made again, and completed by further runs, on a machine that has none of their folders. Kept are each run's result,
-its confusions, and of its history what the report looks at epoch by epoch; of a failed run the reason. A line of JSON a run, compressed by
-xz. Runs are known by the fingerprints of their configs.
+From the archive, a page can be made again, and completed by further runs, on a machine that has
+none of the runs' folders. The archive keeps each run's result, its confusion matrices, and the
+metrics that the report reads epoch by epoch; of a failed run it keeps the reason. Each run is one
+line of JSON, identified by the fingerprint of its config; the file is compressed by xz.
 """
 
 from __future__ import annotations
@@ -18,39 +19,38 @@ from digitpairs.analysis.runs import Run
 from digitpairs.checks import DataError, InvalidValueError
 from digitpairs.files import DamagedFileError, MissingFileError
 
-LONGEST = (
-    2**26
-)  # bytes of all lines; 1400 runs with the curves of their epochs have some four million
-MEMORY = 2**27  # bytes for xz's dictionary, of which an archive needs 8 MiB
+MAX_BYTES = 2**26  # of all lines; 1400 runs with curves have some four million
+XZ_MEMORY = 2**27  # bytes for xz's dictionary; an archive needs 8 MiB
 
 
 class Archive(NamedTuple):
-    """Runs, and why others failed, by fingerprint."""
+    """Finished runs, and the reasons of failed ones, by fingerprint."""
 
     runs: dict[str, Run]
     failures: dict[str, str]
 
     def with_newer(self, other: Archive) -> Archive:
-        """These and the others; of what both have, the others'."""
+        """Both archives' entries; the other's replace those with the same fingerprint."""
         return Archive(self.runs | other.runs, self.failures | other.failures)
 
 
 class ArchivedRun(Run):
-    """A run of which its line of the archive is left."""
+    """A run read from its line of an archive."""
 
-    def __init__(self, archive: Path, kept: dict[str, Any]) -> None:
-        super().__init__(archive, kept["result"])
-        self.kept_metrics = set(kept["history"])
-        rows = (zip(kept["history"], row) for row in zip(*kept["history"].values()))
+    def __init__(self, archive: Path, entry: dict[str, Any]) -> None:
+        super().__init__(archive, entry["result"])
+        columns = entry["history"]
+        self.archived_metrics = set(columns)
+        rows = (zip(columns, values) for values in zip(*columns.values()))
         self.history = [{name: value for name, value in row if value is not None} for row in rows]
-        self.confusion = kept.get("confusion")
+        self.confusion = entry.get("confusion")
 
 
 def read_archive(path: Path) -> Archive:
-    """What is kept; nothing where there is no such file. DataError where it is damaged."""
+    """Read an archive; a missing file is an empty one. Raises DataError where it is damaged."""
     archive = Archive({}, {})
     try:
-        for number, line in enumerate(_unpacked(path).splitlines(), 1):
+        for number, line in enumerate(_decompressed(path).splitlines(), 1):
             with records.raise_as_damaged(path, f"line {number}: "):
                 _add(archive, path, _parsed(line))
     except MissingFileError:
@@ -60,21 +60,18 @@ def read_archive(path: Path) -> Archive:
     return archive
 
 
-def _unpacked(path: Path) -> bytes:
-    """The lines, decompressed only as far as an archive may be long: a small file can stand for terabytes of one letter."""
-    unpack = lzma.LZMADecompressor(memlimit=MEMORY)
+def _decompressed(path: Path) -> bytes:
+    """The archive's lines; at most `MAX_BYTES`, since a small file can unpack to terabytes."""
+    decompressor = lzma.LZMADecompressor(memlimit=XZ_MEMORY)
     try:
-        content = unpack.decompress(files.read_bytes(path), max_length=LONGEST)
-    except lzma.LZMAError as fault:
-        raise DamagedFileError(path, fault) from None
-    if not unpack.eof:
-        fault = (
-            "it ends too early"
-            if len(content) < LONGEST
-            else f"it unpacks to more than {LONGEST >> 20} MiB"
-        )
-        raise DamagedFileError(path, fault)
-    if unpack.unused_data:
+        content = decompressor.decompress(files.read_bytes(path), max_length=MAX_BYTES)
+    except lzma.LZMAError as error:
+        raise DamagedFileError(path, error) from None
+    if not decompressor.eof and len(content) < MAX_BYTES:
+        raise DamagedFileError(path, "it ends too early")
+    if not decompressor.eof:
+        raise DamagedFileError(path, f"it unpacks to more than {MAX_BYTES >> 20} MiB")
+    if decompressor.unused_data:
         raise DamagedFileError(path, "something follows its end")
     return content
 
@@ -82,39 +79,45 @@ def _unpacked(path: Path) -> bytes:
 def _parsed(line: bytes) -> Any:
     try:
         return json.loads(line)
-    except (ValueError, RecursionError) as fault:
-        raise InvalidValueError("it", line, f"JSON ({fault})") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidValueError("it", line, f"JSON ({error})") from None
 
 
-def _add(archive: Archive, path: Path, line: Any) -> None:
-    """Adds the run, or the failure, of a line. InvalidValueError where it is neither."""
-    if not isinstance(line, dict):
-        raise InvalidValueError("it", line, "a run or a failure")
-    if "reason" in line:
-        records.check_failure(line)
-        archive.failures[line["fingerprint"]] = line["reason"]
+def _add(archive: Archive, path: Path, entry: Any) -> None:
+    """Add the run, or the failure, of a line. Raises InvalidValueError for anything else."""
+    if not isinstance(entry, dict):
+        raise InvalidValueError("it", entry, "a run or a failure")
+    if "reason" in entry:
+        records.check_failure(entry)
+        archive.failures[entry["fingerprint"]] = entry["reason"]
         return
-    records.check_result(line.get("result"))
-    records.check_history(line.get("history"))
-    records.check_confusion(line.get("confusion"))
-    archive.runs[line["result"]["fingerprint"]] = ArchivedRun(path, line)
+    records.check_result(entry.get("result"))
+    records.check_history(entry.get("history"))
+    records.check_confusion(entry.get("confusion"))
+    archive.runs[entry["result"]["fingerprint"]] = ArchivedRun(path, entry)
 
 
 def write_archive(path: Path, archive: Archive, by_epoch: Collection[str]) -> None:
-    """Keeps all; of histories the metrics `by_epoch`, and those that were kept before. Equal runs make equal files."""
-    lines = [_kept(run, by_epoch) for _, run in sorted(archive.runs.items())]
-    failed = sorted(
-        (key, reason) for key, reason in archive.failures.items() if key not in archive.runs
-    )  # others were run again since
-    lines += [{"fingerprint": key, "reason": reason} for key, reason in failed]
-    text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+    """Write all runs and failures; equal runs make equal files.
+
+    Histories keep the metrics `by_epoch`, and the metrics that were archived before. A failure is
+    left out where the same config has been run again with success.
+    """
+    entries: list[dict[str, Any]] = [
+        _entry(run, by_epoch) for _, run in sorted(archive.runs.items())
+    ]
+    for fingerprint, reason in sorted(archive.failures.items()):
+        if fingerprint not in archive.runs:
+            entries.append({"fingerprint": fingerprint, "reason": reason})
+    text = "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries)
     files.write_atomically(path, lzma.compress(text.encode()))
 
 
-def _kept(run: Run, by_epoch: Collection[str]) -> dict[str, Any]:
-    names = {*by_epoch, *(run.kept_metrics if isinstance(run, ArchivedRun) else ())}
-    history = {name: [row.get(name) for row in run.history] for name in sorted(names)}
-    result = {
-        key: value for key, value in run.result.items() if key != files.FILES
-    }  # which are not kept
+def _entry(run: Run, by_epoch: Collection[str]) -> dict[str, Any]:
+    metrics = set(by_epoch)
+    if isinstance(run, ArchivedRun):
+        metrics |= run.archived_metrics
+    history = {name: [row.get(name) for row in run.history] for name in sorted(metrics)}
+    result = dict(run.result)
+    result.pop(files.FILES, None)  # the archive does not keep the run's files
     return {"result": result, "history": history, "confusion": run.confusion}

@@ -1,4 +1,4 @@
-"""Verdicts on a report's claims, by paired tests over the seeds."""
+"""Verdicts on a report's claims and final models, and choices among a study's configurations."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ from digitpairs.analysis.statistics import (
 
 HOLDS, FAILS = "holds", "does not hold"
 Key = TypeVar("Key", bound=Hashable)
+Settings = frozenset[str]
 
 
 class Verdict(NamedTuple):
-    """On one claim."""
+    """The verdict on one claim."""
 
     claim: Claim
-    first: list[float]  # of the seeds that both configurations have
+    first: list[float]  # over the seeds that both configurations have
     second: list[float]
     comparison: Comparison
     p: float  # adjusted for all claims on the study (Holm)
@@ -37,39 +38,34 @@ class Verdict(NamedTuple):
 
 
 def verdicts(results: Results, claims: Sequence[Claim]) -> list[Verdict]:
-    """One a claim, a study's claims being one family: "holds", "does not hold" (the opposite is significant), or "not decided" with the number of seeds.
+    """The verdict on each claim; the claims on one study are one family of tests.
 
-    By two-sided sign-flip tests at 5 %, adjusted over the claims on one study (Holm): of the mean difference against 0 ("lower", "above"),
-    against the claim's bound ("no worse"), against its nearer bound ("alike"), or of the deviations from the medians ("steadier").
+    A verdict is "holds", "does not hold" (the opposite is significant), or "not decided" with the
+    number of seeds. The tests are two-sided sign-flip tests at 5 %, adjusted over the family
+    (Holm). They test the mean difference against 0 ("lower", "above"), against `within`
+    ("no worse") or against the nearer of both bounds ("alike"), or the deviations from the
+    medians ("steadier").
     """
-    pairs = [_values(results, claim) for claim in claims]
+    pairs = [_paired_values(results, claim) for claim in claims]
     raw = [_p(claim, *values) for claim, values in zip(claims, pairs)]
-    adjusted: dict[int, float] = {}
-    for study in dict.fromkeys(claim.study for claim in claims):
-        family = [place for place, claim in enumerate(claims) if claim.study == study]
-        adjusted |= dict(zip(family, holm([raw[place] for place in family])))
+    adjusted = [math.nan] * len(claims)
+    for study in {claim.study for claim in claims}:
+        family = [index for index, claim in enumerate(claims) if claim.study == study]
+        for index, p in zip(family, holm([raw[index] for index in family])):
+            adjusted[index] = p
     return [
-        Verdict(
-            claim,
-            *values,
-            compare(*values),
-            adjusted[place],
-            _verdict(claim, *values, adjusted[place]),
-        )
-        for place, (claim, values) in enumerate(zip(claims, pairs))
+        Verdict(claim, *values, compare(*values), p, _verdict(claim, *values, p))
+        for claim, values, p in zip(claims, pairs, adjusted)
     ]
 
 
-def _values(results: Results, claim: Claim) -> tuple[list[float], list[float]]:
-    """Of the seeds that both configurations have."""
+def _paired_values(results: Results, claim: Claim) -> tuple[list[float], list[float]]:
+    """The values of both configurations over their common seeds."""
     first = results.study(claim.study).cell(claim.first, claim.metric).values
     if claim.bound is not None:
         return list(first.values()), [claim.bound] * len(first)
-    second = (
-        results.study(claim.second_study or claim.study)
-        .cell(claim.second, claim.second_metric or claim.metric)
-        .values
-    )
+    study = results.study(claim.second_study or claim.study)
+    second = study.cell(claim.second, claim.second_metric or claim.metric).values
     seeds = sorted(first.keys() & second.keys())
     return [first[seed] for seed in seeds], [second[seed] for seed in seeds]
 
@@ -100,103 +96,110 @@ def _verdict(claim: Claim, first: list[float], second: list[float], p: float) ->
 
 
 class Chosen(NamedTuple):
-    """A configuration that was chosen, and how it did."""
+    """A configuration that was chosen, and its results."""
 
     how: str
-    settings: frozenset[str] | None  # None where nothing has been run
-    held_out: Cell | None
-    test: Cell | None
-    rank: int  # among all by the test, from 1
+    settings: Settings  # empty where the study has no such configuration
+    held_out: Cell  # without values where the runs that are compared lack it
+    test: Cell
+    rank: int  # among all by the test, from 1; 0 where it is not compared
 
 
 class Choices(NamedTuple):
-    """Chosen by the test, by what is not of the test, and by the report."""
+    """The configurations chosen by the test, by the held-out metric, and by the report.
+
+    `flattery` is the number of points by which the test favours its own winner, by seed: the
+    winner's held-out metric minus its test metric, minus the mean of this gap over the others.
+    """
 
     by_test: Chosen
     by_held_out: Chosen
     of_report: Chosen
-    flattery: Cell  # by seed: the points by which the winner by the test looks better there than on other pairs, beyond what the others do
+    flattery: Cell
 
 
 def choices(study: Study, choice: Choice, by_study: Study | None = None) -> Choices | None:
-    """What would be chosen among the configurations that have been run, on the seeds that all of them have; `by_study` is that whose runs have
-    the metric `by`, the same by default. None where no two can be compared.
+    """What would be chosen among the configurations that have runs, on their common seeds.
+
+    The held-out metric is read from the runs of `by_study`, by default from the study's own.
+    Returns None where fewer than two configurations can be compared.
     """
-    groups = _candidates(study, choice, choice.metric)
-    held_out, test = map(
-        on_common_seeds, (_candidates(by_study or study, choice, choice.by), groups)
-    )
+    candidates = _candidates(study, choice, choice.metric)
+    test = on_common_seeds(candidates)
+    held_out = on_common_seeds(_candidates(by_study or study, choice, choice.by))
     if len(test) < 2 or held_out.keys() != test.keys():
         return None
-    winner, *others = ranking = sorted(test, key=lambda each: test[each].mean)
-    by_held_out = sorted(held_out, key=lambda each: held_out[each].mean)
+    by_test = sorted(test, key=lambda settings: test[settings].mean)
+    by_held_out = sorted(held_out, key=lambda settings: held_out[settings].mean)
+    of_report = [each for each in [*by_held_out, *candidates] if each.issuperset(choice.report)]
+    no_runs = Cell({}, 0)
 
-    def chosen(how: str, candidates: Sequence[frozenset[str]]) -> Chosen:
-        settings = next((each for each in candidates if each in test), next(iter(candidates), None))
-        if settings not in test:
-            return Chosen(how, settings, None, None, 0)
-        return Chosen(
-            how, settings, held_out[settings], test[settings], ranking.index(settings) + 1
-        )
+    def chosen(how: str, settings: Settings) -> Chosen:
+        rank = by_test.index(settings) + 1 if settings in test else 0
+        scores = held_out.get(settings, no_runs), test.get(settings, no_runs)
+        return Chosen(how, settings, *scores, rank)
 
-    of_report = set(choice.report)
     return Choices(
-        chosen("by the test", ranking),
-        chosen("by pairs that are not of the test", by_held_out),
-        chosen(
-            "the report's choice", [each for each in [*by_held_out, *groups] if of_report <= each]
-        ),
-        _flattery(
-            (held_out[winner], test[winner]), [(held_out[each], test[each]) for each in others]
-        ),
+        chosen("by the test", by_test[0]),
+        chosen("by pairs that are not of the test", by_held_out[0]),
+        chosen("the report's choice", of_report[0] if of_report else frozenset()),
+        _flattery([_gap(held_out[settings], test[settings]) for settings in by_test]),
     )
 
 
-def _candidates(study: Study, choice: Choice, metric: str) -> dict[frozenset[str], Cell]:
-    """The metric of each configuration, or of each of its epochs, by settings."""
-    groups = [
-        each for each in study.configurations() if not choice.among or each & set(choice.among)
+def _candidates(study: Study, choice: Choice, metric: str) -> dict[Settings, Cell]:
+    """The metric by settings: of each configuration, or of each of its epochs."""
+    configurations = [
+        settings
+        for settings in study.configurations()
+        if not choice.among or not settings.isdisjoint(choice.among)
     ]
     if not choice.last_epoch:
-        return {each: study.cell(each, metric) for each in groups}
+        return {settings: study.cell(settings, metric) for settings in configurations}
     return {
-        each | {f"epoch={epoch}"}: study.cell(each, f"{metric}@{epoch}")
-        for each in groups
+        settings | {f"epoch={epoch}"}: study.cell(settings, f"{metric}@{epoch}")
+        for settings in configurations
         for epoch in range(1, choice.last_epoch + 1)
     }
 
 
 def on_common_seeds(cells: Mapping[Key, Cell]) -> dict[Key, Cell]:
-    """Those that have been run, on the seeds that all of them have: otherwise fewer rounds would win by luck. Nothing where they share none."""
+    """The cells that have values, restricted to the seeds that all of them have.
+
+    On different seeds, a configuration with fewer rounds could win by luck. The result is empty
+    where the cells have no common seed.
+    """
     run = {key: cell for key, cell in cells.items() if cell.n}
-    seeds = sorted(set.intersection(*(set(cell.values) for cell in run.values()))) if run else []
+    common = set.intersection(*(set(cell.values) for cell in run.values())) if run else set()
+    if not common:
+        return {}
     return {
-        key: cell._replace(values={seed: cell.values[seed] for seed in seeds})
+        key: cell._replace(values={seed: cell.values[seed] for seed in sorted(common)})
         for key, cell in run.items()
-        if seeds
     }
 
 
-def _flattery(winner: tuple[Cell, Cell], others: Sequence[tuple[Cell, Cell]]) -> Cell:
-    looks = [
-        {
-            seed: held_out.values[seed] - test.values[seed]
-            for seed in held_out.values.keys() & test.values.keys()
-        }
-        for held_out, test in (winner, *others)
-    ]
-    seeds = sorted(set.intersection(*map(set, looks)))
-    return Cell(
-        {
-            seed: looks[0][seed] - float(np.mean([each[seed] for each in looks[1:]]))
-            for seed in seeds
-        },
-        len(seeds),
-    )
+def _gap(held_out: Cell, test: Cell) -> dict[int, float]:
+    """The held-out metric minus the test metric, by seed."""
+    common = held_out.values.keys() & test.values.keys()
+    return {seed: held_out.values[seed] - test.values[seed] for seed in common}
+
+
+def _flattery(gaps: Sequence[dict[int, float]]) -> Cell:
+    """The first gap minus the mean of the others, over the common seeds."""
+    winner, *others = gaps
+    seeds = sorted(set.intersection(*map(set, gaps)))
+    values = {
+        seed: winner[seed] - float(np.mean([other[seed] for other in others])) for seed in seeds
+    }
+    return Cell(values, len(seeds))
 
 
 def final_verdict(cell: Cell, final: Final) -> tuple[float, str]:
-    """The standard error of the difference to the report's mean, and whether ours is at most one of them higher."""
+    """The standard error of the difference to the report's mean, and the verdict.
+
+    The verdict is "holds" where our mean exceeds the report's by at most one standard error.
+    """
     mean, *spread = final.report
     if cell.n < ENOUGH:
         return math.nan, f"not decided at n = {cell.n}"

@@ -3,117 +3,114 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from digitpairs.analysis.drawing import draw_epochs, plt
+from digitpairs.analysis.drawing import draw_epochs, panel_grid, plt
 from digitpairs.analysis.reports import Epochs, Table, statistic_of, unit_of
 from digitpairs.analysis.results import Cell, Study
 
-OURS = {"label": "ours", "color": "tab:blue", "marker": "o", "markersize": 4, "capsize": 3}
-REPORTS = OURS | {"label": "report", "color": "tab:orange", "marker": "s"}
-ACROSS = 3  # panels, or metrics of a table, beside each other: more cannot be read
-MANY = 20  # names on an axis
-Points = dict[str, list[tuple[str, Cell]]]  # of each line: the label on the axis, and the runs
+MARKER: dict[str, Any] = {"markersize": 4, "capsize": 3}
+OURS = {"label": "ours", "color": "tab:blue", "marker": "o", **MARKER}
+REPORTS = {"label": "report", "color": "tab:orange", "marker": "s", **MARKER}
+ACROSS = 3  # panels of a plot, or metrics of a table, side by side
+MANY = 20  # values on an axis
+Lines = Mapping[str, Sequence[tuple[str, Cell]]]  # by the line's name: values on the axis, cells
 
 
 def plot_table(table: Table, cells: Mapping[str, Sequence[Cell]]) -> plt.Figure | None:
-    """Each row's mean and standard deviation, the report's and ours (`cells`, by column); a panel for each column that shows means, three side
-    by side. None without any runs.
+    """Each row's mean and standard deviation, the report's beside ours; None without runs.
+
+    Every column that shows means has a panel. `cells` are ours by column, one per row.
     """
     panels = [name for name, column in table.columns.items() if statistic_of(column)[1] == "mean"]
     if not any(cell.n for name in panels for cell in cells[name]):
         return None
     height = 0.9 + 0.34 * len(table.rows)
-    across, down = min(ACROSS, len(panels)), -(-len(panels) // ACROSS)
-    size = (3.4 + 2.9 * across, height * down)
-    figure, axes = plt.subplots(
-        down, across, figsize=size, sharey=True, squeeze=False, layout="constrained"
+    figure, axes = panel_grid(
+        len(panels), ACROSS, 2.9, height, margin=3.4, sharey=True, layout="constrained"
     )
-    for unused in axes.flat[len(panels) :]:
-        unused.set_axis_off()
     for panel, name in zip(axes.flat, panels):
-        for line, (row, cell) in enumerate(zip(table.rows, cells[name])):
-            if cell.n:
-                panel.errorbar(cell.mean, line + 0.13, xerr=np.nan_to_num(cell.std), **OURS)
-            if name in row.report:
-                mean, *std = row.report[name]
-                panel.errorbar(mean, line - 0.13, xerr=std or None, **REPORTS)
-        panel.set_title(name, fontsize=9)
-        panel.set(xlim=(0, None), xlabel=unit_of(statistic_of(table.columns[name])[0]))
-        panel.grid(alpha=0.3)
+        _draw_column(panel, table, name, cells[name])
     axes[0][0].set_yticks(range(len(table.rows)), [row.name for row in table.rows])
-    for first in axes[:, 0]:
-        first.tick_params(axis="y", labelsize=8)
+    for leftmost in axes[:, 0]:
+        leftmost.tick_params(axis="y", labelsize=8)
     axes[0][0].set_ylim(len(table.rows) - 0.5, -0.5)
     if any(name in row.report for name in panels for row in table.rows):
+        keys = ("color", "marker", "label")
         handles = [
-            plt.Line2D([], [], color=each["color"], marker=each["marker"], label=each["label"])
-            for each in (REPORTS, OURS)
+            plt.Line2D([], [], **{key: style[key] for key in keys}) for style in (REPORTS, OURS)
         ]
         figure.legend(handles=handles, loc="outside right upper", fontsize=8)
     return figure
 
 
-def plot_grid(x: str, label: str, key: str, lines: Points) -> plt.Figure:
-    """A metric, as `label` says, against a setting, mean and standard deviation over the rounds; joined by lines where the setting is a quantity.
-    `key` is what the lines differ in. From 0 on, but for names so many that their differences would not be seen.
+def _draw_column(panel: plt.Axes, table: Table, name: str, cells: Sequence[Cell]) -> None:
+    for line, (row, cell) in enumerate(zip(table.rows, cells)):
+        if cell.n:
+            panel.errorbar(cell.mean, line + 0.13, xerr=np.nan_to_num(cell.std), **OURS)
+        if name in row.report:
+            mean, *std = row.report[name]
+            panel.errorbar(mean, line - 0.13, xerr=std or None, **REPORTS)
+    panel.set_title(name, fontsize=9)
+    panel.set(xlim=(0, None), xlabel=unit_of(statistic_of(table.columns[name])[0]))
+    panel.grid(alpha=0.3)
+
+
+def plot_grid(x: str, y_label: str, legend_title: str, lines: Lines) -> plt.Figure:
+    """A metric against the setting `x`: mean and standard deviation over the rounds.
+
+    The points of a line are joined where the values of `x` are quantities. The y axis starts at 0,
+    except for many names: there the differences would be too small to see.
     """
     ticks = list(dict.fromkeys(tick for points in lines.values() for tick, _ in points))
     quantity = all(map(_is_number, ticks)) and not x.endswith("seed")
     figure, axes = plt.subplots(figsize=(max(6.2, 0.2 * len(ticks)), 3.4))
-    for shift, (name, points) in enumerate(lines.items()):
-        there = [
-            (ticks.index(tick) + 0.06 * (shift - (len(lines) - 1) / 2), cell)
-            for tick, cell in points
-            if cell.n
-        ]
-        if not there:
+    for index, (name, points) in enumerate(lines.items()):
+        run = [(tick, cell) for tick, cell in points if cell.n]
+        if not run:
             continue
+        shift = 0.06 * (index - (len(lines) - 1) / 2)
         axes.errorbar(
-            [place for place, _ in there],
-            [cell.mean for _, cell in there],
-            [np.nan_to_num(cell.std) for _, cell in there],
+            [ticks.index(tick) + shift for tick, _ in run],
+            [cell.mean for _, cell in run],
+            [np.nan_to_num(cell.std) for _, cell in run],
             label=name,
             marker="o",
-            markersize=4,
-            capsize=3,
             linewidth=1,
             linestyle="-" if quantity else "",
+            **MARKER,
         )
-    axes.set_xticks(
-        range(len(ticks)), ticks, fontsize=8, rotation=90 if sum(map(len, ticks)) > 60 else 0
-    )
-    axes.set(xlabel=x, ylabel=label, ylim=(0 if quantity or len(ticks) < MANY else None, None))
+    rotation = 90 if sum(map(len, ticks)) > 60 else 0
+    axes.set_xticks(range(len(ticks)), ticks, fontsize=8, rotation=rotation)
+    axes.set(xlabel=x, ylabel=y_label, ylim=(0 if quantity or len(ticks) < MANY else None, None))
     axes.grid(alpha=0.3)
     if len(lines) > 1:
-        axes.legend(
-            fontsize=8, title=key, title_fontsize=8, loc="upper left", bbox_to_anchor=(1, 1)
-        )
+        corner: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+        axes.legend(title=legend_title, fontsize=8, title_fontsize=8, **corner)
     return figure
 
 
-def _is_number(label: str) -> bool:
+def _is_number(text: str) -> bool:
     try:
-        float(label)
+        float(text)
     except ValueError:
         return False
     return True
 
 
 def plot_epochs(epochs: Epochs, study: Study) -> plt.Figure | None:
-    """The metrics by epoch: mean over the rounds and a band of one standard deviation. None without any runs."""
-    figure, axes = plt.subplots(
-        1, len(epochs.metrics), figsize=(1.4 + 4.8 * len(epochs.metrics), 3.6), squeeze=False
-    )
+    """Metrics by epoch: the mean over the rounds and a band of one standard deviation.
+
+    None without runs.
+    """
+    count = len(epochs.metrics)
+    figure, axes = panel_grid(count, count, 4.8, 3.6, margin=1.4)
     for panel, (name, metric) in zip(axes[0], epochs.metrics.items()):
         for row in epochs.rows:
-            draw_epochs(
-                panel,
-                [member.run for member in study.of(row.settings) if member.run is not None],
-                metric,
-                row.name,
-            )
+            runs = [member.run for member in study.of(row.settings) if member.run is not None]
+            draw_epochs(panel, runs, metric, row.name)
         panel.set(title=name, ylabel=unit_of(metric), ylim=(0, None))
     if not axes[0][0].lines:
         plt.close(figure)

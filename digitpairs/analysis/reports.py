@@ -1,33 +1,35 @@
-"""What a report says: its tables, figures and claims, as `conf/reports/<report>.yaml` holds them.
+"""The content of `conf/reports/<report>.yaml`: what a report states, and the studies beside it.
 
-Each part names the study whose runs stand beside it, and the place in the report that it comes from. In the files errors are in per
-cent; a report's figure is a mean, or a mean and a standard deviation.
+Each part names its place in the report and the study whose runs are shown beside it. Errors are in
+per cent. A report's figure is a mean, or a mean and a standard deviation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from digitpairs.checks import InvalidValueError, suggestion
 
 COMPARISON_ERROR = "test/comparison_error"
-STATISTICS = (
-    "mean",
-    "min",
-    "relative",
-)  # of a column: over the rounds; relative: to the first row, in per cent
+STATISTICS = ("mean", "min", "relative")  # over the rounds; relative: per cent of the first row
 RELATIONS = ("lower", "no worse", "steadier", "alike", "above")
+
+T = TypeVar("T", bound="Row | Part | Report")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One configuration, by its settings in the study, after its last epoch or after `epoch`; `report`: by column what the report says;
-    `why`: a reason for a difference.
+    """One configuration of a study, after its last epoch or after `epoch`.
+
+    `settings` are its settings in the study; `report` has the report's figures by column; `why` is
+    a reason for a difference.
     """
 
     name: str
@@ -37,32 +39,49 @@ class Row:
     why: str = ""
 
     def metric(self, name: str) -> str:
-        """The metric, at the row's epoch where it has one."""
+        """The metric's name, with the row's epoch if it has one."""
         return name if self.epoch is None else f"{name}@{self.epoch}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """What all parts have: the place in the report, the study whose runs stand beside it, and a remark of ours."""
+    """What all parts have: the place in the report, the study beside it, and a remark of ours."""
 
     place: str
     study: str
     note: str = ""
 
+    @property
+    def title(self) -> str:
+        """The value of the field that is named after the class, such as a Table's `table`."""
+        return getattr(self, type(self).__name__.lower())
+
+    @property
+    def studies(self) -> list[str]:
+        """The studies whose runs the part reads."""
+        return [self.study]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Part):
-    """Rows of the report beside ours. `columns`: by name a metric, or [metric, one of STATISTICS]."""
+    """A table of the report beside ours; a column is a metric, or [metric, one of STATISTICS]."""
 
     table: str
     columns: dict[str, Any]
     rows: list[Row]
 
+    @property
+    def metrics_read(self) -> list[str]:
+        """The metrics that the part reads, with "@" after the name for values of single epochs."""
+        metrics = [statistic_of(column)[0] for column in self.columns.values()]
+        return [row.metric(metric) for metric in metrics for row in self.rows]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Grid(Part):
-    """Metrics against a setting `x`, a line for each value of `lines`, among the runs with these `settings`; with `best_over` only the best
-    value of that key at each point, by the first metric.
+    """Metrics against the setting `x`, for each value of `lines`, among the runs with `settings`.
+
+    With `best_over`, each point shows the value of that key with the best first metric.
     """
 
     grid: str
@@ -72,39 +91,59 @@ class Grid(Part):
     lines: str | None = None
     best_over: str | None = None
 
+    @property
+    def metrics_read(self) -> list[str]:
+        return list(self.metrics.values())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Epochs(Part):
-    """A metric by epoch, mean and a band of one standard deviation over the rounds, for each configuration; `metrics` by panel."""
+    """Metrics by epoch, one panel each: mean and standard deviation for each configuration."""
 
     epochs: str
     metrics: dict[str, str]
     rows: list[Row]
 
+    @property
+    def metrics_read(self) -> list[str]:
+        return [f"{metric}@" for metric in self.metrics.values()]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Choice(Part):
-    """A choice among a study's configurations, by the test and by the metric `by`, which is not of the test, of the same runs or of those of
-    `by_study`. With `last_epoch` the epochs up to it are chosen among, as settings epoch=1, ... `report`: settings of the report's choice.
+    """A choice among a study's configurations, by the test and by the held-out metric `by`.
+
+    `by` is read from the same runs, or from the runs of `by_study`. With `last_epoch`, the epochs
+    up to it are compared as well, with the settings epoch=1, epoch=2, ... `report` has settings of
+    the report's choice.
     """
 
     choice: str
     report: list[str]
-    among: list[str] = field(
-        default_factory=list
-    )  # only configurations with any of these settings; all by default
+    among: list[str] = field(default_factory=list)  # any of these settings; by default all
     by: str = "validation/comparison_error"
     by_study: str | None = None
     metric: str = COMPARISON_ERROR
     last_epoch: int = 0
-    chose_by: str = "the test"  # what the report did
+    chose_by: str = "the test"  # how the report chose
+
+    @property
+    def studies(self) -> list[str]:
+        return [self.study, *([self.by_study] if self.by_study else [])]
+
+    @property
+    def metrics_read(self) -> list[str]:
+        epoch = "@" if self.last_epoch else ""
+        return [self.by + epoch, self.metric + epoch]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim(Part):
-    """Something that a report says of two configurations: the first has a lower mean of the metric, or one higher by at most `within` ("no
-    worse"), varies less ("steadier"), or is within `within` of the second ("alike"). Or of one: "above" a `bound`. The second is of the same
-    study, or of `second_study`.
+    """A statement of the report about the metric of two configurations, or of one and a bound.
+
+    Relations of the first to the second: "lower" mean; "no worse", a mean higher by at most
+    `within`; "alike", means that differ by at most `within`; "steadier", less spread. With "above",
+    the first's mean is above `bound`. The second is from the same study, or from `second_study`.
     """
 
     claim: str
@@ -117,11 +156,21 @@ class Claim(Part):
     within: float = 0.0
     bound: float | None = None
 
+    @property
+    def studies(self) -> list[str]:
+        return [self.study, *([self.second_study] if self.second_study else [])]
+
+    @property
+    def metrics_read(self) -> list[str]:
+        return [self.metric, *([self.second_metric] if self.second_metric else [])]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Final(Part):
-    """A report's final model: ours is to be at least as good under its protocol. `report`: mean, standard deviation, rounds; or the mean
-    alone. `other_reading`: of a final model that stands there already, and is counted once.
+    """A report's final model; ours should be at least as good under the report's protocol.
+
+    `report` is mean, standard deviation and number of rounds, or the mean alone. `other_reading`
+    marks another reading of a final model; the model is counted once.
     """
 
     final: str
@@ -130,106 +179,55 @@ class Final(Part):
     metric: str = COMPARISON_ERROR
     other_reading: bool = False
 
+    @property
+    def metrics_read(self) -> list[str]:
+        return [self.metric]
+
+
+Show = Table | Grid | Epochs | Choice
+KINDS: dict[str, type[Show]] = {"table": Table, "grid": Grid, "epochs": Epochs, "choice": Choice}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All that is compared with one report."""
+    """All parts of one report."""
 
     title: str
     about: str
-    shows: list[Table | Grid | Epochs | Choice]
+    shows: list[Show]
     finals: list[Final]
     claims: list[Claim]
 
     @property
+    def parts(self) -> list[Show | Final | Claim]:
+        """All that is shown, all final models and all claims."""
+        return [*self.shows, *self.finals, *self.claims]
+
+    @property
     def studies(self) -> list[str]:
-        """The names of all studies whose runs it is compared with."""
-        others = {each.second_study for each in self.claims} | {
-            each.by_study for each in self.shows if isinstance(each, Choice)
-        }
-        return sorted(
-            {each.study for each in (*self.shows, *self.finals, *self.claims)}
-            | {each for each in others if each}
-        )
+        """The names of all studies that the parts read, sorted."""
+        return sorted({study for part in self.parts for study in part.studies})
 
     @property
     def metrics_by_epoch(self) -> set[str]:
-        """The metrics that are looked at epoch by epoch: those of curves, of choices among epochs, and of one epoch ("...@30", "...@best")."""
-        curves = [
-            metric
-            for each in self.shows
-            if isinstance(each, Epochs)
-            for metric in each.metrics.values()
-        ]
-        tables = [each for each in self.shows if isinstance(each, Table)]
-        columns = [
-            row.metric(statistic_of(column)[0])
-            for each in tables
-            for column in each.columns.values()
-            for row in each.rows
-        ]
-        grids = [
-            metric
-            for each in self.shows
-            if isinstance(each, Grid)
-            for metric in each.metrics.values()
-        ]
-        choices = [
-            f"{metric}@" if each.last_epoch else metric
-            for each in self.shows
-            if isinstance(each, Choice)
-            for metric in (each.by, each.metric)
-        ]
-        compared = [each.metric for each in (*self.finals, *self.claims)] + [
-            each.second_metric or "" for each in self.claims
-        ]
-        return {
-            *curves,
-            *(
-                each.partition("@")[0]
-                for each in (*columns, *grids, *choices, *compared)
-                if "@" in each
-            ),
-        }
-
-
-KINDS = {"table": Table, "grid": Grid, "epochs": Epochs, "choice": Choice}
+        """The metrics that are read epoch by epoch: in curves, and as "...@30" or "...@best"."""
+        metrics = [metric for part in self.parts for metric in part.metrics_read]
+        return {metric.partition("@")[0] for metric in metrics if "@" in metric}
 
 
 def read_report(path: Path) -> Report:
-    """The file's content; InvalidValueError, with the place, for keys that have no meaning or are missing."""
-    content = _made(Report, yaml.safe_load(path.read_text(encoding="utf-8")), path.name)
-    shows = [
-        _show(each, f"{path.name}: shows[{place}]") for place, each in enumerate(content.shows)
-    ]
-    finals = [
-        _made(Final, each, f"{path.name}: finals[{place}]")
-        for place, each in enumerate(content.finals)
-    ]
-    claims = [
-        _made(Claim, each, f"{path.name}: claims[{place}]")
-        for place, each in enumerate(content.claims)
-    ]
-    for place, each in enumerate(claims):
-        if each.relation not in RELATIONS:
-            raise InvalidValueError(
-                f"{path.name}: claims[{place}].relation",
-                each.relation,
-                f"one of {', '.join(RELATIONS)}",
-            )
-        if (each.relation == "above") != (each.bound is not None):
-            raise InvalidValueError(
-                f"{path.name}: claims[{place}].bound",
-                each.bound,
-                "a number with relation=above, and nothing with another",
-            )
-    return Report(
-        title=content.title, about=content.about, shows=shows, finals=finals, claims=claims
+    """Read a report's file. Raises InvalidValueError, with the place, for invalid content."""
+    content = _make(Report, yaml.safe_load(path.read_text(encoding="utf-8")), path.name)
+    return dataclasses.replace(
+        content,
+        shows=_make_each(_show, content.shows, f"{path.name}: shows"),
+        finals=_make_each(functools.partial(_make, Final), content.finals, f"{path.name}: finals"),
+        claims=_make_each(_claim, content.claims, f"{path.name}: claims"),
     )
 
 
 def statistic_of(column: str | list[str]) -> tuple[str, str]:
-    """Of a table's column the metric, and which of STATISTICS is shown."""
+    """The metric of a table's column, and which of STATISTICS is shown."""
     metric, statistic = (column, "mean") if isinstance(column, str) else column
     if statistic not in STATISTICS:
         raise InvalidValueError("columns", statistic, f"one of {', '.join(STATISTICS)}")
@@ -237,41 +235,49 @@ def statistic_of(column: str | list[str]) -> tuple[str, str]:
 
 
 def unit_of(metric: str) -> str:
-    """Of a metric: "s", "%", or nothing for a loss."""
-    return "s" if metric == "seconds" else "" if metric.endswith("loss") else "%"
+    """The metric's unit: "s", "%", or "" for a loss."""
+    if metric == "seconds":
+        return "s"
+    return "" if metric.endswith("loss") else "%"
 
 
-def _show(content: Any, place: str) -> Table | Grid | Epochs | Choice:
+def _show(content: Any, place: str) -> Show:
     kinds = [kind for kind in KINDS if isinstance(content, Mapping) and kind in content]
     if len(kinds) != 1:
         raise InvalidValueError(place, content, f"one of {', '.join(KINDS)}")
-    rows = (
-        {
-            "rows": [
-                _made(Row, row, f"{place}.rows[{number}]")
-                for number, row in enumerate(content["rows"])
-            ]
-        }
-        if "rows" in content
-        else {}
-    )
-    return _made(KINDS[kinds[0]], {**content, **rows}, place)
+    if "rows" in content:
+        make_row = functools.partial(_make, Row)
+        content = {**content, "rows": _make_each(make_row, content["rows"], f"{place}.rows")}
+    return _make(KINDS[kinds[0]], content, place)
 
 
-def _made(kind: type, content: Any, place: str) -> Any:
+def _claim(content: Any, place: str) -> Claim:
+    claim = _make(Claim, content, place)
+    if claim.relation not in RELATIONS:
+        accepted = f"one of {', '.join(RELATIONS)}"
+        raise InvalidValueError(f"{place}.relation", claim.relation, accepted)
+    if (claim.relation == "above") != (claim.bound is not None):
+        accepted = "a number with relation=above, and nothing with another"
+        raise InvalidValueError(f"{place}.bound", claim.bound, accepted)
+    return claim
+
+
+def _make_each(make: Callable[[Any, str], T], contents: Sequence[Any], place: str) -> list[T]:
+    return [make(content, f"{place}[{index}]") for index, content in enumerate(contents)]
+
+
+def _make(kind: type[T], content: Any, place: str) -> T:
+    """An instance of the dataclass; InvalidValueError for unknown and for missing keys."""
     known = {each.name: each for each in fields(kind)}
     for key in content:
         if key not in known:
-            raise InvalidValueError(
-                f"{place}.{key}",
-                content[key],
-                f"one of the keys {', '.join(known)}{suggestion(key, known)}",
-            )
-    missing = [
-        name
-        for name, each in known.items()
-        if name not in content and each.default is MISSING and each.default_factory is MISSING
-    ]
+            accepted = f"one of the keys {', '.join(known)}{suggestion(key, known)}"
+            raise InvalidValueError(f"{place}.{key}", content[key], accepted)
+    missing = [name for name, each in known.items() if _required(each) and name not in content]
     if missing:
         raise InvalidValueError(place, ", ".join(content), f"the keys {', '.join(missing)} as well")
     return kind(**content)
+
+
+def _required(attribute: Field[Any]) -> bool:
+    return attribute.default is MISSING and attribute.default_factory is MISSING

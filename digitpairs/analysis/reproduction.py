@@ -1,11 +1,13 @@
-"""The reports beside ours: reads the results of their studies, prints a page a report, writes it as Markdown with its plots.
+"""Write the pages that show the reports beside our results, with their plots.
 
     python -m digitpairs.analysis.reproduction wang                      # into outputs/reproduction
     python -m digitpairs.analysis.reproduction --to docs/reproduction    # all reports
-    python -m digitpairs.analysis.reproduction wang smoke=on data=digits --to outputs/smoke # of what was run with these settings beside the study's own
+    python -m digitpairs.analysis.reproduction wang smoke=on data=digits --to outputs/smoke
 
-The runs that a page was made of are kept beside it, in <report>.runs.xz, and are there for it the next time, together with newer ones: a page can
-be completed on another machine. What has not been run is shown as missing. What a report says stands in conf/reports/<report>.yaml.
+The settings key=value are the ones that the studies were run with in addition to their own. Runs
+that have not finished are shown as missing. The runs behind a page are kept beside it, in
+<report>.runs.xz, and are read again with newer ones the next time, so that a page can be completed
+on another machine. conf/reports/<report>.yaml has the content of each report.
 """
 
 from __future__ import annotations
@@ -39,8 +41,30 @@ HEADS = [
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Leaves with status 2 where what was asked for cannot be had."""
+    """Run the command; it exits with status 2 for arguments that are not accepted."""
     known = sorted(path.stem for path in (CONF / "reports").glob("*.yaml"))
+    options = _parser(known).parse_intermixed_args(arguments)
+    make_output_robust()
+    show_own_warnings_plainly()
+    with exit_on_error():
+        settings = normalize_arguments([each for each in options.arguments if "=" in each])
+        for setting in settings:
+            if setting.startswith("="):
+                raise InvalidValueError("setting", setting, "key=value")
+        chosen = dict.fromkeys(each for each in options.arguments if "=" not in each)
+        names = [choice("report", name, known) for name in chosen] or known
+        outputs = [setting for setting in settings if setting.startswith("output=")]
+        output = Path(outputs[0].partition("=")[2] if outputs else "outputs")
+        results = Results(output, [setting for setting in settings if setting not in outputs])
+        folder = options.to or output / FOLDER
+        _make_folder(folder)
+        reports = {name: read_report(CONF / "reports" / f"{name}.yaml") for name in names}
+        write_pages(reports, results, folder, known)
+        print(f"Written to {folder}", file=sys.stderr)
+    return 0
+
+
+def _parser(known: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -48,92 +72,77 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "arguments",
         nargs="*",
         metavar="REPORT or key=value",
-        help=f"reports ({', '.join(known)}; all by default), and settings of the runs",
+        help=f"reports ({', '.join(known)}; by default all), and settings of the runs",
     )
-    parser.add_argument(
-        "--to",
-        type=Path,
-        help=f"folder for the pages; {FOLDER} in the folder of the results by default",
-    )
-    asked = parser.parse_intermixed_args(arguments)
-    make_output_robust()
-    show_own_warnings_plainly()
-    with exit_on_error():
-        overrides = normalize_arguments([each for each in asked.arguments if "=" in each])
-        for each in overrides:
-            if each.startswith("="):
-                raise InvalidValueError("setting", each, "key=value")
-        names = [
-            choice("report", each, known)
-            for each in dict.fromkeys(asked.arguments)
-            if "=" not in each
-        ] or known
-        output = next(
-            (Path(each.partition("=")[2]) for each in overrides if each.startswith("output=")),
-            Path("outputs"),
-        )
-        results = Results(output, [each for each in overrides if not each.startswith("output=")])
-        folder = asked.to or output / FOLDER
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InvalidValueError(
-                "--to",
-                str(folder),
-                f"a folder, which is made where it is missing ({error.strerror})",
-            ) from None
-        reports = {name: read_report(CONF / "reports" / f"{name}.yaml") for name in names}
-        write_pages(reports, results, folder, known)
-        print(f"Written to {folder}", file=sys.stderr)
-    return 0
+    default = f"{FOLDER} in the folder of the results"
+    parser.add_argument("--to", type=Path, help=f"folder for the pages; by default {default}")
+    return parser
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        accepted = f"a folder, which is made where it is missing ({error.strerror})"
+        raise InvalidValueError("--to", str(folder), accepted) from None
 
 
 def write_pages(
     reports: Mapping[str, Report], results: Results, folder: Path, known: Sequence[str]
 ) -> None:
-    """Prints and writes the pages and the runs that they were made of, and their lines at a glance, in the order of the reports `known`."""
-    archives = {name: folder / f"{name}.runs.xz" for name in reports}
-    kept = {name: read_archive(path) for name, path in archives.items()}
-    results.add(functools.reduce(Archive.with_newer, kept.values()))
+    """Print and write the pages, their archives, and the table of all pages.
+
+    The table lists the reports in the order of `known`. Raises InvalidValueError before anything
+    is written if a page would have fewer runs than it has now.
+    """
+    archives = {name: read_archive(_archive_path(folder, name)) for name in reports}
+    results.add(functools.reduce(Archive.with_newer, archives.values()))
     outcomes = read_glance(folder / GLANCE)
     for name, report in reports.items():
         if name in outcomes:
-            refuse_fewer_runs(
-                folder / f"{name}.md", int(outcomes[name][1].split()[0]), results, report
-            )
+            before = int(outcomes[name][1].split()[0])
+            refuse_fewer_runs(folder / f"{name}.md", before, results, report)
     for name, report in reports.items():
         page = write_page(report, name, results, folder)
-        write_archive(
-            archives[name],
-            kept[name].with_newer(results.kept_of(report.studies)),
-            report.metrics_by_epoch,
-        )
+        archive = archives[name].with_newer(results.archive_of(report.studies))
+        write_archive(_archive_path(folder, name), archive, report.metrics_by_epoch)
         print(page.text)
         outcomes[name] = [f"[{name}]({name}.md)", *page.outcome]
-        glance = f"# At a glance\n\n{table_text(HEADS, [outcomes[each] for each in known if each in outcomes])}\n"
+        rows = [outcomes[each] for each in known if each in outcomes]
+        glance = f"# At a glance\n\n{table_text(HEADS, rows)}\n"
         files.write_atomically(folder / GLANCE, glance)
     print(glance)
 
 
+def _archive_path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.runs.xz"
+
+
 def read_glance(path: Path) -> dict[str, list[str]]:
-    """The lines of the table of all pages in the folder, by report: of those that are not written now, they stay."""
+    """The rows of the table of all pages, by report; empty where there is no table."""
     try:
         lines = files.read_text(path, files.SMALL).splitlines()
     except files.MissingFileError:
-        lines = []
-    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    return {
-        line[0][1:].partition("]")[0]: line
-        for line in cells
-        if len(line) == len(HEADS) and re.match("[0-9]{1,9} of [0-9]+", line[1])
-    }
+        return {}
+    rows = {}
+    for line in lines:
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if len(cells) == len(HEADS) and re.match("[0-9]{1,9} of [0-9]+", cells[1]):
+            rows[cells[0][1:].partition("]")[0]] = cells
+    return rows
 
 
 def refuse_fewer_runs(page: Path, before: int, results: Results, report: Report) -> None:
-    """InvalidValueError where a page was made of more runs than there are here: where digits stand in for MNIST, or runs that were not kept are gone."""
-    here = sum(len(results.study(name).runs) for name in report.studies)
-    if here < before:
-        accepted = f"another folder, since {page} was made of {before} runs, and {here} of these settings are here; or delete that page's line in {GLANCE}"
+    """Raise InvalidValueError where the page was made from more runs than there are now.
+
+    Runs are missing, for example, where the digits of scikit-learn replace MNIST.
+    """
+    now = sum(len(results.study(name).runs) for name in report.studies)
+    if now < before:
+        accepted = (
+            f"another folder, since {page} was made of {before} runs, and {now} of these settings"
+            f" are here; or delete that page's line in {GLANCE}"
+        )
         raise InvalidValueError("--to", str(page.parent), accepted)
 
 

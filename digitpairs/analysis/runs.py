@@ -1,4 +1,4 @@
-"""What a finished run left, read from its folder."""
+"""Finished runs, read from their folders."""
 
 from __future__ import annotations
 
@@ -15,25 +15,28 @@ from digitpairs import files, inventory, records
 from digitpairs.checks import DigitPairsWarning
 
 RELABELLED = "test/relabelled_digit_error"
-SHOWN = (
-    files.CONFIG,
-    files.METRICS,
-    files.CONFUSION,
-    files.BOUNDARY,
-)  # of which tables and plots are made, beside the result
+# The files, beside the result, from which tables and plots are made.
+CHECKED = (files.CONFIG, files.METRICS, files.CONFUSION, files.BOUNDARY)
 
 T = TypeVar("T")
 
 
 class Run:
-    """A finished run, read from its folder as far as it is asked for."""
+    """A finished run; its files are read when they are first used.
+
+    Args:
+        folder: the run's folder.
+        result: the content of its result.json.
+    """
 
     def __init__(self, folder: Path, result: dict[str, Any]) -> None:
         self.folder, self.result = folder, result
 
     def value(self, metric: str) -> float | None:
-        """A metric of its result; `RELABELLED`; as "test/comparison_error@30" of its 30th epoch, as "...@best" the least of all epochs. None
-        for one that it has not, as the digits' error of a network that names none.
+        """A metric of the run, None where it has none.
+
+        The name is one of the result's entries or `RELABELLED`. "test/comparison_error@30" is the
+        value after epoch 30, and "test/comparison_error@best" is the lowest over the epochs.
         """
         if metric == RELABELLED:
             return self._relabelled()
@@ -46,79 +49,80 @@ class Run:
         return values[int(epoch) - 1] if int(epoch) <= len(values) else None
 
     def by_epoch(self, metric: str) -> list[float]:
-        """A metric after each epoch that has it."""
+        """The metric's values in the order of the epochs, without the epochs that lack it."""
         return [row[metric] for row in self.history if metric in row]
 
     @functools.cached_property
     def history(self) -> list[dict[str, float]]:
-        """A row an epoch."""
+        """The metrics by name, one dictionary per epoch."""
         return records.read_metrics(self.folder)
-
-    def config(self) -> dict[str, Any]:
-        """The resolved config."""
-        return records.read_config(self.folder)
 
     @functools.cached_property
     def confusion(self) -> dict[str, Any] | None:
-        """How often each digit got each answer in the test, for each image; None of a network that names no digits."""
+        """Counts of test images by digit and answer, for each image of the pair.
+
+        None where the network does not classify digits.
+        """
         return records.read_confusion(self.folder)
 
     def _relabelled(self) -> float | None:
-        return (
-            None
-            if self.confusion is None
-            else relabelled_digit_error(np.array(list(self.confusion.values())))
-        )
+        if self.confusion is None:
+            return None
+        return relabelled_digit_error(np.array(list(self.confusion.values())))
 
 
 def relabelled_digit_error(confusions: np.ndarray) -> float:
-    """The digits' error in per cent after the best relabelling of the answers: confusions (images, 10, 10), a row a digit.
+    """The digits' error in per cent after the best relabelling of the answers.
 
-    A network that is not trained to name digits has no reason to give its answers in their order. The answers for each image are
-    assigned to the digits so that as many as possible are right (`scipy.optimize.linear_sum_assignment`).
+    A network without a digit loss has no reason to give its answers in the order of the digits. The
+    answers for each image are assigned to the digits such that as many as possible are correct
+    (`scipy.optimize.linear_sum_assignment`).
+
+    Args:
+        confusions: counts (images, 10, 10); rows are digits, columns answers.
     """
     from scipy.optimize import linear_sum_assignment
 
-    right = sum(each[linear_sum_assignment(each, maximize=True)].sum() for each in confusions)
-    return 100 * (1 - right / confusions.sum())
+    correct = 0
+    for confusion in confusions:
+        correct += confusion[linear_sum_assignment(confusion, maximize=True)].sum()
+    return 100 * (1 - correct / confusions.sum())
 
 
 def finished_runs(folder: Path, pattern: str) -> list[Run]:
-    """Those whose folders match the pattern below the folder, in the order of configurations and seeds.
+    """The finished runs whose folders match the pattern, sorted by configuration and seed.
 
-    Damaged ones are left out with a warning that names the file. Checkpoints and events are not looked at: no figure is made of
-    them.
+    Damaged runs are left out with a warning that names the file. Checkpoints and TensorBoard's
+    events are not checked, since no table or plot needs them.
     """
-    there = (
-        path.parent
-        for path in folder.glob(f"{pattern}/{files.RESULT}")
-        if re.fullmatch("seed=[0-9]+", path.parent.name)
-    )
-    ordered = sorted(
-        there, key=lambda path: (path.parts[:-1], int(path.name.removeprefix("seed=")))
-    )
-    return undamaged(ordered, _finished_run)
+    results = folder.glob(f"{pattern}/{files.RESULT}")
+    folders = [path.parent for path in results if re.fullmatch("seed=[0-9]+", path.parent.name)]
+    folders.sort(key=lambda path: (path.parts[:-1], int(path.name.removeprefix("seed="))))
+    return undamaged(folders, _finished_run)
 
 
 def undamaged(folders: Iterable[Path], read: Callable[[Path], T | None]) -> list[T]:
-    """What is read from each folder. Damaged files are left out with a warning that names them, and so is what is None."""
-    found, damages = [], []
+    """What `read` returns for each folder, without None and without damaged files.
+
+    A warning names each damaged file.
+    """
+    contents, damages = [], []
     for folder in folders:
         try:
-            found.append(read(folder))
+            contents.append(read(folder))
         except files.DamagedFileError as damage:
             damages.append(damage)
     for line in files.tell(damages, "it is left out"):
         warnings.warn(line, DigitPairsWarning, stacklevel=2)
-    return [each for each in found if each is not None]
+    return [content for content in contents if content is not None]
 
 
 def _finished_run(folder: Path) -> Run | None:
     result = records.read_result(folder)
-    if result is None:  # removed in the meantime
+    if result is None:  # removed since the folders were listed
         return None
-    inventory.refuse_damage(folder, result, only=SHOWN)
-    if files.FILES not in result:  # without digests only reading shows damage
+    inventory.refuse_damage(folder, result, only=CHECKED)
+    if files.FILES not in result:  # without digests, only reading a file shows its damage
         records.read_metrics(folder)
         records.read_confusion(folder)
     if folder.name != f"seed={result['seed']}":
@@ -127,12 +131,16 @@ def _finished_run(folder: Path) -> Run | None:
 
 
 def configs_of(runs: Iterable[Path]) -> dict[str, dict[str, Any] | None]:
-    """By configuration (the name of the folder around a run's) the config of its first run that has a readable one, or None."""
+    """The config of each configuration's first run that has a readable one, None where none has.
+
+    Configurations are identified by the name of the folder that holds their runs.
+    """
     configs: dict[str, dict[str, Any] | None] = {}
     for folder in runs:
-        if configs.setdefault(folder.parent.name) is None:
+        configuration = folder.parent.name
+        if configs.setdefault(configuration) is None:
             try:
-                configs[folder.parent.name] = records.read_config(folder)
-            except files.DamagedFileError:  # names are made without it
+                configs[configuration] = records.read_config(folder)
+            except files.DamagedFileError:  # the names can be made without it
                 continue
     return configs

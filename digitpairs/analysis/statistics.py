@@ -1,7 +1,8 @@
-"""Comparisons of two recipes over the same seeds, by scipy's and statsmodels' tests.
+"""Paired comparisons of two configurations over the same seeds, by scipy's and statsmodels' tests.
 
-The same seed means the same pairs and order for every recipe, so that values are compared seed by seed. Below `ENOUGH` seeds nothing
-is called significant: the smallest two-sided p of a sign-flip test is 2 / 2^n.
+For a given seed, every configuration sees the same pairs in the same order, so values are compared
+seed by seed. Below `ENOUGH` seeds no difference is called significant: the smallest two-sided p of
+a sign-flip test is 2 / 2^n.
 """
 
 from __future__ import annotations
@@ -14,84 +15,88 @@ from typing import NamedTuple
 import numpy as np
 
 ALPHA, ENOUGH = 0.05, 6
-RESAMPLES = 9_999  # of the bootstrap, and of sign flips where there are more of them than that
+RESAMPLES = 9_999  # of the bootstrap, and of the sign flips where more of them exist
 
 
 class Comparison(NamedTuple):
-    """First minus second, by seed."""
+    """The differences "first minus second" over the seeds."""
 
     n: int
     difference: float  # mean; nan without seeds
     interval: tuple[float, float]  # 95 %, BCa bootstrap (Efron 1987); nan below two seeds
-    effect: float  # d_z, the mean difference in its standard deviations
-    less: float  # share of the seeds whose first value is less, ties counting half
+    effect: float  # d_z: the mean difference divided by the differences' standard deviation
+    less: float  # share of the seeds whose first value is lower; a tie counts half
 
 
 def compare(first: Sequence[float], second: Sequence[float]) -> Comparison:
-    """The comparison of paired values, as many in both; ValueError otherwise."""
+    """Compare paired values; raises ValueError where their numbers differ."""
     if len(first) != len(second):
-        raise ValueError(
-            f"pairs of values are compared, and these are {len(first)} and {len(second)}"
-        )
+        raise ValueError(f"paired values must be equally many, not {len(first)} and {len(second)}")
     difference = np.subtract(first, second)
     n = len(difference)
-    less = float((difference < 0).mean() + (difference == 0).mean() / 2) if n else math.nan
-    mean = float(difference.mean()) if n else math.nan
-    if n < 2 or np.ptp(difference) == 0:  # nothing to resample; equal differences have no spread
-        interval = (mean, mean) if n > 1 else (math.nan, math.nan)
-        return Comparison(n, mean, interval, math.nan, less)
+    if n == 0:
+        return Comparison(0, math.nan, (math.nan, math.nan), math.nan, math.nan)
+    mean = float(difference.mean())
+    less = float((difference < 0).mean() + (difference == 0).mean() / 2)
+    if n == 1:
+        return Comparison(1, mean, (math.nan, math.nan), math.nan, less)
+    if np.ptp(difference) == 0:  # equal differences have no spread
+        return Comparison(n, mean, (mean, mean), math.nan, less)
     return Comparison(n, mean, bca_interval(difference), mean / float(difference.std(ddof=1)), less)
 
 
 def sign_flip(difference: np.ndarray) -> float:
-    """Two-sided p of the mean difference under exchanges of sign; all of them, up to `RESAMPLES`. 1 below two seeds."""
+    """Two-sided p of the mean difference under random changes of sign; 1 below two seeds.
+
+    The test is exact up to `RESAMPLES` combinations of signs, and samples them above.
+    """
     from scipy import stats
 
     if len(difference) < 2:
         return 1.0
-    asked = stats.permutation_test(
+    test = stats.permutation_test(
         (difference,),
         np.mean,
         permutation_type="samples",
         n_resamples=RESAMPLES,
         rng=np.random.default_rng(0),
     )
-    return float(asked.pvalue)
+    return float(test.pvalue)
 
 
 def bca_interval(difference: np.ndarray) -> tuple[float, float]:
-    """95 % interval of the mean."""
+    """95 % confidence interval of the mean; nan where too few values differ."""
     from scipy import stats
 
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", stats.DegenerateDataWarning
-        )  # few different values: then the interval is nan, and said so
-        asked = stats.bootstrap(
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # the interval is nan then
+        bootstrap = stats.bootstrap(
             (difference,),
             np.mean,
             n_resamples=RESAMPLES,
             method="BCa",
             rng=np.random.default_rng(0),
         )
-    return float(asked.confidence_interval.low), float(asked.confidence_interval.high)
+    interval = bootstrap.confidence_interval
+    return float(interval.low), float(interval.high)
 
 
 def deviations(values: Sequence[float]) -> np.ndarray:
-    """How far each value is from their median."""
+    """Absolute deviation of each value from the median."""
     return np.abs(np.subtract(values, np.median(values))) if len(values) else np.empty(0)
 
 
 def spread_p(first: Sequence[float], second: Sequence[float]) -> float:
-    """Two-sided p that paired values deviate from their medians alike: the sign-flip test of the deviations.
+    """Two-sided p for equal spread: the sign-flip test of the deviations from the medians.
 
-    As in the test of Brown and Forsythe (1974), single values far from the others mislead it less than they do tests of variances.
+    As in the test of Brown and Forsythe (1974), an outlier changes the result less than it changes
+    the result of a test of variances.
     """
     return sign_flip(deviations(first) - deviations(second))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted for the family (Holm 1979)."""
+    """The p values adjusted for multiple tests by Holm's method (1979)."""
     from statsmodels.stats.multitest import multipletests
 
     return [float(p) for p in multipletests(p_values, method="holm")[1]] if p_values else []

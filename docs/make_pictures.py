@@ -1,0 +1,97 @@
+"""Draw docs/images/overview.png: the table of a sweep beside its test error by seed and epoch.
+
+    python train.py -m model=mlp,siamese_mlp seed=0..9 data.watch_test=true
+    python docs/make_pictures.py FOLDER
+
+FOLDER is the sweep's folder, which the table names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from rich.console import Console
+
+from digitpairs.analysis.names import Names, display_names
+from digitpairs.analysis.runs import configs_of
+from digitpairs.analysis.table import print_table
+
+PICTURE = Path(__file__).resolve().parent / "images" / "overview.png"
+COLUMNS = 78  # of the terminal
+METRIC = "test/comparison_error"
+BACKGROUND, TEXT = "#1e1e2e", "#e6e6ef"
+
+
+def main() -> None:
+    """Draw the sweep in the folder that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sweep", type=Path)
+    sweep = parser.parse_args().sweep
+    runs = sorted(path.parent for path in sweep.glob("*/seed=*/result.json"))
+    names = display_names(configs_of(runs))
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(13, 3.4), width_ratios=(7.6, 5.4), layout="constrained"
+    )
+    draw_terminal(left, table_of(sweep, runs, names), command=command_of(runs))
+    draw_curves(right, runs, names.of)
+    PICTURE.parent.mkdir(exist_ok=True)
+    figure.savefig(PICTURE, dpi=110)
+    print(f"{PICTURE} ({PICTURE.stat().st_size >> 10} kB)")
+
+
+def command_of(runs: list[Path]) -> str:
+    """The command whose table is drawn."""
+    seeds = sorted(json.loads((run / "result.json").read_text())["seed"] for run in runs)
+    grid = f"model=mlp,siamese_mlp seed={seeds[0]}..{seeds[-1]}"
+    return f"$ python train.py -m {grid} data.watch_test=true"
+
+
+def table_of(sweep: Path, runs: list[Path], names: Names) -> str:
+    """The table as the terminal shows it, without the two lines that name folders."""
+    console = Console(file=io.StringIO(), width=COLUMNS)
+    print_table(sweep, runs, console, names)
+    lines = console.file.getvalue().splitlines()
+    return "\n".join(line for line in lines if not line.startswith(("Results:", "Curves:")))
+
+
+def draw_terminal(axes: plt.Axes, table: str, command: str) -> None:
+    """Monospaced text on a dark background."""
+    axes.set_axis_off()
+    axes.add_patch(
+        plt.Rectangle((0, 0), 1, 1, transform=axes.transAxes, color=BACKGROUND, zorder=0)
+    )
+    axes.text(
+        0.02, 0.93, f"{command}\n\n{table}", transform=axes.transAxes, color=TEXT,
+        family="monospace", fontsize=10, va="top", linespacing=1.35,
+    )  # fmt: skip
+
+
+def draw_curves(axes: plt.Axes, runs: list[Path], names: dict[str, str]) -> None:
+    """The test error by epoch: mean over the seeds, and a band of one standard deviation."""
+    curves = defaultdict(list)
+    for run in runs:
+        with (run / "metrics.csv").open() as file:
+            errors = [float(row[METRIC]) for row in csv.DictReader(file)]
+        curves[names[run.parent.name]].append(errors)
+    for name, errors in sorted(curves.items()):
+        mean, std = np.mean(errors, 0), np.std(errors, 0, ddof=1)
+        epochs = np.arange(1, len(mean) + 1)
+        (line,) = axes.plot(epochs, mean, label=f"{name}, {len(errors)} seeds")
+        axes.fill_between(epochs, mean - std, mean + std, color=line.get_color(), alpha=0.2)
+    axes.set(xlabel="epoch", ylabel="test error of the comparison, %", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+
+if __name__ == "__main__":
+    main()
