@@ -19,8 +19,8 @@ from digitpairs.streams import stream
 def build(part: Any) -> Any:
     """The object of a config, whose nested configs are built first; other values as they are.
 
-    `hydra.utils.instantiate` does the same, but takes a millisecond for each config, five of which
-    each run of a sweep has. Raises InvalidValueError for a target that does not exist, takes other
+    `hydra.utils.instantiate` does the same, but takes a millisecond for each config, and each run
+    of a sweep has five. Raises InvalidValueError for a target that does not exist, takes other
     arguments, or fails with these.
     """
     if isinstance(part, list):
@@ -54,7 +54,7 @@ def naming_target(name: str) -> Iterator[None]:
     except InvalidValueError:
         raise
     except Exception as fault:  # a user's class may raise anything
-        accepted = f"what takes these arguments, for it says: {fault}"
+        accepted = f"a class that takes these arguments (its error: {fault})"
         raise InvalidValueError("_target_", name, accepted) from fault
 
 
@@ -70,7 +70,7 @@ def _import_target(name: str) -> Callable[..., Any]:
     try:
         target = pkgutil.resolve_name(name)
     except Exception as fault:  # a user's module may raise anything
-        accepted = f"a class that can be imported, for Python says: {fault}"
+        accepted = f"a class that can be imported (Python's error: {fault})"
         raise InvalidValueError("_target_", name, accepted) from fault
     if not callable(target):
         raise InvalidValueError("_target_", name, "a class, or a function that makes an object")

@@ -218,8 +218,6 @@ def _has_digits(network: nn.Module) -> bool:
             prediction = copy.deepcopy(network).eval()(like.new_zeros(1, 2, SIDE, SIDE))
         return prediction.digits is not None
     except (RuntimeError, AttributeError, TypeError) as fault:
-        accepted = (
-            f"a network that maps pairs (B, 2, {SIDE}, {SIDE}) to a Prediction, "
-            f"and it says: {fault}"
-        )
+        shape = f"(B, 2, {SIDE}, {SIDE})"
+        accepted = f"a network that maps pairs {shape} to a Prediction (its error: {fault})"
         raise InvalidValueError("model", type(network).__name__, accepted) from fault
