@@ -19,7 +19,14 @@ from digitpairs.losses import (
     UncertaintyWeighting,
 )
 from digitpairs.networks import MLPBody, SiameseNetwork, stackable
-from digitpairs.networks.layers import BatchNorm1d, Conv2d, Linear, draw_masks, dropout_layers
+from digitpairs.networks.layers import (
+    BatchNorm1d,
+    Conv2d,
+    Dropout,
+    Linear,
+    draw_masks,
+    dropout_layers,
+)
 from digitpairs.networks.stacking import stack, why_not_stackable
 from digitpairs.streams import stream
 from digitpairs.training import SGD, Adam, AdamW, EarlyStopping, PairComparison, PairComparisonArray
@@ -158,7 +165,7 @@ def test_a_members_rows_lie_in_memory_as_its_own_values(structure, members):
         assert torch.equal(values[name][-1], value)
 
 
-def test_a_grouped_convolution_is_the_members_own(monkeypatch):
+def test_a_batched_convolution_is_the_members_own(monkeypatch):
     """Devices other than the CPU convolve all members at once."""
     layers = [Conv2d(2, 3, 3, padding=1) for _ in range(4)]
     stacked, images = stack(layers), torch.rand(4, 5, 2, 7, 7)
@@ -167,6 +174,25 @@ def test_a_grouped_convolution_is_the_members_own(monkeypatch):
     torch.testing.assert_close(stacked(images), one_by_one)
     expected = nn.functional.conv2d(images[2], layers[2].weight, layers[2].bias, padding=1)
     torch.testing.assert_close(one_by_one[2], expected)
+
+
+def splitmix64(seed: int, index: int) -> int:
+    """Steele, Lea and Flood (2014), in Python's integers."""
+    bits = seed + index * 0x9E3779B97F4A7C15 & 2**64 - 1
+    bits = (bits ^ bits >> 30) * 0xBF58476D1CE4E5B9 & 2**64 - 1
+    bits = (bits ^ bits >> 27) * 0x94D049BB133111EB & 2**64 - 1
+    return bits ^ bits >> 31
+
+
+def test_dropout_masks_of_a_gpu_are_hashed_from_each_members_stream(monkeypatch):
+    monkeypatch.setattr("digitpairs.networks.layers.PER_MEMBER_DEVICES", ())
+    stacked = stack([Dropout(0.3, 7, rows_per_pair=2) for _ in range(3)])
+    stacked.draw_mask(5, [stream(seed, "dropout") for seed in range(3)])
+    for seed in range(3):
+        first = int(torch.randint(2**62, (1,), generator=stream(seed, "dropout")))
+        uniform = [(splitmix64(first, index) >> 40) / 2**24 for index in range(70)]
+        expected = torch.tensor([float(number < 0.7) / 0.7 for number in uniform]).view(10, 7)
+        torch.testing.assert_close(stacked.mask[seed], expected)
 
 
 @pytest.mark.parametrize(
