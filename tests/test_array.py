@@ -200,6 +200,8 @@ def test_dropout_masks_of_a_gpu_are_hashed_from_each_members_stream(monkeypatch)
     [
         Conv2d(1, 2, 3, stride=2),
         Conv2d(1, 2, 3, bias=False),
+        Conv2d(1, 2, (3, 5)),
+        Conv2d(1, 2, 3, padding=(1, 0)),
         Linear(3, 2, bias=False),
         BatchNorm1d(2, affine=False),
     ],

@@ -78,7 +78,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 # A max-pool commutes with a monotonic activation, which then has a quarter of the work after it.
 NON_MONOTONIC = {"gelu"}
 
-# On these devices a grouped convolution is slower than a convolution for each member.
+# On these devices members are convolved and normalised one by one, elsewhere all at once.
 PER_MEMBER_DEVICES = ("cpu",)
 
 
@@ -113,6 +113,7 @@ def _is_plain_convolution(layer: nn.Conv2d) -> bool:
         layer.bias is not None
         and layer.stride == layer.dilation == (1, 1)
         and layer.groups == 1
+        and len(set(layer.kernel_size)) == len(set(layer.padding)) == 1
         and layer.padding_mode == "zeros"
     )
 
@@ -273,7 +274,7 @@ class Dropout(nn.Module):
 def _uniform(
     shape: tuple[int, int], generators: Sequence[torch.Generator], device: torch.device
 ) -> Tensor:
-    """Numbers from 0 to below 1, (generators, *shape); in float32 whatever the precision."""
+    """Numbers from 0 to below 1, (generators, *shape); float32 in every precision."""
     uniform = torch.empty(len(generators), *shape, dtype=torch.float32, device=device)
     for row, generator in zip(uniform, generators):
         torch.rand(shape, generator=generator, out=row)
