@@ -319,6 +319,12 @@ def test_help_names_every_choice_there_is(command):
         }
 
 
+def test_help_is_printed_without_composing_a_config(command, monkeypatch):
+    monkeypatch.delattr("hydra.main")
+    status, out, err = command("model=mlp", "-h", output=None)
+    assert (status, err) == (0, "") and out.startswith("Train networks")
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])
 def test_help_and_config_answer_without_torch(arguments):
     code = f"import sys, runpy; sys.argv = ['train.py', *{arguments}]\ntry: runpy.run_path('train.py', run_name='__main__')\nfinally: print('torch' in sys.modules)"

@@ -321,7 +321,7 @@ def test_what_the_disk_refuses(command, tmp_path, argument, message):
         ),
         (
             ["model=disk_mlp"],
-            "model=PointMLP is not accepted: a network that maps pairs (B, 2, 14, 14) to a Prediction (its error: ",
+            "model=PointMLP is not accepted: a network that maps pairs (B, 2, 14, 14) to a Prediction: ",
         ),
         (
             ["data=disk"],

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,9 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from digitpairs.arguments import PATH_KEYS, expand_sweep
+from digitpairs.arguments import PATH_KEYS, expand_sweep, keys_given, sections_with_target
+from digitpairs.checks import DigitPairsWarning, InvalidValueError
+from digitpairs.targets import target_arguments
 
 _PLAIN = (bool, int, float, str, type(None))
 _WHOLE = re.compile(r"[+-]?\d{1,300}")
@@ -58,7 +61,8 @@ def compose_sweep(
             *(each.key_or_group for each in values),
         )
         if key not in bases:
-            bases[key] = _Base(loader.load_sweep_config(master, list(overrides)))
+            keys = keys_given([*choices, *values])
+            bases[key] = _Base(loader.load_sweep_config(master, list(overrides)), keys)
         jobs.append(bases[key].with_values(values, overrides))
     return jobs
 
@@ -83,13 +87,21 @@ def _expanded(arguments: Sequence[str]) -> tuple[ConfigLoader, DictConfig, list[
 
 def compose_one(config: DictConfig, overrides: Sequence[str], model: str) -> JobRequest:
     """The job of a single config."""
-    return _Base(config.copy(), model).with_values([], overrides)
+    keys = keys_given(OverridesParser.create().parse_overrides(list(overrides)))
+    return _Base(config.copy(), keys, model).with_values([], overrides)
 
 
 class _Base:
-    """A composed config, in which values are set for one job after another."""
+    """A composed config, in which values are set for one job after another.
 
-    def __init__(self, config: DictConfig, model: str | None = None) -> None:
+    Args:
+        given: the dotted paths of the keys that the overrides set.
+    """
+
+    def __init__(
+        self, config: DictConfig, given: Collection[str], model: str | None = None
+    ) -> None:
+        self.given, self.retargeted = given, sections_with_target(given)
         self.model: str = model or config.hydra.runtime.choices.model
         with open_dict(config):
             config.pop("hydra", None)
@@ -99,10 +111,16 @@ class _Base:
     def with_values(self, values: Sequence[Override], overrides: Sequence[str]) -> JobRequest:
         for each in values:
             OmegaConf.update(self.config, each.key_or_group, each.value())
+        if self.retargeted:  # `normalize_arguments` puts ++ before their keys
+            overrides = [override.removeprefix("++") for override in overrides]
         return JobRequest(self._resolved(), self._pattern(values), overrides, self.model)
 
     def _resolved(self) -> dict[str, Any]:
-        return _read_text(OmegaConf.to_container(self.config, resolve=True, throw_on_missing=True))
+        container = OmegaConf.to_container(self.config, resolve=True, throw_on_missing=True)
+        config = _read_text(container)
+        for section in self.retargeted:
+            _leave_out_defaults(config, section, self.given)
+        return config
 
     def _pattern(self, values: Sequence[Override]) -> dict[str, Any]:
         key = tuple(str(each.value()) for each in values if each.key_or_group != "seed")
@@ -111,6 +129,35 @@ class _Base:
             self.patterns[key] = self._resolved()
             self.config.seed = seed
         return self.patterns[key]
+
+
+def _leave_out_defaults(config: dict[str, Any], section: str, given: Collection[str]) -> None:
+    """Remove from a section the keys that its class does not accept and that are not given.
+
+    They are defaults of the class that the section had before its `_target_` was given. Warns of
+    them. Raises InvalidValueError for a class that cannot be imported.
+    """
+    part: Any = config
+    for key in section.split("."):
+        part = part.get(key) if isinstance(part, dict) else None
+    if not isinstance(part, dict) or not isinstance(part.get("_target_"), str):
+        return
+    try:
+        arguments = target_arguments(part["_target_"])
+    except InvalidValueError as error:
+        raise error.within(section) from None
+    foreign = [key for key in part if key != "_target_" and not arguments.accept(key)]
+    left_out = [key for key in foreign if not _is_given(f"{section}.{key}", given)]
+    for key in left_out:
+        del part[key]
+    if left_out:
+        message = f"{section}: {part['_target_']} does not accept the defaults"
+        warnings.warn(f"{message} {', '.join(left_out)}, which are left out", DigitPairsWarning)
+
+
+def _is_given(key: str, given: Collection[str]) -> bool:
+    """Whether the key, or one within it, is given."""
+    return any(f"{each}.".startswith(f"{key}.") for each in given)
 
 
 def _read_text(value: Any, path: str = "") -> Any:

@@ -13,7 +13,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from digitpairs.files import named
+from digitpairs.files import path_in_errors
 
 
 class EventsLogger(Logger):
@@ -52,5 +52,5 @@ class EventsLogger(Logger):
         self._tell(metrics)
 
     def _append(self, event: Event) -> None:
-        with named(self._path), self._path.open("ab") as file:
+        with path_in_errors(self._path), self._path.open("ab") as file:
             RecordWriter(file).write(event.SerializeToString())

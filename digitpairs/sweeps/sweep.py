@@ -193,7 +193,7 @@ def _settings(requests: Sequence[JobRequest]) -> Settings:
 
 
 def _report_damaged(todo: Mapping[int, files.DamagedFileError | None]) -> None:
-    for line in files.tell(
+    for line in files.damage_messages(
         [damage for damage in todo.values() if damage is not None], "its run is done again"
     ):
         print(f"warning: {line}", file=sys.stderr)
