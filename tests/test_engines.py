@@ -245,7 +245,7 @@ UNSUPPORTED = "lightning, since this network"
         (
             "model=disk_mlp",
             "model=PointMLP",
-            "a network that maps pairs (B, 2, 14, 14) to a Prediction, and it says: ",
+            "a network that maps pairs (B, 2, 14, 14) to a Prediction: ",
         ),
         (
             "data=disk",

@@ -30,9 +30,9 @@ class _PaddedToVectors(nn.Module):
     """Mixin: an activation that rounds an element equally at every position in the tensor.
 
     torch computes the last elements, those that do not fill a vector, and tensors that are not
-    contiguous, by other functions, which differ in the last bit. The bits of a member would
-    depend on the number of members. Here the activation gets the elements in their order in
-    memory, padded to whole vectors; outputs and gradients keep the layout of the inputs.
+    contiguous, by functions that differ in the last bit: a member's bits would depend on the
+    number of members. Here the elements are passed on in their order in memory, padded to whole
+    vectors; outputs and gradients keep the layout of the inputs.
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 # A max-pool commutes with a monotonic activation, which then has a quarter of the work after it.
 NON_MONOTONIC = {"gelu"}
 
-# On these devices a grouped convolution is slower than a convolution for each member.
+# On these devices members are convolved and normalised one by one, elsewhere all at once.
 PER_MEMBER_DEVICES = ("cpu",)
 
 
@@ -113,6 +113,7 @@ def _is_plain_convolution(layer: nn.Conv2d) -> bool:
         layer.bias is not None
         and layer.stride == layer.dilation == (1, 1)
         and layer.groups == 1
+        and len(set(layer.kernel_size)) == len(set(layer.padding)) == 1
         and layer.padding_mode == "zeros"
     )
 
@@ -273,7 +274,7 @@ class Dropout(nn.Module):
 def _uniform(
     shape: tuple[int, int], generators: Sequence[torch.Generator], device: torch.device
 ) -> Tensor:
-    """Numbers from 0 to below 1, (generators, *shape); in float32 whatever the precision."""
+    """Numbers from 0 to below 1, (generators, *shape); float32 in every precision."""
     uniform = torch.empty(len(generators), *shape, dtype=torch.float32, device=device)
     for row, generator in zip(uniform, generators):
         torch.rand(shape, generator=generator, out=row)

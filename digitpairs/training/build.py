@@ -17,8 +17,8 @@ from digitpairs.targets import exception_message, import_target, target_argument
 def build(part: Any) -> Any:
     """The object of a config, whose nested configs are built first; other values as they are.
 
-    `hydra.utils.instantiate` does the same, but takes a millisecond for each config, five of which
-    each run of a sweep has. Raises InvalidValueError for a target that does not exist, takes other
+    `hydra.utils.instantiate` does the same, but takes a millisecond for each config, and each run
+    of a sweep has five. Raises InvalidValueError for a target that does not exist, takes other
     arguments, or fails with these.
     """
     if isinstance(part, list):
