@@ -59,9 +59,11 @@ class ArrayStep:
         module = make_module(config)
         module.aux.start_epoch(0, [])
         self.array = PairComparisonArray([module] * members)
+        generator = torch.Generator().manual_seed(0)
+        # Drawn on the CPU, so that both devices are compared with the same masks.
+        draw_masks(dropout_layers(self.array.network), batch, [generator] * members)
         self.array.train().to(device)
         self.optimizer = self.array.configure_optimizers()
-        generator = torch.Generator().manual_seed(0)
         images = torch.rand(batch, 2, 14, 14, generator=generator)
         digits = torch.randint(10, (batch, 2), generator=generator)
         target = (digits[:, 0] <= digits[:, 1]).long()
@@ -69,7 +71,6 @@ class ArrayStep:
             each.expand(members, *each.shape).contiguous().to(device)
             for each in (images, digits, target)
         ]
-        draw_masks(dropout_layers(self.array.network), batch, [generator] * members)
         self.optimizer.start_epoch(torch.full((50, members), 1e-3, dtype=torch.float64))
 
     def repeat_first_step(self) -> None:
@@ -87,7 +88,7 @@ class ArrayStep:
         for parameter in self.array.parameters():
             parameter.grad = None
         loss.backward(torch.ones_like(loss))
-        self.optimizer.advance()
+        self.optimizer.step_without_hooks()
         torch.clear_autocast_cache()  # casts of weights must not outlive an update
         return loss.detach()
 

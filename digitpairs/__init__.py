@@ -1,14 +1,14 @@
 """Networks that compare two handwritten digits, trained over many seeds.
 
-The names below are imported when they are first used: the command line must answer `--help` without loading torch.
+The public names are imported at their first use, so that `--help` does not wait for torch.
 """
 
 import importlib
 import os
 
-# MKL chooses its kernels by the alignment of the operands unless this is set, so that a matrix
-# product would depend on where in memory its operands lie. MKL reads it at its first product.
-# (`framework` sets it too, since it works without this package.)
+# Without this setting MKL chooses its kernels by the alignment of the operands, and a matrix
+# product depends on their place in memory. MKL reads it at its first product. `framework` sets it
+# too, since it works without this package.
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
 __version__ = "0.1.0"
@@ -28,7 +28,7 @@ _LAZY_EXPORTS = {
 __all__ = ["__version__", *_LAZY_EXPORTS]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     if name not in _LAZY_EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_LAZY_EXPORTS[name]), name)

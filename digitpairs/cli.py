@@ -1,7 +1,7 @@
 """The command line around Hydra.
 
-Exit status 0: all runs finished; 1: a run failed; 2: something that was asked for cannot be had;
-130: interrupted. Nothing here imports torch until training starts.
+Exit status 0: all runs finished; 1: a run failed; 2: a wrong argument, config or file; 130:
+interrupted. This module imports torch only when training starts.
 """
 
 from __future__ import annotations
@@ -9,22 +9,33 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from digitpairs.arguments import check_arguments, expand_range, normalize_arguments
+from digitpairs.arguments import (
+    asks_for_help,
+    check_arguments,
+    command_name,
+    expand_range,
+    normalize_arguments,
+)
 from digitpairs.checks import DigitPairsWarning, InvalidValueError
-from digitpairs.configs import CONF, install_config_source
+from digitpairs.configs import CONF, help_text, install_config_source, own_config_folders
 from digitpairs.errors import FULL_ERROR, exit_on_error
+from digitpairs.targets import add_import_folders
 from digitpairs.terminal import make_output_robust
 
 if TYPE_CHECKING:
+    from hydra.conf import HydraConf
+
     from digitpairs.sweeps import JobRequest
+    from digitpairs.sweeps.sweep import LaunchJobs
 
 __all__ = [
     "CONF",
@@ -34,24 +45,44 @@ __all__ = [
     "exit_on_error",
     "main",
     "normalize_arguments",
+    "run_and_print_table",
 ]
 SWEEPER = "hydra_plugins.digitpairs_launcher.Sweeper"
 
 
 def main() -> None:
-    """Run the command of `sys.argv`; leaves by SystemExit unless all is well."""
+    """Run the command of `sys.argv`. Raises SystemExit unless the exit status is 0."""
     make_output_robust()
     show_own_warnings_plainly()
     with exit_on_error():
+        if asks_for_help(sys.argv[1:]):
+            print(help_text().replace("python train.py", command_name()))
+            return
         check_arguments(sys.argv[1:])
         sys.argv[1:] = normalize_arguments(sys.argv[1:])
         install_config_source()
-        os.environ[FULL_ERROR] = "1"  # or Hydra prints exceptions itself, and leaves with status 1
+        add_import_folders([os.getcwd(), *own_config_folders(sys.argv[1:])])
+        os.environ[FULL_ERROR] = "1"  # or Hydra prints exceptions itself and exits with status 1
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_run)()
 
 
+def run_and_print_table(requests: Sequence[JobRequest], launch: LaunchJobs | None = None) -> int:
+    """Run a sweep (see `digitpairs.sweeps.run_sweep`) and print its table.
+
+    Returns the number of failed runs.
+    """
+    from rich.console import Console
+
+    from digitpairs.analysis.table import print_table
+    from digitpairs.sweeps import run_sweep
+
+    outcome = run_sweep(requests, launch)
+    print_table(outcome.folder, outcome.runs, Console(), outcome.names)
+    return outcome.failures
+
+
 def _run(config: DictConfig) -> int:
-    """What Hydra calls without -m, and what another launcher than ours calls for each job.
+    """Train one config: Hydra calls this without -m, and its other launchers for each job.
 
     Returns the number of failed runs. Without -m a failed run ends the command.
     """
@@ -59,48 +90,51 @@ def _run(config: DictConfig) -> int:
     if settings.mode == RunMode.MULTIRUN:
         return _run_job(config, settings)
     with exit_on_error():
-        from digitpairs.sweeps import run_sweep
-
-        failed = run_sweep([_job_request(config, settings)])
+        failed = run_and_print_table([_job_request(config, settings)])
     if failed:
         sys.exit(1)
     return failed
 
 
-def _run_job(config: DictConfig, settings: DictConfig) -> int:
-    """A job that our sweeper has checked. Hydra's output folder is the folder of its run."""
+def _run_job(config: DictConfig, settings: HydraConf) -> int:
+    """Train a job of another launcher, which our sweeper has checked, in Hydra's output folder."""
     from digitpairs.sweeps import run_alone
 
+    sources = settings.runtime.config_sources
+    own = [source.path for source in sources if source.provider == "command-line"]
+    add_import_folders([settings.runtime.cwd, *own])
     with exit_on_error():
         check_sweeper(settings)
     return run_alone(_job_request(config, settings), Path(settings.runtime.output_dir))
 
 
-def _job_request(config: DictConfig, settings: DictConfig) -> JobRequest:
+def _job_request(config: DictConfig, settings: HydraConf) -> JobRequest:
     from digitpairs.sweeps import compose_one
 
-    return compose_one(config, list(settings.overrides.task), settings.runtime.choices.get("model"))
+    model = str(settings.runtime.choices.get("model"))
+    return compose_one(config, list(settings.overrides.task), model)
 
 
-def check_sweeper(settings: DictConfig) -> None:
-    """Raises InvalidValueError for another sweeper than ours, which would not count the failed runs."""
+def check_sweeper(settings: HydraConf) -> None:
+    """Raise InvalidValueError for another sweeper, which would not count the failed runs."""
     if settings.sweeper.get("_target_") != SWEEPER:
         chosen = settings.runtime.choices.get("hydra/sweeper")
-        needs = "digitpairs; of Hydra's plugins only launchers can be chosen (hydra/launcher)"
-        raise InvalidValueError("hydra/sweeper", chosen, needs)
+        accepted = "digitpairs; of Hydra's plugins only launchers can be chosen (hydra/launcher)"
+        raise InvalidValueError("hydra/sweeper", chosen, accepted)
 
 
 def show_own_warnings_plainly() -> None:
-    """Ours as one line each, once a command, however many runs give it."""
-    show, shown = warnings.showwarning, set()
+    """Print each DigitPairsWarning as one line, and only once however many runs give it."""
+    show_warning = warnings.showwarning
+    shown: set[str] = set()
 
-    def show_plainly(message, category, *place) -> None:
-        if issubclass(category, DigitPairsWarning):
-            if str(message) in shown:
-                return
+    def show_plainly(
+        message: Warning | str, category: type[Warning], *details: Any, **options: Any
+    ) -> None:
+        if not issubclass(category, DigitPairsWarning):
+            show_warning(message, category, *details, **options)
+        elif str(message) not in shown:
             shown.add(str(message))
             print(f"warning: {message}", file=sys.stderr)
-        else:
-            show(message, category, *place)
 
     warnings.showwarning = show_plainly

@@ -1,4 +1,4 @@
-"""The yaml files of the configs: their folders, the choices that they are, and their faults."""
+"""The yaml files of the configs: their folders, their names as choices, and their errors."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from hydra.plugins.config_source import ConfigResult
 
 from digitpairs.checks import DataError, InvalidValueError, suggestion
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
+_PACKAGE = Path(__file__).resolve().parent
+_INSTALLED, _CHECKOUT = _PACKAGE / "conf", _PACKAGE.parent / "conf"
+CONF = _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT
 CLASS_GROUPS = ("data", "model", "aux", "optimizer", "scheduler", "loss")
 _HYDRA_SECTIONS = ("run", "sweep", "sweeper", "launcher", "job", "help")
 _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # all values as text
 
 
 class FileConfigSource(file_config_source.FileConfigSource):
-    """Hydra's reader of yaml files; its errors name the file and the line, and it does not list
-    hidden files.
-    """
+    """Hydra's reader of yaml files, with file and line in its errors and without hidden files."""
 
     def load_config(self, config_path: str) -> ConfigResult:
         path = Path(self.path, self._normalize_file_name(config_path))
@@ -33,10 +33,10 @@ class FileConfigSource(file_config_source.FileConfigSource):
             check_choice(config_path.partition("/")[0] if "/" in config_path else "", path)
         try:
             return super().load_config(config_path)
-        except yaml.YAMLError as fault:  # such as a key that is there twice
-            raise DataError(damage(path, fault)) from None
-        except ValueError as fault:  # a comment "# @..." that is no header
-            raise DataError(f"{path}:1: {fault}") from None
+        except yaml.YAMLError as error:  # such as a duplicate key
+            raise DataError(yaml_error_message(path, error)) from None
+        except ValueError as error:  # a comment "# @..." that is not a header
+            raise DataError(f"{path}:1: {error}") from None
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         names = super().list(config_path, results_filter)
@@ -44,66 +44,82 @@ class FileConfigSource(file_config_source.FileConfigSource):
 
 
 def install_config_source() -> None:
-    """From now on Hydra reads yaml files by the class above, in this process."""
+    """Make Hydra read yaml files with the class above in this process."""
     SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource
 
 
-def folders(arguments: Sequence[str]) -> list[Path]:
-    """The folders of a command's configs: the user's own (--config-dir) before the project's."""
+def help_text() -> str:
+    """The text of `--help`, which Hydra would print after it has listed all config groups."""
+    return read(CONF / "hydra" / "help" / "digitpairs.yaml")["template"]
+
+
+def own_config_folders(arguments: Sequence[str]) -> list[Path]:
+    """The folder of --config-dir, if the arguments have it."""
     own = get_args_parser().parse_known_args(list(arguments))[0].config_dir
-    return [Path(own), CONF] if own else [CONF]
+    return [Path(own)] if own else []
 
 
-def choices(group: str, places: Sequence[Path]) -> list[str]:
+def config_folders(arguments: Sequence[str]) -> list[Path]:
+    """The folders of a command's configs: the user's own before the project's."""
+    return [*own_config_folders(arguments), CONF]
+
+
+def choices(group: str, folders: Sequence[Path]) -> list[str]:
     """The names of the group's choices; those in subfolders, such as "azzano/fcnn", come last."""
-    names = [
-        str(path.relative_to(place / group).with_suffix(""))
+    paths = [
+        (path, folder)
         for pattern in ("*.yaml", "*/*.yaml")
-        for place in places
-        for path in sorted((place / group).glob(pattern))
+        for folder in folders
+        for path in sorted((folder / group).glob(pattern))
+    ]
+    names = [
+        str(path.relative_to(folder / group).with_suffix(""))
+        for path, folder in paths
         if not path.name.startswith(".") and path.parent.name != "shared"
     ]
     return list(dict.fromkeys(names))
 
 
 def unknown_choice(
-    group: str, name: Any, places: Sequence[Path], others: Iterable[str] = ()
+    group: str, name: Any, folders: Sequence[Path], others: Iterable[str] = ()
 ) -> InvalidValueError:
-    """The error that names the group's choices, or `others` where the folders have none. For a name
-    in a subfolder it names that subfolder's choices alone.
+    """The error that names the group's choices, or `others` if the folders have none.
+
+    For a name in a subfolder it names only the choices of that subfolder.
     """
-    known, subfolder = choices(group, places) or list(others), f"{str(name).partition('/')[0]}/"
-    beside = [each for each in known if "/" in str(name) and each.startswith(subfolder)]
-    accepted = f"one of {', '.join(beside or known)}{suggestion(str(name), known)}"
+    known = choices(group, folders) or list(others)
+    subfolder, slash, _ = str(name).partition("/")
+    in_subfolder = [choice for choice in known if slash and choice.startswith(f"{subfolder}/")]
+    accepted = f"one of {', '.join(in_subfolder or known)}{suggestion(str(name), known)}"
     return InvalidValueError(group, name, accepted)
 
 
-def content(group: str, choice: str, places: Sequence[Path]) -> dict[str, Any]:
-    """The content of the choice's file, all values as text. It is empty for a file that is missing
-    or damaged, which Hydra reports when it composes the config.
+def read_choice(group: str, choice: str, folders: Sequence[Path]) -> dict[str, Any]:
+    """The content of the choice's file, with all values as text.
+
+    It is empty for a missing or damaged file, which Hydra reports when it composes the config.
     """
-    if choice in choices(group, places):
-        paths = [place / group / f"{choice}.yaml" for place in places]
+    if choice in choices(group, folders):
+        paths = [folder / group / f"{choice}.yaml" for folder in folders]
         with contextlib.suppress(DataError):
             return read(next(path for path in paths if path.is_file()))
     return {}
 
 
 def check_choice(group: str, path: Path) -> None:
-    """Raises DataError, with the file and the line, for a file that cannot be a choice of the group
-    ("" for the main config).
-    """
+    """Raise DataError for a file that cannot be a choice of the group ("" for the main config)."""
     settings = read(path)
     first = next(line for line in path.read_text("utf-8").splitlines() if line.strip())
     names_class = settings.get("_target_") or "defaults" in settings or "@package" in first
     if group in CLASS_GROUPS and not names_class:
-        needs = "write _target_: MODULE.CLASS, or defaults: [CHOICE] to change another choice"
-        raise DataError(f"{path}:1: the file names no class: {needs}")
+        advice = "write _target_: MODULE.CLASS, or defaults: [CHOICE] to change another choice"
+        raise DataError(f"{path}:1: the file names no class: {advice}")
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The mapping in a yaml file, all values as text. Raises DataError, with the file and the line,
-    for a file that is no UTF-8, no yaml or no mapping.
+    """The mapping in a yaml file, with all values as text.
+
+    Raises DataError, with the file and the line, for a file that is not UTF-8, yaml or a mapping.
     """
     text = _text(path)
     try:
@@ -112,24 +128,25 @@ def read(path: Path) -> dict[str, Any]:
             raise DataError(f"{path}:1: the file has no line KEY: VALUE")
         _refuse_empty_sections(path, root)
         return yaml.load(text, Loader=_LOADER)
-    except yaml.YAMLError as fault:
-        raise DataError(damage(path, fault, text)) from None
+    except yaml.YAMLError as error:
+        raise DataError(yaml_error_message(path, error, text)) from None
 
 
-def damage(path: Path, fault: yaml.YAMLError, text: str = "") -> str:
-    """The file, the line and the fault, as one message."""
-    if isinstance(fault, yaml.MarkedYAMLError):
-        return f"{path}:{fault.problem_mark.line + 1}: {fault.problem}"
-    before = text[: getattr(fault, "position", 0)]  # a character that yaml does not allow
-    return f"{path}:{before.count(chr(10)) + 1}: {' '.join(str(fault).split())}"
+def yaml_error_message(path: Path, error: yaml.YAMLError, text: str = "") -> str:
+    """The file, the line and the error on one line."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{path}:{error.problem_mark.line + 1}: {error.problem}"
+    before = text[: getattr(error, "position", 0)]  # a character that yaml does not allow
+    line = before.count("\n") + 1
+    return f"{path}:{line}: {' '.join(str(error).split())}"
 
 
 def _text(path: Path) -> str:
     try:
         text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as fault:
-        place = f"{path}:{fault.object[: fault.start].count(10) + 1}"
-        message = f"{place}: the file is not UTF-8 ({fault.reason}): save it as UTF-8"
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        message = f"{path}:{line}: the file is not UTF-8 ({error.reason}): save it as UTF-8"
         raise DataError(message) from None
     if text.startswith("\ufeff"):
         message = f"{path}:1: the file begins with a byte order mark: save it as UTF-8 without one"
@@ -138,7 +155,7 @@ def _text(path: Path) -> str:
 
 
 def _refuse_empty_sections(path: Path, root: yaml.MappingNode) -> None:
-    """Raises DataError for a section `hydra`, or a section within it, that has no keys."""
+    """Raise DataError for a section `hydra`, or a section within it, that has no keys."""
     for key, section in root.value:
         if key.value != "hydra":
             continue
@@ -146,6 +163,6 @@ def _refuse_empty_sections(path: Path, root: yaml.MappingNode) -> None:
         for name, value in inner:
             is_section = name.value in ("hydra", *_HYDRA_SECTIONS)
             if is_section and not isinstance(value, yaml.MappingNode):
-                place = f"{path}:{name.start_mark.line + 1}"
-                needs = "give it some, or remove the line"
-                raise DataError(f"{place}: {name.value} has no keys: {needs}")
+                line = name.start_mark.line + 1
+                advice = "give it some, or remove the line"
+                raise DataError(f"{path}:{line}: {name.value} has no keys: {advice}")

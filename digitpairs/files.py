@@ -1,8 +1,8 @@
-"""A run's files: their names, and how they are written and read.
+"""The files of a run: their names, and how they are written and read.
 
-Whatever counts as a result is written whole or not at all. Reading is bounded: only a regular file of a sensible size is
-read, so that a pipe, a device or a file of gigabytes in a file's place neither blocks nor fills the memory.
-What the files hold is checked by `digitpairs.records`.
+Results are written atomically: a file is complete, or it does not change. Only regular files of
+limited size are read, so that a pipe, a device or a file of gigabytes with the name of a run's file
+neither blocks nor fills the memory. `digitpairs.records` checks the content.
 """
 
 from __future__ import annotations
@@ -13,41 +13,42 @@ import io
 import json
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from digitpairs.checks import DataError
 
-CONFIG, METRICS, CHECKPOINT, RESULT, FAILURE = (
-    "config.yaml",
-    "metrics.csv",
-    "checkpoint.ckpt",
-    "result.json",
-    "failure.json",
-)
+CONFIG = "config.yaml"
+METRICS = "metrics.csv"
+CHECKPOINT = "checkpoint.ckpt"
+RESULT = "result.json"
+FAILURE = "failure.json"
 CONFUSION = "confusion.json"  # rows digits, columns answers, counts of test images
 BOUNDARY = "boundary.npz"  # of the disk, see `digitpairs.engines.boundary`
-FILES = "files"  # the result's entry with the sizes and digests of the run's other files, see `digitpairs.inventory`
+FILES = "files"  # the result's entry with its inventory, see `digitpairs.inventory`
 
-MAX_LISTED = 10  # of damaged files
-NAME_LENGTH = 120  # of a folder, without its digest; file systems take 255 bytes
-SMALL = 2**20  # bytes: the limit for JSON and configs, which have some thousands
-LARGE = 2**26  # bytes: the limit for all else, such as the metrics of 100,000 epochs
+MAX_LISTED = 10  # damaged files that are named
+NAME_LENGTH = 120  # of a folder, without its digest; file systems accept 255 bytes
+SMALL = 2**20  # bytes: the limit for JSON and configs, which have a few thousand
+LARGE = 2**26  # bytes: the limit for other files, such as the metrics of 100,000 epochs
+
+if TYPE_CHECKING:
+    _SafeDumper = yaml.SafeDumper
+else:
+    _SafeDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # C, if PyYAML was built with it
 
 
-class _Dumper(
-    getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-):  # in C, where PyYAML was built with it
+class _Dumper(_SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
-        """Equal values are written out each time: a config is read without aliases."""
+        """Write equal values each time, since a config is read without aliases."""
         return True
 
 
 class DamagedFileError(DataError):
-    """A file that is not as the program writes it. The message names the file and the fault."""
+    """A file that the program has not written like this; the message names the file and why."""
 
     def __init__(self, path: Path, fault: object) -> None:
         super().__init__(f"{path} is damaged: {fault}")
@@ -60,19 +61,19 @@ class MissingFileError(DamagedFileError):
         DataError.__init__(self, f"{path} is missing")
 
 
-def tell(damages: Sequence[DamagedFileError], outcome: str) -> list[str]:
-    """A line for each of the first damaged files with what becomes of it, and one for the rest."""
-    lines = [f"{damage}; {outcome}" for damage in damages[:MAX_LISTED]]
-    rest = len(damages) - MAX_LISTED
-    return lines + [f"damaged files that are not named here, and treated alike: {rest}"] * (
-        rest > 0
-    )
+def damage_messages(damages: Sequence[DamagedFileError], consequence: str) -> list[str]:
+    """A line for each of the first damaged files with its consequence, and one for the others."""
+    lines = [f"{damage}; {consequence}" for damage in damages[:MAX_LISTED]]
+    others = len(damages) - MAX_LISTED
+    if others > 0:
+        lines.append(f"damaged files that are not named here, and treated alike: {others}")
+    return lines
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """The content at the path, on disk, or (after a crash at any moment) what was there before."""
+    """Write the content to disk. After a crash at any time the path has the old or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with named(path):
+    with path_in_errors(path):
         try:
             with temporary.open("wb") as file:
                 file.write(content.encode() if isinstance(content, str) else content)
@@ -84,20 +85,19 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
-    """The resolved config as yaml, for a reader: nothing depends on its being on disk before the result is."""
-    with named(folder / CONFIG):
-        (folder / CONFIG).write_text(
-            yaml.dump(config, Dumper=_Dumper, sort_keys=False), encoding="utf-8"
-        )
+    """Write the resolved config as yaml. This is not atomic: the result is written later."""
+    text = yaml.dump(config, Dumper=_Dumper, sort_keys=False)
+    with path_in_errors(folder / CONFIG):
+        (folder / CONFIG).write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """The value as readable JSON."""
+    """Write the value as indented JSON."""
     write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def write_metrics(folder: Path, history: Sequence[dict[str, float]]) -> None:
-    """A line an epoch, a column a metric."""
+def write_metrics(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
+    """Write a CSV file with a row for each epoch and a column for each metric."""
     text = io.StringIO()
     columns = list(dict.fromkeys(name for row in history for name in row))
     table = csv.DictWriter(text, columns, lineterminator="\n")
@@ -107,7 +107,10 @@ def write_metrics(folder: Path, history: Sequence[dict[str, float]]) -> None:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a regular file. Raises Missing, or Damaged for a folder, a pipe or a device."""
+    """Return the bytes of a regular file.
+
+    Raises MissingFileError, or DamagedFileError for a folder, a pipe or a device.
+    """
     try:
         status = path.stat()  # before it is opened: opening a pipe waits for its other end
     except FileNotFoundError:
@@ -118,50 +121,53 @@ def size_of(path: Path) -> int:
 
 
 def read_bytes(path: Path, limit: int = LARGE) -> bytes:
-    """The content of a regular file of at most `limit` bytes. Raises Missing, Damaged, or OSError if it may not be opened."""
+    """Read a regular file of at most `limit` bytes.
+
+    Raises MissingFileError, DamagedFileError, or OSError for a file that may not be opened.
+    """
     if size_of(path) > limit:
         raise DamagedFileError(path, f"it has more than {limit >> 20} MiB")
-    with readable(path), path.open("rb") as file:
+    with read_errors_as_damage(path), path.open("rb") as file:
         return file.read(limit)
 
 
 def read_text(path: Path, limit: int = LARGE) -> str:
-    """The file's text, under the same terms."""
+    """Read a file of UTF-8 text; raises as `read_bytes` does."""
     try:
         return read_bytes(path, limit).decode()
-    except UnicodeDecodeError as fault:
-        raise DamagedFileError(path, fault) from None
+    except UnicodeDecodeError as error:
+        raise DamagedFileError(path, error) from None
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object in the file, or None if there is no such file. Damaged if it holds anything else."""
+    """Read a JSON object; None for a missing file. Raises DamagedFileError for other content."""
     try:
         value = json.loads(read_text(path, SMALL))
     except MissingFileError:
         return None
-    except (ValueError, RecursionError) as fault:
-        raise DamagedFileError(path, fault) from None
+    except (ValueError, RecursionError) as error:
+        raise DamagedFileError(path, error) from None
     if not isinstance(value, dict):
         raise DamagedFileError(path, "it holds no JSON object")
     return value
 
 
 @contextlib.contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """What the disk cannot read within is damage of this file. A file that may not be opened stays an OSError."""
+def read_errors_as_damage(path: Path) -> Iterator[None]:
+    """Raise DamagedFileError for an error of the disk; a file that may not be opened is OSError."""
     try:
         yield
-    except OSError as fault:
-        if fault.filename is None:
-            raise DamagedFileError(path, fault) from None
+    except OSError as error:
+        if error.filename is None:
+            raise DamagedFileError(path, error) from None
         raise
 
 
 @contextlib.contextmanager
-def named(path: Path) -> Iterator[None]:
-    """An OSError within names the path, also where the system does not say it, as of a full disk."""
+def path_in_errors(path: Path) -> Iterator[None]:
+    """Give an OSError the path if the system does not, as for a full disk."""
     try:
         yield
-    except OSError as fault:
-        fault.filename = fault.filename or str(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
         raise

@@ -1,4 +1,7 @@
-"""What files a finished run has: their sizes and digests, kept in its result, show later whether they are still whole."""
+"""The inventory of a finished run: sizes and digests of its files, kept in its result.
+
+It shows later whether the files have changed.
+"""
 
 from __future__ import annotations
 
@@ -11,62 +14,63 @@ from digitpairs import files
 from digitpairs.checks import InvalidValueError, integer
 from digitpairs.files import DamagedFileError
 
-# Files of results from before there was an inventory; such results are whole if these are there and not empty.
-ALWAYS = (files.CONFIG, files.METRICS, files.CHECKPOINT)
-WHOLE = (
-    2**20
-)  # bytes: of larger files both ends are digested, so that a thousand runs are checked in seconds
+# The files of older results, which have no inventory; they must exist and not be empty.
+REQUIRED = (files.CONFIG, files.METRICS, files.CHECKPOINT)
+# Bytes that are digested. Of a larger file both ends are, so that 1000 runs are checked in seconds.
+DIGESTED_BYTES = 2**20
 
 
 def inventory(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Size in bytes and digest of the files of these names, and of TensorBoard's events. Others, such as a launcher's log, may
-    change.
+    """Size in bytes and digest of the named files and of TensorBoard's events.
+
+    Other files, such as a launcher's log, may change.
     """
     paths = [*(folder / name for name in names), *sorted(folder.glob("events.*"))]
     return {path.name: {"bytes": path.stat().st_size, "digest": digest(path)} for path in paths}
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of the file; of one larger than `WHOLE` that of its first and last half of `WHOLE`."""
+    """SHA-256 of the file, or of both ends of one larger than `DIGESTED_BYTES`."""
     sha = hashlib.sha256()
-    with files.readable(path), path.open("rb") as file:
-        if path.stat().st_size <= WHOLE:
-            sha.update(file.read(WHOLE))
+    with files.read_errors_as_damage(path), path.open("rb") as file:
+        if path.stat().st_size <= DIGESTED_BYTES:
+            sha.update(file.read(DIGESTED_BYTES))
         else:
-            sha.update(file.read(WHOLE // 2))
-            file.seek(-WHOLE // 2, 2)
-            sha.update(file.read(WHOLE // 2))
+            sha.update(file.read(DIGESTED_BYTES // 2))
+            file.seek(-DIGESTED_BYTES // 2, 2)
+            sha.update(file.read(DIGESTED_BYTES // 2))
     return sha.hexdigest()
 
 
 def refuse_damage(
     folder: Path, result: Mapping[str, Any], only: Container[str] | None = None
 ) -> None:
-    """Damaged if a file of the run is not as the result says it was; with `only`, among the files of these names."""
-    for name, kept in result.get(files.FILES, dict.fromkeys(ALWAYS)).items():
+    """Raise DamagedFileError if a file of the run differs from the result's inventory.
+
+    With `only`, the files with other names are not checked.
+    """
+    for name, entry in result.get(files.FILES, dict.fromkeys(REQUIRED)).items():
         if only is None or name in only:
-            _refuse_damage(folder / name, kept)
+            _refuse_damage(folder / name, entry)
 
 
 def check_inventory(key: str, value: Any) -> None:
-    """InvalidValueError for what `inventory` does not give."""
+    """Raise InvalidValueError for a value that `inventory` does not return."""
     if not isinstance(value, Mapping):
         raise InvalidValueError(key, value, "a mapping from files")
-    for name, kept in value.items():
-        if (
-            Path(name).name != name
-            or not isinstance(kept, Mapping)
-            or not isinstance(kept.get("digest"), str)
-        ):
-            raise InvalidValueError(f"{key}.{name}", kept, "a file's size and digest")
-        integer(f"{key}.{name}.bytes", kept.get("bytes"))
+    for name, entry in value.items():
+        is_file_name = Path(name).name == name
+        has_digest = isinstance(entry, Mapping) and isinstance(entry.get("digest"), str)
+        if not is_file_name or not has_digest:
+            raise InvalidValueError(f"{key}.{name}", entry, "a file's size and digest")
+        integer(f"{key}.{name}.bytes", entry.get("bytes"))
 
 
-def _refuse_damage(path: Path, kept: Mapping[str, Any] | None) -> None:
+def _refuse_damage(path: Path, entry: Mapping[str, Any] | None) -> None:
     size = files.size_of(path)
-    if kept is None and size == 0:
+    if entry is None and size == 0:
         raise DamagedFileError(path, "it is empty")
-    if kept is not None and size != kept["bytes"]:
-        raise DamagedFileError(path, f"it has {size} bytes, and had {kept['bytes']}")
-    if kept is not None and digest(path) != kept["digest"]:
+    if entry is not None and size != entry["bytes"]:
+        raise DamagedFileError(path, f"it has {size} bytes, and had {entry['bytes']}")
+    if entry is not None and digest(path) != entry["digest"]:
         raise DamagedFileError(path, "its content has changed")

@@ -1,7 +1,7 @@
-"""What a run's files hold: one schema for all who read results, failures, metrics, confusions, configs and archives.
+"""The schema of a run's files: results, failures, metrics, confusions, boundaries and configs.
 
-Each reader returns what the program wrote, or raises `files.DamagedFileError` with the file, the entry, its value and what it
-should be.
+Each reader returns what the program wrote, or raises `files.DamagedFileError` with the file, the
+entry, its value and what it should be.
 """
 
 from __future__ import annotations
@@ -25,83 +25,68 @@ from digitpairs.checks import InvalidValueError, integer, integers, number
 from digitpairs.files import DamagedFileError
 from digitpairs.inventory import check_inventory
 
-TEST_ERRORS = (
-    "test/comparison_error",
-    "test/error",
-)  # of pairs, and of the disk: each result has one
-PACKAGES = ("torch", "pytorch_lightning", "python")  # whose versions are shown
+# Each result has one of them: the first for pairs, the second for the disk.
+TEST_ERRORS = ("test/comparison_error", "test/error")
+PACKAGES = ("torch", "pytorch_lightning", "python")  # their versions are shown
 DIGITS = 10
 MAX_DEPTH = 50  # nesting of a config
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where PyYAML was built with it
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C, if PyYAML was built with it
+# Exceptions of zipfile and NumPy for a damaged archive
+_ARCHIVE_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    ValueError,
+    KeyError,
+    RuntimeError,
+    MemoryError,
+)
 
 Record = Mapping[str, Any]
 Check = Callable[[str, Any], Any]
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """The run's result, None if it has none."""
-    path = folder / files.RESULT
-    result = files.read_json(path)
-    if result is not None:
-        with raise_as_damaged(path):
-            check_result(result)
-    return result
+    """The run's result; None if it has none."""
+    return _read_record(folder / files.RESULT, check_result)
 
 
 def read_failure(folder: Path) -> dict[str, Any] | None:
-    """Why the run failed, None if nothing says so."""
-    path = folder / files.FAILURE
-    failure = files.read_json(path)
-    if failure is not None:
-        with raise_as_damaged(path):
-            check_failure(failure)
-    return failure
+    """The reason of a failed run; None for other runs."""
+    return _read_record(folder / files.FAILURE, check_failure)
+
+
+def read_confusion(folder: Path) -> dict[str, Any] | None:
+    """For each image the counts of the test by digit and answer; None without a digit head."""
+    return _read_record(folder / files.CONFUSION, check_confusion)
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """A row an epoch, without the metrics that the epoch has not."""
+    """A row for each epoch, without the metrics that the epoch lacks."""
     path = folder / files.METRICS
     rows = csv.DictReader(io.StringIO(files.read_text(path), newline=""))
     try:
         return [{name: float(value) for name, value in row.items() if value} for row in rows]
-    except (
-        ValueError,
-        TypeError,
-        csv.Error,
-    ) as fault:  # no number, more values than columns, no CSV
-        raise DamagedFileError(path, fault) from None
-
-
-def read_confusion(folder: Path) -> dict[str, Any] | None:
-    """How often each digit got each answer in the test, for each image; None if the network names no digits."""
-    path = folder / files.CONFUSION
-    confusion = files.read_json(path)
-    with raise_as_damaged(path):
-        check_confusion(confusion)
-    return confusion
+    except (ValueError, TypeError, csv.Error) as error:  # no number, too many values, no CSV
+        raise DamagedFileError(path, error) from None
 
 
 def read_boundary(folder: Path) -> dict[str, np.ndarray]:
-    """What a network held for the inside of the disk: `epochs` (n,), `inside` (n, side, side), and the training `points` (m, 2)
-    with their `labels` (m,).
+    """The decision boundary over the training of a run on the disk.
+
+    Returns:
+        `epochs` (n,), `inside` (n, side, side): the network's answer for each point of a grid,
+        and the training `points` (m, 2) with their `labels` (m,).
     """
     path = folder / files.BOUNDARY
     content = io.BytesIO(files.read_bytes(path))
     try:
-        if sum(each.file_size for each in zipfile.ZipFile(content).infolist()) > files.LARGE:
+        if sum(entry.file_size for entry in zipfile.ZipFile(content).infolist()) > files.LARGE:
             raise DamagedFileError(path, f"it unpacks to more than {files.LARGE >> 20} MiB")
         with np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("epochs", "inside", "points", "labels")}
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        ValueError,
-        KeyError,
-        RuntimeError,
-        MemoryError,
-    ) as fault:
-        raise DamagedFileError(path, fault) from None
+    except _ARCHIVE_ERRORS as error:
+        raise DamagedFileError(path, error) from None
     with raise_as_damaged(path):
         check_boundary(arrays)
     return arrays
@@ -112,13 +97,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / files.CONFIG
     content = files.read_text(path, files.SMALL)
     try:
+        # With aliases a few lines can describe billions of settings.
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content, _LOADER)):
-            raise DamagedFileError(
-                path, "it has aliases"
-            )  # with them a few lines can stand for billions of settings
+            raise DamagedFileError(path, "it has aliases")
         config = yaml.load(content, _LOADER)
-    except (yaml.YAMLError, ValueError, RecursionError) as fault:
-        raise DamagedFileError(path, " ".join(str(fault).split())) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DamagedFileError(path, " ".join(str(error).split())) from None
     with raise_as_damaged(path):
         check_config(config)
     return config
@@ -126,57 +110,55 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def raise_as_damaged(path: Path, where: str = "") -> Iterator[None]:
-    """What a check refuses within is damage of this file, `where` in it."""
+    """Raise DamagedFileError for an InvalidValueError; `where` names the place within the file."""
     try:
         yield
-    except InvalidValueError as fault:
-        key, value = (
-            reprlib.repr(fault.key)[1:-1],
-            reprlib.repr(fault.value),
-        )  # both are cut: they are of the file
-        raise DamagedFileError(path, f"{where}{key} is {value}, not {fault.accepted}") from None
+    except InvalidValueError as error:
+        # Both come from the file, and `reprlib` shortens them.
+        key, value = reprlib.repr(error.key)[1:-1], reprlib.repr(error.value)
+        raise DamagedFileError(path, f"{where}{key} is {value}, not {error.accepted}") from None
 
 
 def check_result(result: Any) -> None:
-    """InvalidValueError for what is no result, naming the entry."""
+    """Raise InvalidValueError, with the entry, for a value that is not a result."""
     _check_entries("the result", result, _RESULT, _OPTIONAL)
     metrics = {name: value for name, value in result.items() if "/" in name}
     if not any(name in metrics for name in TEST_ERRORS):
-        raise InvalidValueError(
-            "the result", result, f"one with the entry {' or '.join(TEST_ERRORS)}"
-        )
+        accepted = f"one with the entry {' or '.join(TEST_ERRORS)}"
+        raise InvalidValueError("the result", result, accepted)
     for name, value in metrics.items():
-        per_cent = name.endswith("error")
-        number(name, value, 0 if per_cent else None, 100 if per_cent else None)
+        is_per_cent = name.endswith("error")
+        number(name, value, 0 if is_per_cent else None, 100 if is_per_cent else None)
 
 
 def check_failure(failure: Any) -> None:
-    """InvalidValueError for what is no failure."""
+    """Raise InvalidValueError for a value that is not a failure."""
     _check_entries("the failure", failure, {"fingerprint": one_line, "reason": text})
 
 
 def check_history(history: Any) -> None:
-    """InvalidValueError for what is not, for each metric, a list of as many numbers as the others have; None where an epoch has none."""
+    """Raise InvalidValueError unless it maps each metric to equally many numbers.
+
+    An epoch without the metric has None.
+    """
     lists = list(_mapping("the history", history).values())
     for name, values in history.items():
         if not isinstance(values, list) or len(values) != len(lists[0]):
             raise InvalidValueError(name, values, "a list of one number an epoch")
         for value in values:
-            if not isinstance(value, float):  # nan and inf are those of an epoch that went wrong
+            if not isinstance(value, float):  # a diverged epoch has nan and inf
                 _optional(_any_number)(name, value)
 
 
 def check_confusion(confusion: Any) -> None:
-    """InvalidValueError for what is neither None nor counts by digit and answer for each image."""
+    """Raise InvalidValueError unless it is None, or for each image counts by digit and answer."""
     if confusion is not None:
         _check_entries("the confusion", confusion, dict.fromkeys(("digit1", "digit2"), _counts))
 
 
 def check_boundary(arrays: Mapping[str, np.ndarray]) -> None:
-    """InvalidValueError for arrays of numbers whose shapes are not those of a boundary."""
-    epochs, points = (
-        len(arrays[name]) if arrays[name].ndim else 0 for name in ("epochs", "points")
-    )
+    """Raise InvalidValueError unless the arrays are numbers with the shapes of `read_boundary`."""
+    epochs, points = (_length(arrays[name]) for name in ("epochs", "points"))
     side = arrays["inside"].shape[-1:]
     shapes = {
         "epochs": (max(1, epochs),),
@@ -190,23 +172,32 @@ def check_boundary(arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def check_config(config: Any) -> None:
-    """InvalidValueError for what is no config of a run."""
+    """Raise InvalidValueError for a value that is not a run's config."""
     _check_entries("the config", config, dict.fromkeys(("data", "model"), _mapping))
-    _check_tree(config)
+    _check_nesting(config)
 
 
 def text(key: str, value: Any) -> str:
-    """`value` if it is text, or InvalidValueError."""
+    """Return `value` if it is text, or raise InvalidValueError."""
     if not isinstance(value, str):
         raise InvalidValueError(key, value, "text")
     return value
 
 
 def one_line(key: str, value: Any) -> str:
-    """`value` if it is text of one line without control characters, or InvalidValueError."""
+    """Return `value` if it is one printable line of text, or raise InvalidValueError."""
     if not text(key, value).isprintable():
         raise InvalidValueError(key, value, "printable text of one line")
     return value
+
+
+def _read_record(path: Path, check: Callable[[Any], None]) -> dict[str, Any] | None:
+    """Read and check a JSON object; None for a missing file."""
+    record = files.read_json(path)
+    if record is not None:
+        with raise_as_damaged(path):
+            check(record)
+    return record
 
 
 def _check_entries(
@@ -215,7 +206,7 @@ def _check_entries(
     required: Mapping[str, Check],
     optional: Mapping[str, Check] | None = None,
 ) -> None:
-    """That it is a mapping with these entries; others are not looked at."""
+    """Check that it is a mapping with these entries; others are not checked."""
     _mapping(key, record)
     for name in required:
         if name not in record:
@@ -231,18 +222,19 @@ def _mapping(key: str, value: Any) -> Record:
     return value
 
 
-def _check_tree(value: Any, depth: int = 0) -> None:
+def _check_nesting(value: Any, depth: int = 0) -> None:
+    """Check that mappings have text as keys, and that the nesting is limited."""
     if depth > MAX_DEPTH:
         raise InvalidValueError("the config", value, f"nested at most {MAX_DEPTH} deep")
-    inside = (
-        _mapping("the config", value).values()
-        if isinstance(value, Mapping)
-        else value
-        if isinstance(value, list)
-        else ()
-    )
-    for each in inside:
-        _check_tree(each, depth + 1)
+    if isinstance(value, Mapping):
+        value = list(_mapping("the config", value).values())
+    if isinstance(value, list):
+        for item in value:
+            _check_nesting(item, depth + 1)
+
+
+def _length(array: np.ndarray) -> int:
+    return len(array) if array.ndim else 0
 
 
 def _list(key: str, value: Any) -> list[Any]:

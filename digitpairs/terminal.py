@@ -1,4 +1,4 @@
-"""Output that does not end a sweep: on terminals without some signs, and into pipes that are closed or files that are full."""
+"""Output that does not end a sweep on limited terminals, closed pipes and full disks."""
 
 from __future__ import annotations
 
@@ -7,76 +7,79 @@ import io
 import os
 import sys
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
-if TYPE_CHECKING:  # which takes its time, and `--help` needs none of it
+if TYPE_CHECKING:  # its import takes time, and `--help` does not need it
+    from _typeshed import ReadableBuffer
     from rich.console import Console
 
-PLUS_MINUS, PLAIN_PLUS_MINUS = "±", "+-"
-_ERRORS = "digitpairs"  # the name under which codecs know `_replacement`
+PLUS_MINUS, ASCII_PLUS_MINUS = "±", "+-"
+_ENCODING_ERRORS = "digitpairs"  # the name of `_replace_unencodable` among the codecs
 
 
 def make_output_robust() -> None:
-    """From now on standard output and standard error take every text, and go nowhere once they cannot be written to.
+    """Make standard output and standard error accept all text, and ignore errors of writing.
 
-    Signs that the terminal lacks are replaced. A closed pipe, as of `| head -1`, is no failure; a full disk is told once.
-    Only this process's own streams are changed, not what a notebook or a test has put in their place.
+    Characters that the terminal lacks are replaced. A closed pipe, such as `| head -1`, is silent;
+    a full disk gives one warning. Streams that a notebook or a test has replaced do not change.
     """
-    sys.stdout, sys.stderr = (_robust(each) for each in (sys.stdout, sys.stderr))
+    sys.stdout, sys.stderr = _robust(sys.stdout), _robust(sys.stderr)
 
 
 def plus_minus(console: Console) -> str:
-    """± where the console can show it."""
+    """± if the console can show it, else +-."""
     try:
         PLUS_MINUS.encode(console.encoding)
     except UnicodeEncodeError:
-        return PLAIN_PLUS_MINUS
+        return ASCII_PLUS_MINUS
     return PLUS_MINUS
 
 
 class _RobustIO(io.FileIO):
-    """A file whose writes all succeed: what cannot be written is lost."""
+    """A file that ignores errors of writing; after the first one it drops all data."""
 
     failed = False
 
-    def write(self, data: bytes) -> int:
-        if not self.failed:
-            try:
-                return super().write(data)
-            except OSError as fault:
-                self.failed = True
-                if not isinstance(fault, BrokenPipeError):
-                    with suppress(
-                        OSError
-                    ):  # standard error may be gone as well, and there is no other place
-                        os.write(
-                            2,
-                            f"warning: standard output cannot be written ({fault}): the command goes on without it\n".encode(),
-                        )
-        return len(data)
+    def write(self, data: ReadableBuffer, /) -> int:
+        size = len(memoryview(data))
+        if self.failed:
+            return size
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failed = True
+            if not isinstance(error, BrokenPipeError):
+                _warn_on_standard_error(error)
+            return size
 
 
-def _robust(stream: IO[str] | None) -> IO[str] | None:
-    raw = getattr(
-        getattr(stream, "buffer", None), "raw", getattr(stream, "buffer", None)
-    )  # the same with `python -u`
+def _warn_on_standard_error(error: OSError) -> None:
+    fault = f"standard output cannot be written ({error})"
+    with suppress(OSError):  # standard error may be closed too
+        os.write(2, f"warning: {fault}: the command goes on without it\n".encode())
+
+
+def _robust(stream: TextIO) -> TextIO:
+    """The stream with `_RobustIO` below it, if it is one of Python's own."""
+    buffer = getattr(stream, "buffer", None)
+    raw = getattr(buffer, "raw", buffer)  # with `python -u` there is no buffer above it
     if type(stream) is not io.TextIOWrapper or type(raw) is not io.FileIO:
         return stream
-    lasting = _RobustIO(stream.fileno(), "w", closefd=False)
-    through = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
+    robust = _RobustIO(stream.fileno(), "w", closefd=False)
     return io.TextIOWrapper(
-        lasting if stream.write_through else io.BufferedWriter(lasting),
+        robust if stream.write_through else io.BufferedWriter(robust),
         stream.encoding,
-        _ERRORS,
-        **through,
+        _ENCODING_ERRORS,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
     )
 
 
-def _replacement(fault: UnicodeError) -> tuple[str | bytes, int]:
-    """What stands for text that an encoding lacks."""
-    if isinstance(fault, UnicodeEncodeError) and fault.object[fault.start] == PLUS_MINUS:
-        return PLAIN_PLUS_MINUS, fault.start + 1
-    return codecs.backslashreplace_errors(fault)
+def _replace_unencodable(error: UnicodeError) -> tuple[str | bytes, int]:
+    """The replacement of a character that an encoding lacks, and where to continue."""
+    if isinstance(error, UnicodeEncodeError) and error.object[error.start] == PLUS_MINUS:
+        return ASCII_PLUS_MINUS, error.start + 1
+    return codecs.backslashreplace_errors(error)
 
 
-codecs.register_error(_ERRORS, _replacement)
+codecs.register_error(_ENCODING_ERRORS, _replace_unencodable)

@@ -89,9 +89,9 @@ class Conv2d(Layer):
 class MaxPool2d(Layer):
     """The largest value of each window: (R, B, C, H, W) -> (R, B, C, H', W').
 
-    H' and W' are those of `Conv2d` without padding. Backward: dx is the sum of dy over all windows
-    of which the pixel is the largest value. If several values are the largest, only the first one
-    gets the gradient.
+    H' and W' are as in `Conv2d` without padding. Backward: dx is the sum of dy over the windows
+    whose largest value is this pixel. If several values are the largest, only the first one gets
+    the gradient.
 
     `kernel` is the height and width of the windows, and `stride` the distance of neighbouring ones
     in pixels, by default `kernel`.

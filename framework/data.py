@@ -11,9 +11,9 @@ from torch import Tensor
 
 from framework.errors import shape_of
 
-EVALUATION_ROWS = (
-    200  # a batch of an evaluation; fixed, since results depend on it in the last bits
-)
+EVALUATION_ROWS = 200  # the batch size; results depend on it in the last bits
+Targets = Tensor | tuple[Tensor, ...]
+Examples = tuple[Tensor, Targets]  # inputs and targets, such as `Data`
 
 
 class Data(NamedTuple):
@@ -23,15 +23,15 @@ class Data(NamedTuple):
     """
 
     inputs: Tensor
-    targets: Tensor | tuple[Tensor, ...]
+    targets: Targets
 
     @classmethod
     def of(cls, data: Any, replicas: int) -> Data:
         """Make data from a pair (inputs, targets), (replicas, n, ...) each or (n, ...) each.
 
-        Without the axis of replicas, all replicas have the same data. The first axis is that of
-        replicas if inputs and targets both begin with (replicas, n). ValueError if inputs and
-        targets do not fit each other, or have no rows.
+        Data of shape (n, ...) are shared by all replicas. The first axis counts replicas if inputs
+        and targets both begin with (replicas, n). ValueError if inputs and targets do not fit each
+        other, or have no rows.
         """
         try:
             inputs, targets = data
@@ -101,7 +101,7 @@ def _expand(part: Tensor, replicas: int) -> Tensor:
 
 
 def _have_replicas(inputs: Tensor, targets: Tensor, replicas: int) -> bool:
-    """Whether the first axis, which is equally long in both, is meant to be that of replicas."""
+    """Whether the first axis, which is equally long in both, is meant to count replicas."""
     if not len(inputs) == replicas > 1:
         return False
     return inputs.dim() > 2 and targets.dim() > 1 and targets.shape[1] > 1

@@ -79,7 +79,7 @@ def check_input(
 
 
 def check_state(state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """KeyError unless the names are those of `own`, ValueError unless shapes and types are."""
+    """KeyError if the names are not as in `own`, ValueError if shapes or types are not."""
     if state.keys() != own.keys():
         accepted = ", ".join(own) or "nothing"
         raise KeyError(f"the state has {', '.join(state) or 'nothing'}; accepted is {accepted}")

@@ -186,10 +186,10 @@ class Dropout(Layer):
 class BatchNorm(Layer):
     """y = scale * z + shift with z = (x - mean) / sqrt(variance + eps), for each unit or channel.
 
-    From Ioffe and Szegedy 2015, algorithm 1. During training, mean and variance are those of the n
-    numbers that the batch has for the unit (rows) or channel (rows and pixels). The running
-    mean and variance move towards them by the share `momentum`; for the running variance, the
-    divisor is n - 1. Evaluation uses the running mean and variance.
+    From Ioffe and Szegedy 2015, algorithm 1. During training, mean and variance are over the n
+    numbers that the batch has for a unit (rows) or a channel (rows and pixels). They update the
+    running mean and variance: running += momentum * (batch - running), where the variance has the
+    divisor n - 1. Evaluation uses the running mean and variance.
 
     Backward: dx = scale / sqrt(variance + eps) * (dy - mean(dy) - z mean(dy z)),
     dscale = the sum of dy z, dshift = the sum of dy.
@@ -232,7 +232,7 @@ class BatchNorm(Layer):
         return _over_pixels(self.scale.data, dy) * inverse_deviation * centred
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The batch's mean and variance, which also move the running ones; (R, 1, channels)."""
+        """Compute the batch's mean and variance, (R, 1, channels); update the running ones."""
         n = x.numel() // self.running_mean.numel()
         if n < 2:
             raise ValueError(
@@ -249,7 +249,7 @@ class BatchNorm(Layer):
 
 
 def _averaged_axes(x: Tensor) -> tuple[int, ...]:
-    """All axes but those of replicas and channels."""
+    """All axes except replicas and channels."""
     return (1, 3, 4) if x.dim() == 5 else (1,)
 
 

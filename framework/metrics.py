@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-Measure = Callable[[Any, Any], dict[str, Tensor]]  # the types are those of the network and the data
+Measure = Callable[[Any, Any], dict[str, Tensor]]  # prediction and target have the network's types
 
 
 def threshold_error(threshold: float, label_threshold: float | None = None) -> Measure:
@@ -34,7 +34,7 @@ def logit_error(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
 
 
 def argmax_error(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """Error of outputs (R, B, classes), the largest of which should be that of the class (R, B)."""
+    """Error of outputs (R, B, classes) and classes (R, B): the largest output is predicted."""
     return _error(prediction.argmax(-1) != target)
 
 

@@ -119,7 +119,7 @@ class Module(Differentiable, Generic[Output]):
         super().__setattr__(name, value)
 
     def forward(self, x: Tensor) -> Output:
-        """Compute y = f(x); the first axis of x is that of replicas, the second that of rows."""
+        """Compute y = f(x); x is (replicas, rows, ...)."""
         raise NotImplementedError
 
     def backward(self, dy: Output, input_gradient: bool = True) -> Tensor | None:

@@ -6,7 +6,7 @@ The same is true of torch's operations, with three exceptions that differ in the
   unless MKL_CBWR is set.
 - A product with a matrix of one column, unless it is small, uses another kernel for one replica
   than for several.
-- The sigmoid of a tensor's last elements uses another kernel than that of the others.
+- The sigmoid uses another kernel for a tensor's last elements than for the others.
 """
 
 from __future__ import annotations

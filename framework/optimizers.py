@@ -165,14 +165,14 @@ class Adam(Optimizer):
         self.values.addcdiv_(self.first, root, value=-rate)
 
     def decayed(self, gradient: Tensor) -> Tensor:
-        """The gradient with that of the L2 penalty."""
+        """Add the gradient of the L2 penalty."""
         return gradient.add(self.values, alpha=self.weight_decay) if self.weight_decay else gradient
 
 
 class AdamW(Adam):
     """Adam with decoupled weight decay: p *= 1 - lr * weight_decay before each step.
 
-    Loshchilov and Hutter 2019. The other settings are those of `Adam`.
+    Loshchilov and Hutter 2019. The other settings are as in `Adam`.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from typing import Any, Generic
 import torch
 from torch import Generator, Tensor
 
-from framework.data import Data, joined
+from framework.data import Data, Examples, Targets, joined
 from framework.early_stopping import EarlyStopping
 from framework.errors import NotFiniteError, at_least_one, shape_of
 from framework.initialisers import Generators, as_list
@@ -45,8 +45,8 @@ class Trainer(Generic[Output]):
             ends when the replica fails, or when early stopping ends its training.
         failures: the epoch and the loss of each replica whose loss or weights were not finite; the
             loss is nan if only the weights were not. Other replicas are not affected.
-        ended: the replicas whose history has ended. Their weights are still updated with those of
-            the others, until early stopping restores the best ones.
+        ended: the replicas whose history has ended. Their weights are still updated with the
+            others', until early stopping restores the best ones.
 
     Raises:
         ValueError: if the parameters are not the optimiser's, or there are not as many replicas
@@ -81,18 +81,18 @@ class Trainer(Generic[Output]):
 
     def fit(
         self,
-        train: Any,
+        train: Examples,
         epochs: int,
         *,
-        validation: Any = None,
+        validation: Examples | None = None,
         early_stopping: EarlyStopping | None = None,
         checkpoint: str | Path | None = None,
     ) -> list[list[Row]]:
         """Train until `epochs` epochs are done, and return the history.
 
-        Epochs of earlier calls, and those of a loaded checkpoint, count. `train` and `validation`
-        are pairs (inputs, targets), see `Data.of`. After each epoch, the validation data are
-        evaluated, and the state is saved to the file `checkpoint`.
+        Epochs of earlier calls and of a loaded checkpoint count. `train` and `validation` are pairs
+        (inputs, targets), see `Data.of`. After each epoch, the validation data are evaluated, and
+        the state is saved to the file `checkpoint`.
 
         Raises:
             NotFiniteError: if every replica has failed.
@@ -104,12 +104,11 @@ class Trainer(Generic[Output]):
             raise ValueError("every replica has ended in an earlier fit, accepted is a new trainer")
         if early_stopping is not None and not self.epochs:
             early_stopping.start()
-        train = Data.of(train, self.replicas)
-        validation = None if validation is None else Data.of(validation, self.replicas)
+        train_data = Data.of(train, self.replicas)
         try:
             with torch.inference_mode():  # autograd cannot record anything
                 while self.epochs < epochs and len(self.ended) < self.replicas:
-                    rows = self._train_epoch(train, epochs)
+                    rows = self._train_epoch(train_data, epochs)
                     if validation is not None:
                         for row, metrics in zip(rows, self.evaluate(validation)):
                             row |= _prefixed("validation", metrics)
@@ -127,7 +126,7 @@ class Trainer(Generic[Output]):
             raise NotFiniteError(self.failures)
         return self.history
 
-    def step(self, inputs: Tensor, targets: Any) -> tuple[Output, Tensor]:
+    def step(self, inputs: Tensor, targets: Targets) -> tuple[Output, Tensor]:
         """Make one step; return the predictions, and the losses (replicas,), from before it."""
         if not (self.network.training and self.loss.training):
             self._set_mode(True)
@@ -138,7 +137,7 @@ class Trainer(Generic[Output]):
         self.optimizer.step()
         return prediction, loss
 
-    def evaluate(self, data: Any) -> list[Row]:
+    def evaluate(self, data: Examples) -> list[Row]:
         """Compute the loss and the error rates of each replica in evaluation mode.
 
         `data` is a pair (inputs, targets), see `Data.of`.
@@ -155,8 +154,8 @@ class Trainer(Generic[Output]):
     def predict(self, inputs: Tensor) -> Output:
         """Compute the network's outputs, (replicas, n, ...), in evaluation mode.
 
-        Inputs are (replicas, n, ...), or (n, ...) for all replicas. The first axis is that of
-        replicas if it has their number and there are at least three axes.
+        Inputs are (replicas, n, ...), or (n, ...) for all replicas. The first axis counts replicas
+        if it is as long as their number and there are at least three axes.
         """
         have_replicas = len(inputs) == self.replicas and inputs.dim() > 2
         targets = torch.zeros(inputs.shape[:2] if have_replicas else len(inputs))

@@ -127,7 +127,7 @@ TWINS = {
 
 
 def twin_of(own, replica: int, axes: int = 2) -> nn.Module:
-    """`axes`: how many axes the input has without that of replicas."""
+    """`axes`: the number of axes of the input without the replicas'."""
     if isinstance(own, fw.Sequential):
         return nn.Sequential(*(twin_of(layer, replica, axes) for layer in own.sequence))
     if isinstance(own, fw.BatchNorm):

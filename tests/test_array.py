@@ -1,5 +1,6 @@
 """An array of runs against each run alone: data, weights, metrics, optimisers, early ends."""
 
+import functools
 import math
 
 import pytest
@@ -18,14 +19,22 @@ from digitpairs.losses import (
     UncertaintyWeighting,
 )
 from digitpairs.networks import MLPBody, SiameseNetwork, stackable
-from digitpairs.networks.layers import BatchNorm1d, Conv2d, Linear, draw_masks, dropout_layers
+from digitpairs.networks.layers import (
+    BatchNorm1d,
+    Conv2d,
+    Dropout,
+    Linear,
+    draw_masks,
+    dropout_layers,
+)
 from digitpairs.networks.stacking import stack, why_not_stackable
 from digitpairs.streams import stream
 from digitpairs.training import SGD, Adam, AdamW, EarlyStopping, PairComparison, PairComparisonArray
 from digitpairs.training.pair_comparison_array import rates_by_epoch, stacking_key, why_alone
 from digitpairs.training.schedulers import Constant, Cosine, OneCycle, StepDecay, Timing
 from tests.test_networks import BODIES, STRUCTURES, loss_of, network_of
-from tests.test_training import same, trainer_for
+from tests.test_optimizers_and_schedulers import TIMING, rates
+from tests.test_training import fit_and_test, same, trainer_for
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Total length of `list`", "ignore:.*LeafSpec", "ignore:.*does not have many workers"
@@ -77,10 +86,7 @@ def pairs_of(i: int, data, **settings) -> PairDataModule:
     return PairDataModule("mnist", data, **defaults | settings)
 
 
-def fit(module, datamodule, epochs: int = 3, precision: str = "64-true") -> None:
-    trainer = trainer_for(epochs, precision=precision)
-    trainer.fit(module, datamodule)
-    trainer.test(module, datamodule, verbose=False)
+fit = functools.partial(fit_and_test, precision="64-true")
 
 
 def fit_array(members, datamodules, **settings) -> None:
@@ -114,13 +120,9 @@ def compare_runs(make_run, make_pairs, rtol: float = RUN, count: int = 3, **sett
 
 
 def compare(data, rtol=RUN, epochs=3, precision="64-true", pairs=None, **settings) -> list:
-    return compare_runs(
-        lambda i: run_of(i, **settings),
-        lambda i: pairs_of(i, data, **pairs or {}),
-        rtol,
-        epochs=epochs,
-        precision=precision,
-    )
+    make_run = functools.partial(run_of, **settings)
+    make_pairs = functools.partial(pairs_of, data=data, **pairs or {})
+    return compare_runs(make_run, make_pairs, rtol, epochs=epochs, precision=precision)
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
@@ -163,7 +165,7 @@ def test_a_members_rows_lie_in_memory_as_its_own_values(structure, members):
         assert torch.equal(values[name][-1], value)
 
 
-def test_a_grouped_convolution_is_the_members_own(monkeypatch):
+def test_a_batched_convolution_is_the_members_own(monkeypatch):
     """Devices other than the CPU convolve all members at once."""
     layers = [Conv2d(2, 3, 3, padding=1) for _ in range(4)]
     stacked, images = stack(layers), torch.rand(4, 5, 2, 7, 7)
@@ -174,11 +176,32 @@ def test_a_grouped_convolution_is_the_members_own(monkeypatch):
     torch.testing.assert_close(one_by_one[2], expected)
 
 
+def splitmix64(seed: int, index: int) -> int:
+    """Steele, Lea and Flood (2014), in Python's integers."""
+    bits = seed + index * 0x9E3779B97F4A7C15 & 2**64 - 1
+    bits = (bits ^ bits >> 30) * 0xBF58476D1CE4E5B9 & 2**64 - 1
+    bits = (bits ^ bits >> 27) * 0x94D049BB133111EB & 2**64 - 1
+    return bits ^ bits >> 31
+
+
+def test_dropout_masks_of_a_gpu_are_hashed_from_each_members_stream(monkeypatch):
+    monkeypatch.setattr("digitpairs.networks.layers.PER_MEMBER_DEVICES", ())
+    stacked = stack([Dropout(0.3, 7, rows_per_pair=2) for _ in range(3)])
+    stacked.draw_mask(5, [stream(seed, "dropout") for seed in range(3)])
+    for seed in range(3):
+        first = int(torch.randint(2**62, (1,), generator=stream(seed, "dropout")))
+        uniform = [(splitmix64(first, index) >> 40) / 2**24 for index in range(70)]
+        expected = torch.tensor([float(number < 0.7) / 0.7 for number in uniform]).view(10, 7)
+        torch.testing.assert_close(stacked.mask[seed], expected)
+
+
 @pytest.mark.parametrize(
     "layer",
     [
         Conv2d(1, 2, 3, stride=2),
         Conv2d(1, 2, 3, bias=False),
+        Conv2d(1, 2, (3, 5)),
+        Conv2d(1, 2, 3, padding=(1, 0)),
         Linear(3, 2, bias=False),
         BatchNorm1d(2, affine=False),
     ],
@@ -189,16 +212,13 @@ def test_layers_with_settings_that_an_array_does_not_support_are_not_stacked(lay
 
 
 @stackable
-class DeclaredWeighting(LambdaWeighting):
-    pass
+class DeclaredWeighting(LambdaWeighting): ...
 
 
-class OwnWeighting(LambdaWeighting):
-    pass
+class OwnWeighting(LambdaWeighting): ...
 
 
-class OwnAdam(Adam):
-    pass
+class OwnAdam(Adam): ...
 
 
 OWN_NETWORK = SiameseNetwork(lambda *_: (nn.Sequential(nn.Flatten(), nn.Linear(196, 4)), 4))
@@ -248,8 +268,8 @@ def test_array_optimizers_are_torchs_member_by_member(kind, clip, devices, monke
     bounds = [0.5 + i if clip and i != 2 else math.inf for i in range(members)]
     clip_gradients = {"norm": nn.utils.clip_grad_norm_, "value": nn.utils.clip_grad_value_}
     array = array_optimizer(recipes, stacked[:2], stacked[2:], bounds, clip or "norm")
-    rates = torch.rand(10, members, dtype=torch.float64, generator=generator) * 0.1
-    for epoch in rates.split(4):
+    all_rates = torch.rand(10, members, dtype=torch.float64, generator=generator) * 0.1
+    for epoch in all_rates.split(4):
         array.start_epoch(epoch)
         for step_rates in epoch:
             gradients = [draw(*parameter.shape) for parameter in stacked]
@@ -287,16 +307,9 @@ def test_a_frozen_member_keeps_its_values_even_if_its_gradient_is_nan(kind, devi
 def test_rates_are_the_schedulers_own():
     settings = [(0.1, OneCycle()), (0.2, StepDecay(1, 0.5)), (0.3, Constant())]
     runs = [PairComparison(network(), None, SGD(rate), schedule) for rate, schedule in settings]
-    rates = torch.cat(list(rates_by_epoch(runs, Timing(2, 3))))
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
-    one_cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, 6, cycle_momentum=False)
-    expected = []
-    for _ in range(6):
-        expected.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        one_cycle.step()
-    assert rates[:, 0].tolist() == expected
-    assert rates[:, 1].tolist() == [0.2] * 3 + [0.1] * 3 and rates[:, 2].tolist() == [0.3] * 6
+    array_rates = torch.cat(list(rates_by_epoch(runs, TIMING)))
+    for member, (rate, schedule) in enumerate(settings):
+        assert array_rates[:, member].tolist() == rates(schedule, rate)
 
 
 def test_a_schedule_may_have_any_settings():
@@ -306,8 +319,8 @@ def test_a_schedule_may_have_any_settings():
             self.milestones = milestones
 
     runs = [PairComparison(network(), None, SGD(0.1), Steps([1, 2])) for _ in range(2)]
-    rates = torch.cat(list(rates_by_epoch(runs, Timing(2, 1))))
-    assert rates.tolist() == [[0.1, 0.1], [0.05, 0.05]]
+    array_rates = torch.cat(list(rates_by_epoch(runs, Timing(2, 1))))
+    assert array_rates.tolist() == [[0.1, 0.1], [0.05, 0.05]]
 
 
 def test_a_members_data_are_bit_equal_to_its_own(data, global_generator_untouched):

@@ -158,7 +158,7 @@ def test_wrong_loss_fails_alone_and_behind_a_network(case):
 
 
 class SiameseWithoutSoftmax(fw.Siamese):
-    """The comparison's gradient reaches the logits without that of the softmax."""
+    """The comparison's gradient reaches the logits without the gradient of the softmax."""
 
     def backward(self, dy, input_gradient=True):
         self.sees = "logits"

@@ -440,7 +440,7 @@ def rates_of(schedule, epochs: int = EPOCHS, steps: int = BATCHES) -> list[float
 
 
 def assert_rates(rates: list[float], make, *settings, rel: float = 1e-9) -> None:
-    """The rates are those of torch's schedule `make(optimizer, *settings)`."""
+    """The rates are equal to the rates of torch's schedule `make(optimizer, *settings)`."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], RATE)
     scheduler, theirs = make(optimizer, *settings), []
     for index in range(len(rates)):
@@ -525,7 +525,7 @@ intervals = st.sampled_from(["epoch", "step"])
     interval=intervals,
 )
 def test_rates_of_any_one_cycle(steps, warmup, div, final, interval):
-    assume(abs(warmup * steps - 1) > 1e-6)  # where torch's is not defined
+    assume(abs(warmup * steps - 1) > 1e-6)  # where torch divides by 0
     rates = rates_of(fw.OneCycle(warmup, div, final, interval), steps, 1)
     assert_rates(rates, one_cycle, steps, warmup, div, final)
 

@@ -26,7 +26,7 @@ PARTS = torch.tensor([0.5, 0.7, 0.2])
 
 
 def expected_parts(logits, comparison, digits, target, smoothing=0.0):
-    """torch's losses of a batch; one comparison logit stands for the two logits 0 and it."""
+    """torch's losses of a batch; one comparison logit x is the two logits 0 and x."""
     if comparison.shape[-1] == 1:
         comparison = torch.cat([torch.zeros_like(comparison), comparison], -1)
     labelled = [(logits[:, 0], digits[:, 0]), (logits[:, 1], digits[:, 1]), (comparison, target)]

@@ -84,19 +84,18 @@ BODIES = {
     "cnn": lambda **options: CNNBody([4, 6], hidden=[12], **options),
 }
 STRUCTURES = {
-    "joint": lambda body, **options: JointNetwork(body, digit_head="joint", **options),
-    "joint, no digits": lambda body, **options: JointNetwork(body, **options),
-    "siamese": lambda body, **options: SiameseNetwork(body, **options),
-    "siamese, not shared": lambda body, **options: SiameseNetwork(body, sharing=False, **options),
-    "siamese, joint head": lambda body, **options: SiameseNetwork(
-        body, digit_head="joint", digit_hidden=[8], **options
-    ),
+    "joint": (JointNetwork, {"digit_head": "joint"}),
+    "joint, no digits": (JointNetwork, {}),
+    "siamese": (SiameseNetwork, {}),
+    "siamese, not shared": (SiameseNetwork, {"sharing": False}),
+    "siamese, joint head": (SiameseNetwork, {"digit_head": "joint", "digit_hidden": [8]}),
 }
 
 
 def network_of(structure: str, body: str, seed: int = 0, dropout: float = 0.3, **options):
-    settings = {"body": BODIES[body](dropout=dropout), "comparison_hidden": [8]} | options
-    return create(lambda: STRUCTURES[structure](**settings), stream(seed, "weights"))
+    network_class, settings = STRUCTURES[structure]
+    settings = {"body": BODIES[body](dropout=dropout), "comparison_hidden": [8]} | settings
+    return create(lambda: network_class(**settings | options), stream(seed, "weights"))
 
 
 def loss_of(network, images, digits, target):

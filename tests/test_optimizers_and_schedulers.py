@@ -6,16 +6,8 @@ import pytest
 import torch
 
 from digitpairs.checks import InvalidValueError
-from digitpairs.training import SGD, Adam, AdamW
-from digitpairs.training.schedulers import (
-    Constant,
-    Cosine,
-    Exponential,
-    OneCycle,
-    StepDecay,
-    Timing,
-    WarmRestarts,
-)
+from digitpairs.training import SGD, Adam, AdamW, Cosine, Exponential, OneCycle, StepDecay
+from digitpairs.training.schedulers import Constant, Timing, WarmRestarts
 
 RATE, TIMING = 0.1, Timing(epochs=12, steps_per_epoch=5)
 
@@ -45,9 +37,9 @@ def test_ten_steps_are_torchs(recipe, torch_class, settings):
     assert not torch.equal(parameters[0], start)
 
 
-def rates(schedule) -> list[float]:
-    """The rate in force at each step of the fit."""
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], RATE)
+def rates(schedule, rate: float = RATE) -> list[float]:
+    """The learning rate of each step of the fit."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], rate)
     scheduler = schedule(optimizer, TIMING)
     seen = []
     for _ in range(TIMING.epochs):

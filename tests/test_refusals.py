@@ -1,6 +1,7 @@
-"""What cannot be had is refused in one message that names the key, whatever is typed."""
+"""Wrong arguments and files are refused in one message that names the key or the line."""
 
 import functools
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -18,34 +19,22 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from digitpairs.arguments import check_arguments, expand_sweep, normalize_arguments
 from digitpairs.configs import CONF
-from digitpairs.errors import explain, is_user_error
+from digitpairs.errors import error_message, is_user_error
 from digitpairs.sweeps import counted, progress, sweep
 from digitpairs.sweeps.check import Checker
 from digitpairs.sweeps.compose import compose_one
 from digitpairs.sweeps.jobs import fingerprint, plan_jobs
 from digitpairs.sweeps.plan import settings_of
 
-GROUPS = (
-    "task",
-    "data",
-    "model",
-    "aux",
-    "optimizer",
-    "scheduler",
-    "loss",
-    "trainer",
-    "experiment",
-    "variant",
-    "smoke",
-    "smoke_data",
-)
+GROUPS = sorted({path.name for path in CONF.iterdir() if path.is_dir()} - {"hydra", "reports"})
 DIGITS = ("data=digits", "data.pairs=60", "data.test_pairs=40")
 DISK = ("task=disk",)
+pytestmark = pytest.mark.filterwarnings("ignore:.* does not accept the defaults")
 
 
 @functools.cache
 def loader() -> ConfigLoader:
-    """Hydra's reader of the project's configs."""
+    """Hydra's loader of the project's configs."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return GlobalHydra.instance().config_loader()
 
@@ -59,81 +48,57 @@ def base_config(base: tuple[str, ...]) -> DictConfig:
     return config
 
 
-def composed(base: tuple[str, ...], mended: str) -> DictConfig:
+def composed(base: tuple[str, ...], argument: str) -> DictConfig:
     """The config of the base and one more argument. Hydra composes each base once."""
-    if re.split("[=@]", mended.lstrip("+~"))[0] in GROUPS:
-        return base_config.__wrapped__((*base, mended))
+    if re.split("[=@]", argument.lstrip("+~"))[0] in GROUPS:
+        return base_config.__wrapped__((*base, argument))
     config = base_config(base).copy()
-    ConfigLoaderImpl._apply_overrides_to_config(
-        OverridesParser.create().parse_overrides([mended]), config
-    )
+    overrides = OverridesParser.create().parse_overrides([argument])
+    ConfigLoaderImpl._apply_overrides_to_config(overrides, config)
     return config
 
 
 def config_of(base: tuple[str, ...], argument: str) -> dict:
-    """The config of the only job that the arguments ask for, once all its checks are passed."""
-    arguments = [
-        *(each for each in base if each.partition("=")[0] != argument.partition("=")[0]),
-        argument,
-    ]
+    """The checked config of the only job of these arguments; the last one replaces its key."""
+    key = argument.partition("=")[0]
+    arguments = [*(each for each in base if each.partition("=")[0] != key), argument]
     sys.argv = ["train.py", *arguments]
     check_arguments(arguments)
-    *rest, mended = normalize_arguments(arguments)
-    asked = compose_one(composed(tuple(rest), mended), [*rest, mended], "network")
-    settings_of(asked.config.get("sweep", {}))
-    (job,) = plan_jobs([asked])
+    *rest, normalized = normalize_arguments(arguments)
+    request = compose_one(composed(tuple(rest), normalized), [*rest, normalized], "network")
+    settings_of(request.config.get("sweep", {}))
+    (job,) = plan_jobs([request])
     Checker().check(job.config)
     return job.config
 
 
 def refusal(base: tuple[str, ...], argument: str) -> str | None:
-    """The message that refuses the argument; None where it is accepted. All that the command would
-    show a traceback of is raised."""
+    """The message that refuses the argument, or None; raises errors that are bugs."""
     before = sys.argv
     try:
         config_of(base, argument)
     except Exception as error:
         if not is_user_error(error):
             raise
-        return explain(error)
+        return error_message(error)
     finally:
         sys.argv = before
     return None
 
 
-NO_SECTIONS = [
-    "~data",
-    "~model",
-    "~optimizer",
-    "~trainer",
-    "~task",
-    "~output",
-    "~early_stopping",
-    "~engine",
-    "~optimizer._target_",
-    "data=null",
-    "model=null",
-    "scheduler=null",
-    "early_stopping=null",
-    "optimizer._target_=null",
-    "task=1.5",
-    "optimizer=0.8",
-    "early_stopping=5",
-    "trainer=3",
-    "scheduler=true",
-    "scheduler._target_=3",
-    "model=[cnn,mlp]",
-    "model._target_=[a]",
-    "data._target_=builtins.dict",
-    "optimizer._target_=builtins.dict",
-    "scheduler._target_=builtins.list",
-    "model._target_=digitpairs.networks.CNNBody",
-]
+NO_SECTIONS = (
+    ["~data", "~model", "~optimizer", "~trainer", "~task", "~output", "~early_stopping", "~engine"]
+    + ["data=null", "model=null", "scheduler=null", "early_stopping=null", "optimizer=0.8"]
+    + ["task=1.5", "early_stopping=5", "trainer=3", "scheduler=true", "model=[cnn,mlp]"]
+    + ["~optimizer._target_", "optimizer._target_=null", "scheduler._target_=3"]
+    + ["model._target_=[a]", "data._target_=builtins.dict", "optimizer._target_=builtins.dict"]
+    + ["scheduler._target_=builtins.list", "model._target_=digitpairs.networks.CNNBody"]
+)
 
 
 @pytest.mark.parametrize("base", [DIGITS, DISK], ids=["pairs", "disk"])
 @pytest.mark.parametrize("argument", NO_SECTIONS)
-def test_a_section_that_is_missing_or_no_section_is_named(base, argument):
+def test_a_missing_or_mistyped_section_is_named(base, argument):
     key = argument.strip("~").partition("=")[0].removesuffix("._target_")
     message = refusal(base, argument)
     assert re.match(rf"{key}(\.\w+)?=.* is not accepted: ", message), message
@@ -171,82 +136,56 @@ def test_a_section_that_is_missing_or_no_section_is_named(base, argument):
         ("seed=${oc.env:NO_SUCH_VARIABLE}", "seed=${oc.env:NO_SUCH_VARIABLE} cannot be composed"),
     ],
 )  # fmt: skip
-def test_a_key_of_the_pairs_that_is_missing_or_nonsense_is_named(argument, message):
-    told = refusal((*DIGITS, "model=siamese_mlp"), argument)
-    assert message in told, told
+def test_a_missing_or_wrong_key_of_the_pairs_is_named(argument, message):
+    refused = refusal((*DIGITS, "model=siamese_mlp"), argument)
+    assert message in refused, refused
+
+
+WITHOUT_LAYERS = (*DISK, "model.hidden=[]")
+WITHOUT_BODY_LAYERS = (*DIGITS, "model=mlp", "model.body.hidden=[]")
+POSTERIOR = (*DIGITS, "model.comparison_input=posterior")
+WITHOUT_DIGITS = (
+    *DIGITS,
+    "model.digit_head=none",
+    "model.comparison_input=features",
+    "aux=none",
+)
 
 
 @pytest.mark.parametrize(
-    ("base", "argument", "message"),
+    ("base", "argument", "shown", "accepted"),
     [
-        (DISK, "model.batch_norm=../x", "model.batch_norm=../x is not accepted: true or false"),
-        (
-            (*DISK, "model.hidden=[]"),
-            "model.activation=foo",
-            "model.activation=foo is not accepted: one of relu",
-        ),
-        (
-            (*DISK, "model.hidden=[]"),
-            "model.dropout=foo",
-            "model.dropout=foo is not accepted: a number",
-        ),
-        (
-            DISK,
-            "early_stopping.monitor=[1]",
-            "early_stopping.monitor=[1] is not accepted: one of validation/loss",
-        ),
-        (
-            DISK,
-            "early_stopping.min_delta=true",
-            "early_stopping.min_delta=True is not accepted: a number",
-        ),
-        (DISK, "+early_stopping.wait=3", "early_stopping.wait=3 is not accepted: one of patience"),
-        (DISK, "data.outside=false", "data.outside=False is not accepted: 0 or -1"),
-        (DISK, "~data.outside", "data.outside=nothing is not accepted: a value"),
-        (
-            DISK,
-            "loss.reduction=[mean]",
-            "loss.reduction=['mean'] is not accepted: one of mean, sum",
-        ),
-        (
-            DIGITS,
-            "early_stopping.monitor=[1]",
-            "early_stopping.monitor=[1] is not accepted: one of validation/",
-        ),
-        (
-            (*DIGITS, "model=mlp", "model.body.hidden=[]"),
-            "model.body.dropout=foo",
-            "model.body.dropout=foo is not accepted: a number",
-        ),
-        (
-            (*DIGITS, "model.comparison_input=posterior"),
-            "model.comparison_hidden=foo",
-            "model.comparison_hidden=foo is not accepted",
-        ),
-        (
-            (*DIGITS, "model.digit_head=none", "model.comparison_input=features", "aux=none"),
-            "model.digit_hidden=foo",
-            "model.digit_hidden=foo is not accepted",
-        ),
+        (DISK, "model.batch_norm=../x", "../x", "true or false"),
+        (WITHOUT_LAYERS, "model.activation=foo", "foo", "one of relu"),
+        (WITHOUT_LAYERS, "model.dropout=foo", "foo", "a number"),
+        (DISK, "early_stopping.monitor=[1]", "[1]", "one of validation/loss"),
+        (DISK, "early_stopping.min_delta=true", "True", "a number"),
+        (DISK, "+early_stopping.wait=3", "3", "one of patience"),
+        (DISK, "data.outside=false", "False", "0 or -1"),
+        (DISK, "~data.outside", "nothing", "a value"),
+        (DISK, "loss.reduction=[mean]", "['mean']", "one of mean, sum"),
+        (DIGITS, "early_stopping.monitor=[1]", "[1]", "one of validation/"),
+        (WITHOUT_BODY_LAYERS, "model.body.dropout=foo", "foo", "a number"),
+        (POSTERIOR, "model.comparison_hidden=foo", "foo", ""),
+        (WITHOUT_DIGITS, "model.digit_hidden=foo", "foo", ""),
     ],
 )
-def test_a_setting_that_a_switch_makes_idle_is_checked_all_the_same(base, argument, message):
-    assert refusal(base, argument).startswith(message)
+def test_a_setting_without_effect_is_checked(base, argument, shown, accepted):
+    key = argument.strip("+~").partition("=")[0]
+    refused = refusal(base, argument)
+    assert refused.startswith(f"{key}={shown} is not accepted: {accepted}"), refused
 
 
-def test_numbers_that_arrive_as_text_are_numbers(monkeypatch):
+def test_text_of_numbers_and_truth_values_is_converted(monkeypatch):
     monkeypatch.setenv("NUMBER", "7")
     monkeypatch.setenv("RATE", "2.5e-3")
     monkeypatch.setenv("TRUTH", "True")
-    assert (
-        config_of(DIGITS, "seed='7'")["data"]["seed"]
-        == config_of(DIGITS, "seed=${oc.env:NUMBER}")["seeds"]["aux"]
-        == 7
-    )
+    assert config_of(DIGITS, "seed=${oc.env:NUMBER}")["seeds"]["aux"] == 7
     assert config_of(DIGITS, "optimizer.lr=${oc.env:RATE}")["optimizer"]["lr"] == 0.0025
     assert config_of(DIGITS, "model.batch_norm=${oc.env:TRUTH}")["model"]["batch_norm"] is True
     plain, quoted = config_of(DIGITS, "seed=7"), config_of(DIGITS, "seed='7'")
-    assert plain == quoted and fingerprint(plain) == fingerprint(quoted)
+    assert plain == quoted and plain["data"]["seed"] == 7
+    assert fingerprint(plain) == fingerprint(quoted)
 
 
 @pytest.mark.parametrize(
@@ -254,14 +193,11 @@ def test_numbers_that_arrive_as_text_are_numbers(monkeypatch):
     ["2026", "2026.10", "007", "1e3", "true", "nan", "0..9", "2026-11-27", "../x", "~x", "a b"],
 )
 def test_a_path_stays_as_it_was_typed(text):
-    assert (
-        config_of(DIGITS, f"output={text}")["output"]
-        == config_of(DIGITS, f"data.root={text}")["data"]["root"]
-        == text
-    )
+    assert config_of(DIGITS, f"output={text}")["output"] == text
+    assert config_of(DIGITS, f"data.root={text}")["data"]["root"] == text
 
 
-def test_home_and_variables_in_paths_are_filled_in(monkeypatch):
+def test_home_and_variables_in_paths_are_replaced(monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
     monkeypatch.setenv("PLACE", "scratch")
     for argument, path in [
@@ -276,25 +212,19 @@ def test_home_and_variables_in_paths_are_filled_in(monkeypatch):
 
 @pytest.mark.parametrize("multirun", [[], ["-m"]])
 @pytest.mark.parametrize("value", ["null", "[a]", "{a:1}", ""])
-def test_an_output_that_is_no_path_leaves_no_folder(
-    command, tmp_path, monkeypatch, value, multirun
-):
+def test_an_invalid_output_creates_no_folder(command, tmp_path, monkeypatch, value, multirun):
     monkeypatch.chdir(tmp_path)
     status, _, err = command(*DIGITS, f"output={value}", *multirun, output=None)
-    assert (
-        status == 2
-        and err.startswith("error: output=")
-        and "the path of a folder" in err
-        and not list(tmp_path.iterdir())
-    )
+    assert status == 2 and err.startswith("error: output=") and "the path of a folder" in err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("value", ["[1]", "{a:1}", "[a,b]"])
-def test_a_root_that_is_no_path_is_refused(value):
+def test_an_invalid_root_is_refused(value):
     assert refusal(DIGITS, f"data.root={value}").startswith("data.root=")
 
 
-# What is typed
+# Typing errors
 
 
 @pytest.mark.parametrize(
@@ -339,33 +269,31 @@ def test_a_root_that_is_no_path_is_refused(value):
         (["--info", "all", "-m", "seed=0,1"], "--info goes only without -m"),
     ],
 )
-def test_a_slip_of_the_keyboard_is_told_with_what_to_write(arguments, message):
+def test_a_typing_error_is_answered_with_a_correction(arguments, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         check_arguments(arguments)
         normalize_arguments(arguments)
 
 
-def test_what_the_messages_say_to_write_can_be_read():
+def test_the_corrections_of_the_messages_can_be_read():
     for argument in ['output="a=b"', 'data.root="été"', "seed=3"]:
         check_arguments([argument])
     assert config_of(DIGITS, 'output="a=b"')["output"] == "a=b"
 
 
-def grid(given: dict, *arguments: str, most: int | None = None) -> list[list[str]]:
-    return expand_sweep(given, normalize_arguments(arguments), loader(), most)
+def jobs_of(grid: dict, *arguments: str, max_jobs: int | None = None) -> list[list[str]]:
+    return expand_sweep(grid, normalize_arguments(arguments), loader(), max_jobs)
 
 
-def test_ranges_in_a_study_are_those_of_the_command_line():
-    assert grid({"seed": "0..2"}) == [["seed=0"], ["seed=1"], ["seed=2"]]
-    assert grid({"aux.lambda": "0.5..0.7..0.1"}, "seed=3") == [
+def test_a_study_has_the_same_ranges_as_the_command_line():
+    assert jobs_of({"seed": "0..2"}) == [["seed=0"], ["seed=1"], ["seed=2"]]
+    assert jobs_of({"aux.lambda": "0.5..0.7..0.1"}, "seed=3") == [
         [f"aux.lambda={value}", "seed=3"] for value in (0.5, 0.6, 0.7)
     ]
-    assert grid({"seed": "0..9"}, "seed=0..1") == [["seed=0"], ["seed=1"]]
-    with pytest.raises(
-        ValueError,
-        match="^optimizer.lr=0.1..0.3 is not accepted: a range of decimals with its step",
-    ):
-        grid({"optimizer.lr": "0.1..0.3"})
+    assert jobs_of({"seed": "0..9"}, "seed=0..1") == [["seed=0"], ["seed=1"]]
+    refused = "^optimizer.lr=0.1..0.3 is not accepted: a range of decimals with its step"
+    with pytest.raises(ValueError, match=refused):
+        jobs_of({"optimizer.lr": "0.1..0.3"})
 
 
 @pytest.mark.parametrize(
@@ -373,36 +301,30 @@ def test_ranges_in_a_study_are_those_of_the_command_line():
     [(["seed=0..1000000"], 1000001), (["seed=0..99", "aux.lambda=0.1..0.3..0.1"], 300)],
 )
 def test_a_sweep_of_too_many_runs_is_refused_with_their_number(arguments, count):
-    with pytest.raises(
-        ValueError,
-        match=f"^sweep.max_runs=200 is not accepted: at least {count}, the number of runs",
-    ):
-        grid({}, *arguments, most=200)
+    refused = f"^sweep.max_runs=200 is not accepted: at least {count}, the number of runs"
+    with pytest.raises(ValueError, match=refused):
+        jobs_of({}, *arguments, max_jobs=200)
 
 
 @pytest.mark.parametrize("value", ["range(5,5)", "range(0,5,0)", "range(0,inf)", "interval(0,1)"])
 def test_a_sweep_of_no_values_is_refused(value):
     with pytest.raises(ValueError, match=re.escape(f"seed={value} is not accepted: ")):
-        grid({}, f"seed={value}")
+        jobs_of({}, f"seed={value}")
 
 
-def test_a_large_sweep_is_refused_before_torch_is_needed(command):
+def test_a_large_sweep_is_refused_by_one_message(command):
     status, out, err = command("-m", "seed=0..1000000", *DIGITS)
-    assert (
-        status == 2
-        and out == ""
-        and err.startswith("error: sweep.max_runs=10000 is not accepted: at least 1000001")
-        and err.count("\n") == 1
-    )
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("error: sweep.max_runs=10000 is not accepted: at least 1000001")
 
 
-def test_long_work_before_the_training_is_told(capsys, monkeypatch):
-    assert list(counted(range(3), "checked")) == [0, 1, 2] and capsys.readouterr().out == ""
+def test_long_work_before_the_training_is_counted(capsys, monkeypatch):
+    assert list(counted(range(3), "checked")) == [0, 1, 2]
+    assert capsys.readouterr().out == ""
     monkeypatch.setattr(progress, "PATIENCE_SECONDS", -1)
     assert list(counted(range(3), "checked")) == [0, 1, 2]
-    assert capsys.readouterr().out.splitlines() == [
-        f"{done} of 3 runs checked" for done in range(3)
-    ]
+    messages = [f"{done} of 3 runs checked" for done in range(3)]
+    assert capsys.readouterr().out.splitlines() == messages
 
 
 # The user's own files
@@ -428,19 +350,13 @@ ADAM = b"_target_: digitpairs.training.optimizers.Adam\n"
         (b"# @author of these many words\n" + ADAM, 1, "components"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_named_with_its_line(
-    command, tmp_path, content, line, message
-):
+def test_an_invalid_yaml_file_is_named_with_its_line(command, tmp_path, content, line, message):
     path = tmp_path / "own" / "optimizer" / "mine.yaml"
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     status, _, err = command("optimizer=mine", "--config-dir", str(tmp_path / "own"), *DIGITS)
-    assert (
-        status == 2
-        and err.startswith(f"error: {path}:{line}: ")
-        and message in err
-        and err.count("\n") == 1
-    ), err
+    assert status == 2 and err.startswith(f"error: {path}:{line}: "), err
+    assert message in err and err.count("\n") == 1, err
 
 
 @pytest.mark.parametrize(
@@ -451,15 +367,11 @@ def test_a_file_that_cannot_be_used_is_named_with_its_line(
         ("hydra: 3\n", 3, "hydra"),
     ],
 )
-def test_an_empty_section_of_hydras_in_a_study_is_named_with_its_line(
-    command, tmp_path, section, line, name
-):
+def test_an_empty_section_of_hydra_is_named_with_its_line(command, tmp_path, section, line, name):
     path = own_study(tmp_path, section)
     status, _, err = command("experiment=mine", "--config-dir", str(tmp_path / "own"), *DIGITS)
-    assert (
-        status == 2
-        and err == f"error: {path}:{line}: {name} has no keys: give it some, or remove the line\n"
-    )
+    message = f"error: {path}:{line}: {name} has no keys: give it some, or remove the line\n"
+    assert (status, err) == (2, message)
 
 
 def own_study(tmp_path: Path, content: str) -> Path:
@@ -469,21 +381,24 @@ def own_study(tmp_path: Path, content: str) -> Path:
     return path
 
 
-def test_a_study_of_the_users_own_may_have_ranges(command, tmp_path, monkeypatch):
+def test_a_users_study_may_have_ranges(command, tmp_path, monkeypatch):
     jobs = []
-    monkeypatch.setattr(
-        sweep, "make_plan", lambda given, *_: jobs.extend(given) or sweep.Plan([], 0, 1)
-    )
+
+    def make_plan(todo, *_) -> sweep.Plan:
+        jobs.extend(todo)
+        return sweep.Plan([], 0, 1)
+
+    monkeypatch.setattr(sweep, "make_plan", make_plan)
     monkeypatch.setattr(sweep, "execute_plan", lambda *_: 0)
     grid = "{seed: 0..2, aux.lambda: 0.5..0.7..0.1}"
     own_study(tmp_path, f"hydra: {{mode: MULTIRUN, sweeper: {{params: {grid}}}}}\n")
     status, _, err = command("experiment=mine", "--config-dir", str(tmp_path / "own"), *DIGITS)
     assert (status, err) == (0, "")
-    found = {(job.seed, job.config["aux"]["lambda"]) for job in jobs}
-    assert found == {(seed, rate) for seed in (0, 1, 2) for rate in (0.5, 0.6, 0.7)}
+    settings = {(job.seed, job.config["aux"]["lambda"]) for job in jobs}
+    assert settings == set(itertools.product((0, 1, 2), (0.5, 0.6, 0.7)))
 
 
-def test_choices_of_the_users_own_are_offered_and_hidden_files_are_not(command, tmp_path):
+def test_the_users_choices_are_offered_without_hidden_files(command, tmp_path):
     folder = tmp_path / "own" / "optimizer"
     folder.mkdir(parents=True)
     (folder / "momentum.yaml").write_text("defaults: [sgd]\nmomentum: 0.5\n")
@@ -492,22 +407,21 @@ def test_choices_of_the_users_own_are_offered_and_hidden_files_are_not(command, 
     )
     (folder / "._adam.yaml").write_bytes(b"\x00\x05\x16\x07\xff")
     own = ["--config-dir", str(tmp_path / "own"), *DIGITS]
-    offered = "one of heavy, momentum, adam, adamw, sgd; did you mean momentum?"
-    assert (
-        f"optimizer=momentun is not accepted: {offered}" in command("optimizer=momentun", *own)[2]
-    )
-    having = "optimizer=heavy or optimizer=momentum or optimizer=sgd has momentum"
-    assert f"and {having}" in command("optimizer.momentum=0.1", *own)[2]
+    accepted = "one of heavy, momentum, adam, adamw, sgd; did you mean momentum?"
+    refused = f"optimizer=momentun is not accepted: {accepted}"
+    assert refused in command("optimizer=momentun", *own)[2]
+    with_key = "optimizer=heavy or optimizer=momentum or optimizer=sgd has momentum"
+    assert f"and {with_key}" in command("optimizer.momentum=0.1", *own)[2]
     assert "_adam" not in command("-m", "optimizer=glob(*)", "optimizer.foo=1", *own)[2]
 
 
 def test_flags_stand_anywhere():
     arguments = ["seed=0,1", "--config-dir", "own", "data=digits", "-m", "aux.lambda=1"]
-    mended = "-m seed=0,1 data=digits aux.lambda=1 --config-dir own"
-    assert normalize_arguments(arguments) == mended.split()
+    normalized = "-m seed=0,1 data=digits aux.lambda=1 --config-dir own"
+    assert normalize_arguments(arguments) == normalized.split()
 
 
-# Whatever is typed
+# Random arguments
 
 BASES = [
     DIGITS,
@@ -517,39 +431,25 @@ BASES = [
     DISK,
     (*DISK, "engine=lightning", "loss=binary_cross_entropy"),
 ]
-WORDS = [
-    "null",
-    "true",
-    "nan",
-    "-inf",
-    "1e400",
-    "foo",
-    "''",
-    "'7'",
-    "../x",
-    "~/x",
-    "$HOME",
-    "/etc/passwd",
-    "a=b",
-    "é",
-    "???",
-    "${seed}",
-    "${nothing}",
-    "${oc.env:HOME}",
-    "0..3",
-    "0.1..0.9",
-    "1,2",
-    "[1,",
-    "{a",
-    "int(3)",
-    "int(",
-    "1_000",
-    "builtins.dict",
-    "os.getcwd",
-    "digitpairs.networks.CNNBody",
-    "torch.optim.SGD",
-    "framework.MSE",
-]
+WORDS = (
+    [
+        "null",
+        "true",
+        "nan",
+        "-inf",
+        "1e400",
+        "foo",
+        "''",
+        "'7'",
+        "../x",
+        "~/x",
+        "$HOME",
+        "/etc/passwd",
+    ]
+    + ["a=b", "é", "???", "${seed}", "${nothing}", "${oc.env:HOME}", "0..3", "0.1..0.9", "1,2"]
+    + ["[1,", "{a", "int(3)", "int(", "1_000", "builtins.dict", "os.getcwd", "framework.MSE"]
+    + ["digitpairs.networks.CNNBody", "torch.optim.SGD"]
+)
 SCALARS = st.one_of(
     st.sampled_from([*WORDS, "a b", "\t", "3\r", "x" * 300]),
     st.integers().map(str),
@@ -568,10 +468,7 @@ VALUES = st.recursive(
     max_leaves=4,
 )
 FORMS = [
-    "{key}={value}",
-    "{key}={value}",
-    "{key}={value}",
-    "{key}={value}",
+    *["{key}={value}"] * 4,
     "+{key}={value}",
     "++{key}={value}",
     "+{key}.foo={value}",
@@ -587,15 +484,16 @@ def keys_of(base: tuple[str, ...]) -> list[str]:
     return list(_paths(OmegaConf.to_container(base_config(base), resolve=False)))
 
 
-def _paths(section: dict, inside: str = ""):
+def _paths(section: dict, prefix: str = ""):
     for key, value in section.items():
-        yield f"{inside}{key}"
-        yield from _paths(value, f"{inside}{key}.") if isinstance(value, dict) else ()
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _paths(value, f"{prefix}{key}.")
 
 
 @st.composite
 def lines(draw) -> tuple[tuple[str, ...], str, str]:
-    """Arguments that are good, a key, and one more argument that does something to it."""
+    """Valid arguments, a key, and one more argument that changes the key."""
     base = draw(st.sampled_from(BASES))
     key = draw(st.one_of(*[st.sampled_from(keys_of(base))] * 4, st.sampled_from(GROUPS)))
     return base, key, draw(st.sampled_from(FORMS)).format(key=key, value=draw(VALUES))
@@ -603,7 +501,7 @@ def lines(draw) -> tuple[tuple[str, ...], str, str]:
 
 def is_accepted_or_refused_by_name(base: tuple[str, ...], key: str, argument: str) -> None:
     message = refusal(base, argument)
-    assert message is None or key in message or f"{key.partition('.')[0]}" in message, message
+    assert message is None or key in message or key.partition(".")[0] in message, message
 
 
 @pytest.mark.usefixtures("mnist_on_disk")
@@ -625,5 +523,5 @@ def test_any_of_a_thousand_arguments_is_accepted_or_refused_by_name(line):
 
 @pytest.fixture
 def mnist_on_disk(monkeypatch, mnist_like):
-    """So that nothing looks for MNIST on the network."""
+    """MNIST is not downloaded."""
     monkeypatch.setenv("DIGITPAIRS_DATA", str(mnist_like))

@@ -1,4 +1,4 @@
-"""Output on terminals that lack signs, into pipes that are closed and files that are full."""
+"""Output on terminals that lack characters, into closed pipes and full files."""
 
 import io
 import os
@@ -13,13 +13,11 @@ from tests.conftest import ROOT
 
 @pytest.fixture
 def standard_output(monkeypatch):
-    """`standard_output(descriptor, encoding)` makes it the process's, as Python does at its start."""
+    """A function that makes a descriptor the standard output, as Python does at its start."""
 
     def make(descriptor: int, encoding: str = "utf-8") -> None:
-        stream = io.TextIOWrapper(
-            io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False)), encoding
-        )
-        monkeypatch.setattr(sys, "stdout", stream)
+        buffer = io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False))
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(buffer, encoding))
         make_output_robust()
 
     return make
@@ -35,13 +33,14 @@ def standard_output(monkeypatch):
         ("latin-1", r"5 ± 1 \u2500 ü \u20ac"),
     ],
 )
-def test_signs_that_an_encoding_lacks_are_replaced(standard_output, encoding, shown):
+def test_characters_that_an_encoding_lacks_are_replaced(standard_output, encoding, shown):
     reader, writer = os.pipe()
     standard_output(writer, encoding)
     print("5 ± 1 ─ ü €")
     sys.stdout.flush()
     assert os.read(reader, 1000).decode(encoding) == shown + os.linesep
-    os.close(reader), os.close(writer)
+    os.close(reader)
+    os.close(writer)
 
 
 def test_a_closed_pipe_is_no_failure(standard_output, capfd):
@@ -55,10 +54,8 @@ def test_a_closed_pipe_is_no_failure(standard_output, capfd):
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.skipif(
-    not os.path.exists("/dev/full"), reason="this system has no device that is always full"
-)
-def test_a_full_disk_behind_standard_output_is_told_once(standard_output, capfd):
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_disk_gives_one_warning(standard_output, capfd):
     full = os.open("/dev/full", os.O_WRONLY)
     standard_output(full)
     for _ in range(3):
@@ -66,29 +63,28 @@ def test_a_full_disk_behind_standard_output_is_told_once(standard_output, capfd)
         sys.stdout.flush()
     os.close(full)
     err = capfd.readouterr().err
-    assert err.count("\n") == 1 and err.startswith(
-        "warning: standard output cannot be written ([Errno 28] No space left on device)"
-    )
+    fault = "standard output cannot be written ([Errno 28] No space left on device)"
+    assert err.count("\n") == 1 and err.startswith(f"warning: {fault}")
 
 
 @pytest.mark.parametrize("stream", [io.StringIO(), None, io.TextIOWrapper(io.BytesIO())])
-def test_streams_that_are_not_the_systems_are_left_alone(monkeypatch, stream):
+def test_replaced_streams_do_not_change(monkeypatch, stream):
     monkeypatch.setattr(sys, "stdout", stream)
     make_output_robust()
     assert sys.stdout is stream
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a shell with pipes")
-def test_a_sweep_whose_reader_leaves_early_goes_on_to_its_end(tmp_path):
-    """On a terminal that knows ASCII alone, as `train.py | head -1`."""
-    small = "data=digits model=siamese_mlp model.body.hidden=[16] data.pairs=60 data.test_pairs=40 trainer.max_epochs=2 sweep.plan=serial"
-    command = f"{sys.executable} train.py {small} -m seed=0..2 output={tmp_path} | head -1; echo ${{PIPESTATUS[0]}}"
-    environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"} | {
-        "PYTHONIOENCODING": "ascii"
-    }
-    answer = subprocess.run(
+def test_a_sweep_whose_reader_leaves_early_finishes(tmp_path):
+    """`train.py | head -1` on an ASCII terminal."""
+    size = "data=digits data.pairs=60 data.test_pairs=40 trainer.max_epochs=2 sweep.plan=serial"
+    sweep = f"model=siamese_mlp model.body.hidden=[16] {size} -m seed=0..2 output={tmp_path}"
+    command = f"{sys.executable} train.py {sweep} | head -1; echo ${{PIPESTATUS[0]}}"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    environment.pop("HYDRA_FULL_ERROR", None)
+    finished = subprocess.run(
         ["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True
     )
-    line, status = answer.stdout.splitlines()
-    assert "3 runs" in line and status == "0" and answer.stderr == ""
+    line, status = finished.stdout.splitlines()
+    assert "3 runs" in line and status == "0" and finished.stderr == ""
     assert len(list(tmp_path.glob("*/*/*/result.json"))) == 3

@@ -51,6 +51,12 @@ def trainer_for(epochs: int = 3, **settings) -> pl.Trainer:
     return pl.Trainer(**defaults | dict.fromkeys(quiet, False) | settings)
 
 
+def fit_and_test(model, datamodule, epochs: int = 3, **settings) -> dict[str, float]:
+    trainer = trainer_for(epochs, **settings)
+    trainer.fit(model, datamodule)
+    return trainer.test(model, datamodule, verbose=False)[0]
+
+
 def weights_after(model, datamodule, epochs: int = 3) -> dict[str, torch.Tensor]:
     trainer_for(epochs).fit(model, datamodule)
     return model.state_dict()
@@ -74,9 +80,7 @@ def test_a_fit_is_the_loop_that_one_would_write_by_hand(data, smoothing):
     model = PairComparison(small_network(), *parts, seed=3, label_smoothing=smoothing)
     by_hand = copy.deepcopy(model.network).double()
     datamodule = module_of(data, seed=3)
-    trainer = trainer_for(precision="64-true")
-    trainer.fit(model, datamodule)
-    trainer.test(model, datamodule, verbose=False)
+    fit_and_test(model, datamodule, precision="64-true")
 
     pairs, generator = datamodule.train_set.take(slice(None)), stream(3, "order")
     mean, std = pairs.images.mean(), pairs.images.std()
@@ -151,9 +155,7 @@ def test_the_test_pairs_can_be_watched(data):
 
     def trained(epochs, **settings):
         model = PairComparison(NETWORK, optimizer=Adam(0.01))
-        trainer = trainer_for(epochs)
-        trainer.fit(model, module_of(data, **settings))
-        trainer.test(model, module_of(data, **settings), verbose=False)
+        fit_and_test(model, module_of(data, **settings), epochs)
         return model
 
     watched, unwatched, short = trained(3, watch_test=True), trained(3), trained(2)
@@ -258,9 +260,7 @@ def test_changing_weights_are_recorded_and_do_not_decay(data, aux, learned):
 
 def test_no_aux_leaves_the_digits_to_chance_and_needs_no_head(data):
     model = PairComparison(JointNetwork(MLPBody([16])), NoAuxWeighting(), Adam(0.01))
-    trainer = trainer_for(2)
-    trainer.fit(model, module_of(data))
-    tested = trainer.test(model, module_of(data), verbose=False)[0]
+    tested = fit_and_test(model, module_of(data))
     assert set(tested) == {"test/loss", "test/comparison_loss", "test/comparison_error"}
     with pytest.raises(InvalidValueError, match="aux=none"):
         PairComparison(JointNetwork(MLPBody([16])))
@@ -309,9 +309,7 @@ def test_events_and_metrics_hold_the_history(data, tmp_path):
 
     logger = EventsLogger(tmp_path)
     model = PairComparison(NETWORK)
-    trainer = trainer_for(3, logger=logger, log_every_n_steps=1)
-    trainer.fit(model, module_of(data, validation=0.2))
-    trainer.test(model, module_of(data), verbose=False)
+    fit_and_test(model, module_of(data, validation=0.2), logger=logger, log_every_n_steps=1)
     files.write_metrics(tmp_path, model.history)
     events = EventAccumulator(str(tmp_path)).Reload()
     with (tmp_path / files.METRICS).open() as file:
@@ -325,6 +323,8 @@ def test_events_and_metrics_hold_the_history(data, tmp_path):
 
 
 def test_create_is_what_a_config_does():
-    network = SiameseNetwork(MLPBody([16], 0.2), comparison_hidden=[8])
-    created = create(lambda: copy.deepcopy(network), stream(7, "weights"))
+    def make():
+        return SiameseNetwork(MLPBody([16], 0.2), comparison_hidden=[8])
+
+    created = create(make, stream(7, "weights"))
     assert same(created.state_dict(), PairComparison(NETWORK, seed=7).network.state_dict())

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from digitpairs import files, records
-from digitpairs.analysis.names import display_names, text_of
 from digitpairs.analysis.runs import Run, read_run, undamaged
 from digitpairs.checks import DigitPairsWarning, InvalidValueError
+from digitpairs.names import display_names, text_of
 from digitpairs.sweeps.jobs import digest
 
 PLACES = ("output", "data.root")  # settings that do not change a result
@@ -116,7 +116,7 @@ def _run_folders(folder: Path) -> list[Path]:
 def _outcome(folder: Path) -> Outcome | None:
     run = read_run(folder)
     if run is not None:
-        return Outcome(folder, flat(run.config()), run)
+        return Outcome(folder, flat(records.read_config(folder)), run)
     failure = records.read_failure(folder)
     if failure is None:
         return None

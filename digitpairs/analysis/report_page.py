@@ -38,6 +38,7 @@ from digitpairs.analysis.reports import (
 )
 from digitpairs.analysis.results import Cell, Results, Study
 from digitpairs.analysis.runs import Run
+from digitpairs.arguments import command_name
 
 MISSING, NOT_RUN = "missing", "Not run yet."
 FIGURES = (
@@ -131,7 +132,7 @@ class _Page:
             duration = _duration(sum(run.result["seconds"] for run in study.runs))
             commits = ", ".join(_entries(study.runs, "commit")) or "-"
             rows.append([f"`{study.name}`", count, duration, commits])
-        command = " ".join(["python train.py experiment=<study>", *self.results.overrides])
+        command = " ".join([command_name(), "experiment=<study>", *self.results.overrides])
         runs = [run for study in self.studies for run in study.runs]
         text = f"Each study is run by `{command}`.{_origin(runs)} {FIGURES}"
         return f"{text}\n\n{table_text(['study', 'runs', 'time of all runs', 'commit'], rows)}"
@@ -240,7 +241,7 @@ class _Page:
         if missing < seeds:
             settings = [setting for setting in settings if not setting.startswith("seed=")]
             settings.append(f"seed={','.join(map(str, sorted(missing)))}")
-        return " ".join(["python train.py", f"experiment={study}", *settings])
+        return " ".join([command_name(), f"experiment={study}", *settings])
 
     def _plot(self, title: str, figure: plt.Figure | None) -> str:
         if figure is None:

@@ -112,7 +112,7 @@ def undamaged(folders: Iterable[Path], read: Callable[[Path], T | None]) -> list
             contents.append(read(folder))
         except files.DamagedFileError as damage:
             damages.append(damage)
-    for line in files.tell(damages, "it is left out"):
+    for line in files.damage_messages(damages, "it is left out"):
         warnings.warn(line, DigitPairsWarning, stacklevel=2)
     return [content for content in contents if content is not None]
 

@@ -39,10 +39,7 @@ class Weighting(nn.Module):
         return self.weights
 
     def start_epoch(self, epoch: int, history: Sequence[Tensor]) -> None:
-        """Set the weights of an epoch (counted from 0).
-
-        `history` has the mean parts (3,) of each earlier epoch.
-        """
+        """Set an epoch's weights, given the mean parts (3,) of each earlier epoch."""
 
     def start_step(self, generator: torch.Generator) -> None:
         """Set the weights of a mini-batch; `generator` is the run's stream of random weights."""
@@ -53,10 +50,9 @@ class Weighting(nn.Module):
 
 @stackable
 class LambdaWeighting(Weighting):
-    """digit1 + digit2 + lambda * comparison, as in the wang report.
+    """digit1 + digit2 + lambda * comparison (wang report); lambda is a `Coefficient` >= 0.
 
-    lambda is a `Coefficient` of at least 0. Since it is a keyword of Python, code passes it as a
-    positional argument: LambdaWeighting(0.8).
+    `lambda` is a keyword of Python: code passes a positional argument, LambdaWeighting(0.8).
     """
 
     def __init__(self, value: Any = None, /, **settings: Any) -> None:
@@ -75,10 +71,7 @@ class LambdaWeighting(Weighting):
 
 @stackable
 class GammaWeighting(Weighting):
-    """comparison + gamma * (digit1 + digit2), as in the skura report.
-
-    gamma is a `Coefficient` of at least 0.
-    """
+    """comparison + gamma * (digit1 + digit2) (skura report); gamma is a `Coefficient` >= 0."""
 
     def __init__(self, gamma: Any) -> None:
         super().__init__()
@@ -91,10 +84,7 @@ class GammaWeighting(Weighting):
 
 @stackable
 class ConvexWeighting(Weighting):
-    """c * digit1 + c * digit2 + (1 - 2c) * comparison, as in the coukos report.
-
-    c is a `Coefficient` from 0 to 0.5.
-    """
+    """c * (digit1 + digit2) + (1 - 2c) * comparison (coukos report); c is from 0 to 0.5."""
 
     def __init__(self, c: Any) -> None:
         super().__init__()

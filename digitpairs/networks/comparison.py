@@ -37,9 +37,8 @@ class JointNetwork(nn.Module):
         body: `MLPBody`, `CNNBody`, or any callable like them.
         digit_head: "joint" (20 logits for both digits) or "none".
         digit_hidden: widths of the digit head's hidden layers.
-        comparison_input: `sees` of `ComparisonPart`.
-        comparison_hidden, comparison_outputs, comparison_output_activation: `hidden`, `outputs`
-            and `output_activation` of `ComparisonPart`.
+        comparison_input, comparison_hidden, comparison_outputs, comparison_output_activation:
+            `sees`, `hidden`, `outputs` and `output_activation` of `ComparisonPart`.
         activation: a key of `digitpairs.networks.layers.ACTIVATIONS`.
         batch_norm: after every layer but the last of each part.
     """

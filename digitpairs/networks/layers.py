@@ -8,6 +8,7 @@ Functions and modules elsewhere count axes from the end, and need no second case
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -29,9 +30,9 @@ class _PaddedToVectors(nn.Module):
     """Mixin: an activation that rounds an element equally at every position in the tensor.
 
     torch computes the last elements, those that do not fill a vector, and tensors that are not
-    contiguous, by other functions, which differ in the last bit. The bits of a member would
-    depend on the number of members. Here the activation gets the elements in their order in
-    memory, padded to whole vectors; outputs and gradients keep the layout of the inputs.
+    contiguous, by functions that differ in the last bit: a member's bits would depend on the
+    number of members. Here the elements are passed on in their order in memory, padded to whole
+    vectors; outputs and gradients keep the layout of the inputs.
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -77,7 +78,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 # A max-pool commutes with a monotonic activation, which then has a quarter of the work after it.
 NON_MONOTONIC = {"gelu"}
 
-# On these devices a grouped convolution is slower than a convolution for each member.
+# On these devices members are convolved and normalised one by one, elsewhere all at once.
 PER_MEMBER_DEVICES = ("cpu",)
 
 
@@ -112,6 +113,7 @@ def _is_plain_convolution(layer: nn.Conv2d) -> bool:
         layer.bias is not None
         and layer.stride == layer.dilation == (1, 1)
         and layer.groups == 1
+        and len(set(layer.kernel_size)) == len(set(layer.padding)) == 1
         and layer.padding_mode == "zeros"
     )
 
@@ -128,14 +130,21 @@ class Conv2d(nn.Conv2d):
         if inputs.device.type in PER_MEMBER_DEVICES:
             members = zip(*(_unstack_members(tensor) for tensor in (inputs, weight, bias)))
             return _stack_members([F.conv2d(x, w, b, padding=padding) for x, w, b in members])
-        outputs = F.conv2d(
-            merge_members(inputs),
-            weight.flatten(0, 1),
-            bias.flatten(),
-            padding=padding,
-            groups=len(weight),
-        )
-        return split_members(outputs, len(weight))
+        return _batched_convolution(inputs, weight, bias, int(padding[0]))
+
+
+def _batched_convolution(inputs: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+    """All members' convolutions as one batched product of their windows with their kernels.
+
+    On a GPU this takes about a third of the time of a grouped convolution.
+    """
+    kernel = weight.shape[-1]
+    windows = F.pad(inputs, (padding,) * 4).unfold(3, kernel, 1).unfold(4, kernel, 1)
+    columns = windows.permute(0, 1, 3, 4, 2, 5, 6)  # (members, rows, height, width, in, k, k)
+    products = torch.baddbmm(
+        bias.unsqueeze(1), columns.flatten(4).flatten(1, 3), weight.flatten(2).mT
+    )
+    return products.unflatten(1, columns.shape[1:4]).movedim(-1, 2)
 
 
 @stackable
@@ -252,16 +261,41 @@ class Dropout(nn.Module):
         (members, pairs * rows_per_pair, units) from an array's.
         """
         keep, shape = 1 - self.probability, (pairs * self.rows_per_pair, self.units)
-        # In float32, so that the masks are the same in every precision.
-        uniform = torch.empty(len(generators), *shape, dtype=torch.float32)
-        for row, generator in zip(uniform, generators):
-            torch.rand(shape, generator=generator, out=row)
+        draw = _uniform if self.mask.device.type in PER_MEMBER_DEVICES else _hashed_uniform
+        uniform = draw(shape, generators, self.mask.device)
         # This comparison takes a third of the time of `bernoulli_`.
         kept = (uniform if self.mask.dim() == 3 else uniform[0]) < keep
         self.mask = kept.to(self.mask).div_(keep)
 
     def extra_repr(self) -> str:
         return f"probability={self.probability}, units={self.units}"
+
+
+def _uniform(
+    shape: tuple[int, int], generators: Sequence[torch.Generator], device: torch.device
+) -> Tensor:
+    """Numbers from 0 to below 1, (generators, *shape); float32 in every precision."""
+    uniform = torch.empty(len(generators), *shape, dtype=torch.float32, device=device)
+    for row, generator in zip(uniform, generators):
+        torch.rand(shape, generator=generator, out=row)
+    return uniform
+
+
+def _hashed_uniform(
+    shape: tuple[int, int], generators: Sequence[torch.Generator], device: torch.device
+) -> Tensor:
+    """As `_uniform`, computed on the device: one number of each generator is hashed with a counter.
+
+    For a thousand members on a GPU, drawing on the CPU takes ten times as long as the whole step.
+    The hash is SplitMix64 (Steele, Lea and Flood 2014), in int64 products that wrap around.
+    """
+    seeds = [torch.randint(2**62, (1,), generator=generator) for generator in generators]
+    counter = torch.arange(math.prod(shape), device=device)
+    bits = torch.cat(seeds).to(device)[:, None] + counter * -0x61C8864680B583EB
+    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15), (31, 1)):
+        # `>>` repeats the sign bit, which a logical shift does not.
+        bits = (bits ^ (bits >> shift & (1 << 64 - shift) - 1)) * factor
+    return ((bits >> 40 & 2**24 - 1).float() / 2**24).view(-1, *shape)
 
 
 def dropout_layers(network: nn.Module) -> list[Dropout]:

@@ -86,7 +86,7 @@ def stack(modules: Sequence[ModuleT]) -> ModuleT:
 
 
 def _stack_keeping_strides(tensors: Sequence[Tensor]) -> Tensor:
-    """The tensors on a new first axis, each row with the strides of the tensor that it holds.
+    """The tensors on a new first axis, each row with the strides of its tensor.
 
     `torch.stack` forgets which of the axes of one element is the fastest. A convolution of images
     with one channel then computes in the slower of its layouts.

@@ -1,11 +1,10 @@
 """SGD, Adam and AdamW for an array of networks, with settings and learning rates for each member.
 
 torch's optimisers take one learning rate for a whole tensor. Here each setting is a tensor
-(members,) that broadcasts over the parameters (members, ...), so that a step is a few operations
-on each parameter, however many members there are. On CPUs, Adam passes members with equal settings
-to the fused kernel of torch's Adam, which reads the memory once. It calls the kernel directly:
-what `torch.optim` does around it takes as long again. The arithmetic is that of `torch.optim`
-either way; the tests compare them member by member.
+(members,) that broadcasts over the parameters (members, ...): the number of operations in a step
+does not depend on the number of members. On CPUs, Adam passes members with equal settings to the
+fused kernel of torch's Adam. It calls the kernel directly, since `torch.optim` around it takes as
+long again. The arithmetic is that of `torch.optim`; the tests compare them member by member.
 """
 
 from __future__ import annotations
@@ -97,14 +96,12 @@ class ArrayOptimizer(torch.optim.Optimizer):
     def add_decay_to_gradient(self, parameter: nn.Parameter, decays: bool) -> None:
         """Add the gradient of an L2 penalty."""
         if self.has_decay and decays:
-            gradient_of(parameter).addcmul_(
-                parameter, broadcast_members(self.weight_decay, parameter)
-            )
+            decay = broadcast_members(self.weight_decay, parameter)
+            gradient_of(parameter).addcmul_(parameter, decay)
 
     def _clip_gradients(self, bounds: Tensor) -> None:
-        gradients = [
-            gradient_of(parameter) for parameter in self.parameters if parameter.requires_grad
-        ]
+        trained = [parameter for parameter in self.parameters if parameter.requires_grad]
+        gradients = [gradient_of(parameter) for parameter in trained]
         if self.clip_algorithm == "value":
             for gradient in gradients:
                 bound = broadcast_members(bounds, gradient)
@@ -253,12 +250,8 @@ class ArrayAdam(ArrayOptimizer):
     def _fused_call(self, group: Sequence[int], decays: bool, steps_done: int) -> _FusedCall:
         setting = self.settings[group[0]]
         beta1, beta2 = setting["betas"]
-        settings = {
-            "beta1": beta1,
-            "beta2": beta2,
-            "eps": setting["eps"],
-            "weight_decay": setting["weight_decay"] * decays,
-        }
+        decay = setting["weight_decay"] * decays
+        settings = {"beta1": beta1, "beta2": beta2, "eps": setting["eps"], "weight_decay": decay}
         call = _FusedCall(group[0], settings, torch.tensor(float(steps_done)))
         for parameter, parameter_decays in zip(self.parameters, self.decaying):
             if parameter_decays == decays and parameter.requires_grad:

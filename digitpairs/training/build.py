@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import inspect
-import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -14,13 +11,14 @@ from torch import nn
 from digitpairs.checks import InvalidValueError, suggestion
 from digitpairs.networks import create
 from digitpairs.streams import stream
+from digitpairs.targets import exception_message, import_target, target_arguments
 
 
 def build(part: Any) -> Any:
     """The object of a config, whose nested configs are built first; other values as they are.
 
-    `hydra.utils.instantiate` does the same, but takes a millisecond for each config, five of which
-    each run of a sweep has. Raises InvalidValueError for a target that does not exist, takes other
+    `hydra.utils.instantiate` does the same, but takes a millisecond for each config, and each run
+    of a sweep has five. Raises InvalidValueError for a target that does not exist, takes other
     arguments, or fails with these.
     """
     if isinstance(part, list):
@@ -33,7 +31,7 @@ def build(part: Any) -> Any:
     name = part["_target_"]
     if not isinstance(name, str):
         raise InvalidValueError("_target_", name, "the name of a class, as MODULE.CLASS")
-    target = _import_target(name)
+    target = import_target(name)
     _check_arguments(name, part)
     with naming_target(name):
         return target(**settings)
@@ -53,9 +51,9 @@ def naming_target(name: str) -> Iterator[None]:
         yield
     except InvalidValueError:
         raise
-    except Exception as fault:  # a user's class may raise anything
-        accepted = f"what takes these arguments, for it says: {fault}"
-        raise InvalidValueError("_target_", name, accepted) from fault
+    except Exception as error:  # a user's class may raise anything
+        accepted = f"a class that accepts these arguments: {exception_message(error)}"
+        raise InvalidValueError("_target_", name, accepted) from error
 
 
 def _within(key: str, part: Any) -> Any:
@@ -65,40 +63,14 @@ def _within(key: str, part: Any) -> Any:
         raise fault.within(key) from None
 
 
-@functools.cache
-def _import_target(name: str) -> Callable[..., Any]:
-    try:
-        target = pkgutil.resolve_name(name)
-    except Exception as fault:  # a user's module may raise anything
-        accepted = f"a class that can be imported, for Python says: {fault}"
-        raise InvalidValueError("_target_", name, accepted) from fault
-    if not callable(target):
-        raise InvalidValueError("_target_", name, "a class, or a function that makes an object")
-    return target
-
-
 def _check_arguments(name: str, part: Mapping[str, Any]) -> None:
     """Raises InvalidValueError for a key that is no argument of the target, or a missing one."""
-    accepted, required, takes_others = _arguments(name)
-    for key in part.keys() - {"_target_", *accepted}:
-        if not takes_others:
-            keys = f"one of {', '.join(accepted)}" if accepted else "no key"
-            hint = suggestion(key, accepted)
+    arguments = target_arguments(name)
+    for key in part:
+        if key != "_target_" and not arguments.accept(key):
+            keys = f"one of {', '.join(arguments.names)}" if arguments.names else "no key"
+            hint = suggestion(key, arguments.names)
             raise InvalidValueError(key, part[key], f"{keys}, as {name} takes{hint}")
-    for key in required:
+    for key in arguments.required:
         if key not in part:
             raise InvalidValueError(key, "nothing", f"a value, which {name} needs")
-
-
-@functools.cache
-def _arguments(name: str) -> tuple[list[str], list[str], bool]:
-    """The target's named arguments, those without a default, and whether it takes any other."""
-    try:
-        parameters = inspect.signature(_import_target(name)).parameters.values()
-    except (TypeError, ValueError):  # a class in C has no signature
-        return [], [], True
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    named = [parameter for parameter in parameters if parameter.kind in kinds]
-    required = [parameter.name for parameter in named if parameter.default is parameter.empty]
-    takes_others = any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters)
-    return [parameter.name for parameter in named], required, takes_others

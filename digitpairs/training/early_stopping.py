@@ -20,8 +20,8 @@ _SETTINGS = ("patience", "monitor", "min_delta")
 class EarlyStopping:
     """Ends a run after `patience` epochs that do not lower its best value by more than `min_delta`.
 
-    Lightning's callback of this name has the same arguments, but monitors one value, where an
-    array has one for each run.
+    Lightning's callback of this name has the same arguments, but monitors one value; an array has
+    a value for each run.
 
     Args:
         patience: epochs, at least 1; None never ends a run, which keeps its last weights.

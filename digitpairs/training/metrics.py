@@ -60,15 +60,7 @@ class MetricAccumulator:
     def update(
         self, prediction: Prediction, digits: Tensor, target: Tensor, parts: Tensor, loss: Tensor
     ) -> None:
-        """Add a batch.
-
-        Args:
-            prediction: the network's.
-            digits: (..., B, 2).
-            target: (..., B).
-            parts: mean parts of the loss, (..., 3) or (..., 1).
-            loss: their weighted sum, (...).
-        """
+        """Add a batch: digits (..., B, 2), target (..., B), loss (...) and its parts (..., 3)."""
         comparison, logits = prediction
         detached = Prediction(comparison.detach(), None if logits is None else logits.detach())
         self._predictions.append((detached, digits, target))

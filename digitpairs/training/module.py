@@ -75,18 +75,13 @@ class ComparisonModule(Resumable):
             self._smoothing = self.mean.new_tensor(smoothing).view(self.mean.shape)
         for member in self.members:
             member.start()
-        self._changing_by_step = [
-            member
-            for member in self.members
-            if type(member.aux).start_step is not Weighting.start_step
-        ]
+        default = Weighting.start_step
+        self._changing_by_step = [m for m in self.members if type(m.aux).start_step is not default]
         self.resume()
 
     def depends_on_epochs(self) -> bool:
-        return any(
-            member.schedule.depends_on_epochs or member.two_stage is not None
-            for member in self.members
-        )
+        has_stages = any(member.two_stage is not None for member in self.members)
+        return has_stages or any(member.schedule.depends_on_epochs for member in self.members)
 
     def fit_state(self) -> list[dict[str, Any]]:
         return [member.run_state() for member in self.members]
@@ -190,7 +185,8 @@ class ComparisonModule(Resumable):
         """
         if isinstance(batch, Epoch) and batch.transform is None:
             pairs = self._normalised_set(cast(PairSet, batch.rows))
-            yield from batch._replace(rows=pairs).minibatches()
+            for images, digits, target in batch._replace(rows=pairs).minibatches():
+                yield images, digits, target
         else:
             for images, digits, target in minibatches(batch):
                 yield self._normalised(images), digits, target

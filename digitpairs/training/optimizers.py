@@ -5,6 +5,7 @@ All recipes use torch's fused kernels, which update all parameters in one call a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -106,9 +107,7 @@ def _betas(betas: Any) -> tuple[float, float]:
     if not isinstance(betas, Sequence) or isinstance(betas, str) or len(betas) != 2:
         raise InvalidValueError("betas", betas, accepted)
     try:
-        first, second = (number("betas", beta, at_most=1) for beta in betas)
+        first, second = (number("betas", beta, at_most=math.nextafter(1, 0)) for beta in betas)
     except InvalidValueError:
         raise InvalidValueError("betas", list(betas), accepted) from None
-    if 1.0 in (first, second):
-        raise InvalidValueError("betas", list(betas), accepted)
     return first, second

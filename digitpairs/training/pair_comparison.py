@@ -19,6 +19,7 @@ from digitpairs.data.sources import SIDE
 from digitpairs.losses import LambdaWeighting, Weighting, check_fits
 from digitpairs.networks import Prediction
 from digitpairs.streams import check_seed
+from digitpairs.targets import exception_message
 from digitpairs.training.build import build, build_network
 from digitpairs.training.early_stopping import EarlyStopping, build_early_stopping
 from digitpairs.training.metrics import predicts_less_or_equal
@@ -218,8 +219,6 @@ def _has_digits(network: nn.Module) -> bool:
             prediction = copy.deepcopy(network).eval()(like.new_zeros(1, 2, SIDE, SIDE))
         return prediction.digits is not None
     except (RuntimeError, AttributeError, TypeError) as fault:
-        accepted = (
-            f"a network that maps pairs (B, 2, {SIDE}, {SIDE}) to a Prediction, "
-            f"and it says: {fault}"
-        )
+        shape = f"(B, 2, {SIDE}, {SIDE})"
+        accepted = f"a network that maps pairs {shape} to a Prediction: {exception_message(fault)}"
         raise InvalidValueError("model", type(network).__name__, accepted) from fault

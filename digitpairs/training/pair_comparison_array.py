@@ -24,11 +24,10 @@ from digitpairs.training.schedulers import Schedule, Timing
 class PairComparisonArray(ComparisonModule):
     """Trains many `PairComparison`s in one fit, with a `PairDataModuleArray` of as many members.
 
-    Each member trains as it would alone: it has its own initial weights, pairs, order,
-    augmentation, dropout masks, learning rates, weights of the loss, clipping, early stopping and
-    batch-norm statistics. No value of one member enters another's, so that a member that diverges
-    harms none; it gets a `failure`. After the fit, each member has its trained weights, its
-    `history` and its `test_metrics`.
+    Each member trains as it would alone, with its own random streams, learning rates, weights of
+    the loss, clipping, early stopping and batch-norm statistics. No value of one member enters
+    another's: a member that diverges gets a `failure`, and the others go on. After the fit, each
+    member has its trained weights, its `history` and its `test_metrics`.
 
     Args:
         members: runs with equal `stacking_key`s; their numbers and their schedules may differ.
@@ -40,11 +39,8 @@ class PairComparisonArray(ComparisonModule):
     def __init__(self, members: Sequence[PairComparison], loggers: Sequence[Logger] = ()) -> None:
         keys = {stacking_key(member) for member in members}
         if len(keys) != 1 or None in keys:
-            raise InvalidValueError(
-                "members",
-                f"{len(members)} networks",
-                "networks, schemes and optimisers of one kind that can be stacked",
-            )
+            accepted = "networks, schemes and optimisers of one kind that can be stacked"
+            raise InvalidValueError("members", f"{len(members)} networks", accepted)
         networks = [member.network for member in members]
         weightings = [member.aux for member in members]
         network, aux = stacking.stack(networks), stacking.stack(weightings)

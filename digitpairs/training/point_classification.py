@@ -24,6 +24,8 @@ LOSSES: dict[type, Callable[..., Tensor]] = {
     framework.BinaryCrossEntropy: F.binary_cross_entropy_with_logits,
 }
 
+Result = tuple[Tensor, Tensor, Tensor]  # of a mini-batch: output (B, 1), target (B, 1), loss ()
+
 
 class PointClassification(Resumable):
     """Trains a network that maps points (B, 2) to one output (B, 1).
@@ -64,7 +66,9 @@ class PointClassification(Resumable):
         self.loss = build(loss)
         self.optimizer_recipe, self.schedule = build(optimizer), build(scheduler)
         self.threshold = decision_threshold(self.loss, outside)
-        self.stopping = make_early_stopping(early_stopping)
+        self.stopping: framework.EarlyStopping | None = None
+        if early_stopping is not None and early_stopping.get("patience") is not None:
+            self.stopping = framework.EarlyStopping(**early_stopping)
         self.history: list[dict[str, float]] = []
         self.test_metrics: dict[str, float] = {}
         self.failure: tuple[int, str] | None = None
@@ -124,7 +128,7 @@ class PointClassification(Resumable):
     test_step = validation_step
 
     def on_validation_epoch_start(self) -> None:
-        self._results: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._results: list[Result] = []
 
     on_test_epoch_start = on_validation_epoch_start
 
@@ -162,10 +166,8 @@ class PointClassification(Resumable):
     def _loss(self, output: Tensor, target: Tensor) -> Tensor:
         return LOSSES[type(self.loss)](output, target, reduction=self.loss.reduction)
 
-    def _metrics(
-        self, split: str, results: list[tuple[Tensor, Tensor, Tensor]]
-    ) -> dict[str, float]:
-        """Loss and error over all mini-batches: outputs and targets (B, 1), losses ()."""
+    def _metrics(self, split: str, results: list[Result]) -> dict[str, float]:
+        """Loss and error over all mini-batches."""
         outputs, targets, losses = zip(*results)
         rows = torch.tensor([len(target) for target in targets], dtype=torch.float64)
         values = torch.stack(losses).double()
@@ -182,12 +184,6 @@ def decision_threshold(loss: Any, outside: float) -> tuple[float, float]:
     """The thresholds between the outputs for the two labels, and between the labels."""
     middle = (1 + outside) / 2
     return (0.0 if isinstance(loss, framework.BinaryCrossEntropy) else middle), middle
-
-
-def make_early_stopping(section: Mapping[str, Any] | None) -> framework.EarlyStopping | None:
-    """Early stopping from its settings; None without patience."""
-    settings = dict(section or {})
-    return framework.EarlyStopping(**settings) if settings.get("patience") is not None else None
 
 
 def final_row(

@@ -43,21 +43,15 @@ class RunRecord:
     dropout_seed: int
     aux_seed: int
 
-    history: list[dict[str, float]]  # a row an epoch
-    test_metrics: dict[str, float]
-    confusion: Confusion | None  # of the test; None without digit logits
-    failure: DivergenceError | None
-    ended: bool  # before the last epoch, by a failure or by early stopping
-    dropout_stream: torch.Generator
-    aux_stream: torch.Generator
-    _part_history: list[Tensor]  # mean parts of the loss in each epoch, for the weighting
-    _row: dict[str, float]  # of the current epoch
-
     def clear(self) -> None:
         """Empty the record."""
-        self.history, self.test_metrics, self.confusion = [], {}, None
-        self.failure, self.ended = None, False
-        self._part_history, self._row = [], {}
+        self.history: list[dict[str, float]] = []  # a row for each epoch
+        self.test_metrics: dict[str, float] = {}
+        self.confusion: Confusion | None = None  # of the test; None without digit logits
+        self.failure: DivergenceError | None = None
+        self.ended = False  # by a failure or by early stopping
+        self._part_history: list[Tensor] = []  # mean parts of the loss in each epoch
+        self._row: dict[str, float] = {}  # of the current epoch
 
     def start(self) -> None:
         """Empty the record, and restart the random streams and early stopping."""

@@ -49,10 +49,7 @@ class Constant(Schedule):
 
 
 class StepDecay(Schedule):
-    """The rate times `gamma` every `step_size` epochs.
-
-    A gamma above 1 can give the second of two stages a larger rate.
-    """
+    """The rate times `gamma` every `step_size` epochs; above 1, gamma raises the rate."""
 
     def __init__(self, step_size: int, gamma: float) -> None:
         super().__init__("epoch")
@@ -94,15 +91,12 @@ class Cosine(Schedule):
 class WarmRestarts(Schedule):
     """Cosine waves with restarts (Loshchilov and Hutter 2017).
 
-    A loop that calls torch's `scheduler.step(epoch)` after each epoch, counted from 0, has
-    `delay=1`: its first call leaves the rate as it was.
-
     Args:
         T_0: length of the first wave.
         T_mult: factor of each wave's length over that of the wave before.
         eta_min: rate at the end of each wave.
-        interval: "epoch" or "step".
-        delay: epochs at the full rate before the first wave.
+        delay: epochs at the full rate before the first wave; 1 for a loop that calls torch's
+            `scheduler.step(epoch)` after each epoch, counted from 0.
     """
 
     def __init__(
@@ -139,7 +133,6 @@ class OneCycle(Schedule):
         warmup: share of the epochs on the way up, 0 to below 1.
         div_factor: the optimiser's rate over the first rate.
         final_div_factor: the first rate over the last.
-        interval: "epoch" or "step".
     """
 
     depends_on_epochs = True
