@@ -33,8 +33,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from contenders import CONF, plain_loop, stock_lightning
 from hydra import compose, initialize_config_dir
 
+from digitpairs.cli import run_and_print_table
 from digitpairs.data import sources
-from digitpairs.sweeps import compose_one, run_sweep
+from digitpairs.sweeps import compose_one
 
 
 class Case(NamedTuple):
@@ -66,7 +67,7 @@ def this_project(source, case: Case, epochs: int, seeds: range, folder: Path) ->
 
     def execute() -> None:
         with contextlib.redirect_stdout(io.StringIO()):
-            assert run_sweep(composed) == 0
+            assert run_and_print_table(composed) == 0
 
     return execute
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from hydra.conf import HydraConf
 
     from digitpairs.sweeps import JobRequest
+    from digitpairs.sweeps.sweep import LaunchJobs
 
 __all__ = [
     "CONF",
@@ -43,6 +45,7 @@ __all__ = [
     "exit_on_error",
     "main",
     "normalize_arguments",
+    "run_and_print_table",
 ]
 SWEEPER = "hydra_plugins.digitpairs_launcher.Sweeper"
 
@@ -63,6 +66,21 @@ def main() -> None:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_run)()
 
 
+def run_and_print_table(requests: Sequence[JobRequest], launch: LaunchJobs | None = None) -> int:
+    """Run a sweep (see `digitpairs.sweeps.run_sweep`) and print its table.
+
+    Returns the number of failed runs.
+    """
+    from rich.console import Console
+
+    from digitpairs.analysis.table import print_table
+    from digitpairs.sweeps import run_sweep
+
+    outcome = run_sweep(requests, launch)
+    print_table(outcome.folder, outcome.runs, Console(), outcome.names)
+    return outcome.failures
+
+
 def _run(config: DictConfig) -> int:
     """Train one config: Hydra calls this without -m, and its other launchers for each job.
 
@@ -72,9 +90,7 @@ def _run(config: DictConfig) -> int:
     if settings.mode == RunMode.MULTIRUN:
         return _run_job(config, settings)
     with exit_on_error():
-        from digitpairs.sweeps import run_sweep
-
-        failed = run_sweep([_job_request(config, settings)])
+        failed = run_and_print_table([_job_request(config, settings)])
     if failed:
         sys.exit(1)
     return failed

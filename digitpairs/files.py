@@ -13,7 +13,7 @@ import io
 import json
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +96,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def write_metrics(folder: Path, history: Sequence[dict[str, float]]) -> None:
+def write_metrics(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
     """Write a CSV file with a row for each epoch and a column for each metric."""
     text = io.StringIO()
     columns = list(dict.fromkeys(name for row in history for name in row))

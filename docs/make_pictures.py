@@ -22,9 +22,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from rich.console import Console
 
-from digitpairs.analysis.names import Names, display_names
 from digitpairs.analysis.runs import configs_of
 from digitpairs.analysis.table import print_table
+from digitpairs.names import Names, display_names
 
 PICTURE = Path(__file__).resolve().parent / "images" / "overview.png"
 COLUMNS = 78  # of the terminal

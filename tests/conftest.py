@@ -1,8 +1,10 @@
-"""What several tests need: small data of every kind, and the command line in this process."""
+"""Fixtures and helpers of several tests: small data, and ways to run the command."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 import struct
 import sys
 from pathlib import Path
@@ -14,11 +16,19 @@ import torch
 pytest.register_assert_rewrite("tests.framework_twins", "tests.report_helpers")
 
 ROOT = Path(__file__).resolve().parent.parent
+SMALL_DATA_AND_MODEL = [
+    "data=digits",
+    "model=siamese_mlp",
+    "model.body.hidden=[16]",
+    "data.pairs=60",
+    "data.test_pairs=40",
+]
+SMALL = [*SMALL_DATA_AND_MODEL, "trainer.max_epochs=2"]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """What is measured of this machine's speed goes to a folder of the tests."""
+    """The measured speed of this machine is cached in a folder of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -40,27 +50,32 @@ def global_generator_untouched():
 
 def result_of_a_run(error: float, seed: int = 0, **more) -> dict:
     """The entries that every result has."""
-    versions = {"torch": "1", "pytorch_lightning": "1", "python": "3"}
     common = {
         "seed": seed,
         "fingerprint": "01234567",
         "source": "mnist",
         "test/comparison_error": error,
         "seconds": 2.0,
+        "versions": {"torch": "1", "pytorch_lightning": "1", "python": "3"},
     }
-    return common | {"versions": versions} | more
+    return common | more
+
+
+def contents(output: Path, name: str = "result.json") -> dict[str, dict]:
+    """The contents of the runs' JSON files of that name, by the runs' folders."""
+    paths = sorted(output.glob(f"*/*/*/{name}"))
+    return {str(path.parent.relative_to(output)): json.loads(path.read_text()) for path in paths}
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
-    """An idx file by the format's description, with struct alone."""
-    header = struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(
-        f">{array.ndim}I", *array.shape
-    )
-    path.write_bytes(header + array.astype(np.uint8).tobytes())
+    """Write an idx file by the format's description, with struct alone."""
+    magic = struct.pack(">BBBB", 0, 0, 8, array.ndim)
+    shape = struct.pack(f">{array.ndim}I", *array.shape)
+    path.write_bytes(magic + shape + array.astype(np.uint8).tobytes())
 
 
 def write_mnist_like(folder: Path, train: int = 60, test: int = 40) -> Path:
-    """Four idx files of random images in torchvision's layout below `folder`."""
+    """Write four idx files of random images in torchvision's layout below `folder`."""
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)
     random = np.random.default_rng(0)
@@ -83,12 +98,19 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
-    """`command("model=mlp", ...)` runs train.py in this process with outputs in a temporary folder; gives (status, out, err)."""
+    """`command("model=mlp", ...)` runs train.py in this process; returns (status, out, err).
+
+    Its outputs go to a temporary folder.
+    """
     from digitpairs.cli import main
+    from digitpairs.sweeps import progress
+
+    # Else a slow machine begins its output with "1 of 2 runs checked".
+    monkeypatch.setattr(progress, "PATIENCE_SECONDS", math.inf)
 
     def run(*arguments: str, output: Path | None = tmp_path / "outputs") -> tuple[int, str, str]:
-        place = [f"output={output}"] if output else []
-        monkeypatch.setattr(sys, "argv", ["train.py", *arguments, *place])
+        outputs = [f"output={output}"] if output else []
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments, *outputs])
         try:
             main()
             status = 0
@@ -98,6 +120,27 @@ def command(monkeypatch, capsys, tmp_path):
         return status, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def launch(tmp_path_factory, monkeypatch):
+    """`launch("model=mlp", ...)` starts train.py in another process; returns a `Command`.
+
+    Commands that still run are killed at the end of the test.
+    """
+    from tests.processes import Command
+
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)  # which `command` has set
+    commands = []
+
+    def start(*arguments: str) -> Command:
+        commands.append(Command(arguments, tmp_path_factory.mktemp("command")))
+        commands[-1].start()
+        return commands[-1]
+
+    yield start
+    for each in commands:
+        each.kill_session()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Augmentation against torchvision's affine transform, and against what must not change."""
+"""Augmentation compared with torchvision's affine transform, and its invariants."""
 
 import math
 
@@ -10,12 +10,12 @@ from torchvision.transforms.functional import affine as torchvision_affine
 
 from digitpairs.checks import InvalidValueError
 from digitpairs.data import Augmentation, Pairs
-from digitpairs.data.augmentation import affine, move, swap_images
+from digitpairs.data.augmentation import affine, resample, swap_images
 from digitpairs.data.pairs import less_or_equal
 from digitpairs.streams import stream
 
 
-def a_batch(count: int = 50) -> Pairs:
+def make_batch(count: int = 50) -> Pairs:
     generator = stream(0, "data")
     digits = torch.randint(10, (count, 2), generator=generator)
     return Pairs(torch.rand(count, 2, 14, 14, generator=generator), digits, less_or_equal(digits))
@@ -25,7 +25,7 @@ def a_batch(count: int = 50) -> Pairs:
 @pytest.mark.parametrize("shear", [0, 15])
 @pytest.mark.parametrize("scale", [1, 0.8, 1.3])
 @pytest.mark.parametrize("shift", [(0, 0), (3, -2)])
-def test_affine_moves_as_torchvision_does(angle, shear, scale, shift):
+def test_affine_agrees_with_torchvision(angle, shear, scale, shift):
     image = torch.rand(1, 14, 14, generator=stream(0, "data"))
     theta = affine(
         torch.tensor([math.radians(angle)]),
@@ -33,40 +33,42 @@ def test_affine_moves_as_torchvision_does(angle, shear, scale, shift):
         torch.tensor([float(scale)]),
         torch.tensor([shift]) * 2 / 14,
     )
-    ours = move(image, F.affine_grid(theta, (1, 1, 14, 14), align_corners=False))
+    ours = resample(image, F.affine_grid(theta, (1, 1, 14, 14), align_corners=False))
     theirs = torchvision_affine(
         image, angle, list(shift), scale, [shear, 0.0], interpolation=InterpolationMode.BILINEAR
     )
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
-def test_bounds_hold_and_are_reached():
-    grid = Augmentation(shift=2).draw_grid(4000, 14, stream(0, "augmentation"))
-    still = Augmentation().draw_grid(1, 14, stream(0, "augmentation"))
-    pixels = (grid - still)[:, 0, 0] * 7
+def draw_displacements(count: int, **settings) -> torch.Tensor:
+    """How far each pixel of random grids is from its place, in pixels, (count, 14, 14, 2)."""
+    grid = Augmentation(**settings).draw_grid(count, 14, stream(0, "augmentation"))
+    identity = Augmentation().draw_grid(1, 14, stream(0, "augmentation"))
+    return (grid - identity) * 7
+
+
+def test_shifts_have_the_given_bounds():
+    pixels = draw_displacements(4000, shift=2)[:, 0, 0]
     assert 1.95 < pixels.abs().max() <= 2 + 1e-5
     assert pixels.mean(0).abs().max() < 0.1
 
 
-def test_elastic_is_smooth_and_bounded():
-    still = Augmentation().draw_grid(1, 14, stream(0, "augmentation"))
-    field = (Augmentation(elastic=2).draw_grid(200, 14, stream(0, "augmentation")) - still) * 7
+def test_the_elastic_field_is_smooth_and_bounded():
+    field = draw_displacements(200, elastic=2)
     assert 1.9 < field.abs().max() <= 2 + 1e-5
-    assert (
-        field.diff(dim=1).abs().max() <= 2 * 2 * 3 / 13 + 1e-5
-    )  # from one end to the other over a third of the image
+    steepest = 2 * 2 * 3 / 13  # from one bound to the other over a third of the image
+    assert field.diff(dim=1).abs().max() <= steepest + 1e-5
 
 
-def test_nothing_asked_changes_nothing():
-    batch = a_batch()
+def test_without_settings_nothing_changes():
+    batch = make_batch()
     assert not Augmentation()
-    assert all(
-        torch.equal(a, b) for a, b in zip(Augmentation()(batch, stream(0, "augmentation")), batch)
-    )
+    unchanged = Augmentation()(batch, stream(0, "augmentation"))
+    assert all(torch.equal(a, b) for a, b in zip(unchanged, batch))
 
 
 def test_swap_keeps_ties_and_recomputes_the_target():
-    batch = a_batch(500)
+    batch = make_batch(500)
     swapped = swap_images(batch, torch.ones(500, dtype=torch.bool))
     assert torch.equal(swapped.images[:, 0], batch.images[:, 1])
     first, second = batch.digits.unbind(1)
@@ -77,9 +79,9 @@ def test_swap_keeps_ties_and_recomputes_the_target():
     assert abs(share - 0.5) < 4 * 0.5 / math.sqrt(500)
 
 
-def test_the_stream_alone_decides(global_generator_untouched):
-    every = Augmentation(shift=1, rotation=10, scale=0.1, shear=5, elastic=1, swap=0.5)
-    one, same, other = (every(a_batch(), stream(seed, "augmentation")) for seed in (1, 1, 2))
+def test_the_changes_depend_only_on_the_stream(global_generator_untouched):
+    augment = Augmentation(shift=1, rotation=10, scale=0.1, shear=5, elastic=1, swap=0.5)
+    one, same, other = (augment(make_batch(), stream(seed, "augmentation")) for seed in (1, 1, 2))
     assert torch.equal(one.images, same.images) and not torch.equal(one.images, other.images)
 
 
@@ -94,6 +96,6 @@ def test_the_stream_alone_decides(global_generator_untouched):
         ("elastic", "x"),
     ],
 )
-def test_bad_settings_are_named(key, value):
+def test_invalid_settings_are_refused(key, value):
     with pytest.raises(InvalidValueError, match=f"^{key}="):
         Augmentation(**{key: value})

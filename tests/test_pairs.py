@@ -15,8 +15,8 @@ from digitpairs.data.sources import Digits
 from digitpairs.streams import PURPOSES, stream
 
 
-def digits_of(count: int) -> Digits:
-    """Images that show their own number, so that a pair tells which images it was made of."""
+def numbered_digits(count: int) -> Digits:
+    """Images that encode their own number in two pixels, so that a pair shows its images."""
     numbers = torch.arange(count)
     images = torch.zeros(count, 28, 28, dtype=torch.uint8)
     images[:, 0, 0], images[:, 0, 2] = (numbers % 256).byte(), (numbers // 256).byte()
@@ -30,24 +30,22 @@ def numbers_in(images: torch.Tensor) -> torch.Tensor:
 @settings(deadline=None, max_examples=40)
 @given(available=st.integers(2, 400), count=st.integers(1, 300), seed=st.integers(0, 2**32 - 1))
 def test_drawn_pairs(available, count, seed):
-    pairs = draw_pairs(digits_of(available), count, stream(seed, "data")).take(slice(None))
+    pairs = draw_pairs(numbered_digits(available), count, stream(seed, "data")).take(slice(None))
     assert pairs.images.shape == (count, 2, 14, 14)
     shown = numbers_in(pairs.images)
     assert torch.equal(shown % 10, pairs.digits)
     assert torch.equal(pairs.target, torch.tensor([int(a <= b) for a, b in pairs.digits.tolist()]))
-    a_pass = available // 2 if 2 * count > available else count
-    for first in range(0, count, a_pass):  # within a pass over the images, none occurs twice
-        block = shown[first : first + a_pass].flatten().tolist()
-        assert len(set(block)) == len(block)
+    for images in shown.split(available // 2 if 2 * count > available else count):
+        assert len(images.unique()) == images.numel()  # in a pass, no image occurs twice
 
 
 def test_prior_of_the_target():
     """45 of 100 pairs of uniform digits have the first above the second."""
-    target = draw_pairs(digits_of(20_000), 10_000, stream(0, "data")).take(slice(None)).target
+    target = draw_pairs(numbered_digits(20_000), 10_000, stream(0, "data")).take(slice(None)).target
     assert abs(target.double().mean().item() - 0.55) < 4 * math.sqrt(0.55 * 0.45 / 10_000)
 
 
-def test_streams_differ_by_seed_and_purpose_and_start_anew():
+def test_streams_depend_on_seed_and_purpose():
     draws = {
         (seed, purpose): torch.rand(4, generator=stream(seed, purpose)).tolist()
         for seed in range(50)
@@ -57,112 +55,98 @@ def test_streams_differ_by_seed_and_purpose_and_start_anew():
     assert torch.rand(4, generator=stream(7, "order")).tolist() == draws[7, "order"]
 
 
-def test_the_same_seed_draws_the_same_pairs_and_another_does_not(
-    mnist_like, global_generator_untouched
-):
-    def drawn(**settings):
+def test_pairs_and_order_depend_on_their_seeds(mnist_like, global_generator_untouched):
+    def draw(**settings):
         module = PairDataModule("mnist", mnist_like, pairs=20, test_pairs=10, **settings)
         module.setup()
         (epoch,) = module.train_dataloader()
         return module.train_set.images, module.test_set.images, next(epoch.minibatches()).images
 
-    same = [torch.equal(a, b) for a, b in zip(drawn(seed=3), drawn(seed=3))]
-    other = [torch.equal(a, b) for a, b in zip(drawn(seed=3), drawn(seed=4))]
-    pinned = [torch.equal(a, b) for a, b in zip(drawn(seed=3), drawn(seed=3, order_seed=9))]
-    assert (same, other, pinned) == ([True] * 3, [False] * 3, [True, True, False])
+    def equal_to_seed_3(**settings):
+        return [torch.equal(a, b) for a, b in zip(draw(seed=3), draw(**settings))]
+
+    assert equal_to_seed_3(seed=3) == [True, True, True]
+    assert equal_to_seed_3(seed=4) == [False, False, False]
+    assert equal_to_seed_3(seed=3, order_seed=9) == [True, True, False]
 
 
-def test_pixels_can_be_left_as_they_are(mnist_like):
-    expected = {False: (0.0, 1.0), "bytes": (0.0, 1 / 255)}
-    for normalise, mean_and_std in expected.items():
-        datamodule = PairDataModule(
-            "mnist", mnist_like, pairs=10, test_pairs=5, normalise=normalise
-        )
-        datamodule.setup()
-        assert datamodule.mean_and_std == mean_and_std
-    for other in ("byte", 1, [True], None):
-        with pytest.raises(
-            InvalidValueError, match="normalise=.* is not accepted: true, false or bytes"
-        ):
-            PairDataModule("mnist", mnist_like, normalise=other)
+@pytest.mark.parametrize("normalise, expected", [(False, (0.0, 1.0)), ("bytes", (0.0, 1 / 255))])
+def test_without_normalisation_the_mean_is_zero(normalise, expected):
+    assert PairDataModule(normalise=normalise).mean_and_std == expected
 
 
 def test_folds_partition_the_pairs(mnist_like):
-    held_out, trained = [], []
-    for fold in range(3):
-        module = PairDataModule("mnist", mnist_like, pairs=20, folds=3, fold=fold)
+    folds = [{"folds": 3, "fold": fold} for fold in range(3)]
+    modules = [PairDataModule("mnist", mnist_like, pairs=20, **fold) for fold in [*folds, {}]]
+    for module in modules:
         module.setup()
-        held_out.append(module.validation_set.index)
-        trained.append(len(module.train_set.index))
-    whole = PairDataModule("mnist", mnist_like, pairs=20)
-    whole.setup()
-    assert torch.equal(torch.cat(held_out), whole.train_set.index)
-    assert sum(trained) == 2 * 20
+    *modules, undivided = modules
+    held_out = torch.cat([module.validation_set.indices for module in modules])
+    assert torch.equal(held_out, undivided.train_set.indices)
+    assert sum(len(module.train_set.indices) for module in modules) == 2 * 20
 
 
-def test_validation_pairs_are_not_trained_on_and_not_normalised_by(mnist_like):
+def test_validation_pairs_are_used_neither_for_training_nor_for_normalisation(mnist_like):
     module = PairDataModule("mnist", mnist_like, pairs=20, validation=0.25)
     module.setup()
-    assert (len(module.train_set.index), len(module.validation_set.index)) == (15, 5)
-    assert set(module.train_set.index.flatten().tolist()).isdisjoint(
-        module.validation_set.index.flatten().tolist()
-    )
+    assert (len(module.train_set.indices), len(module.validation_set.indices)) == (15, 5)
+    rows = torch.cat([module.train_set.indices, module.validation_set.indices])
+    assert len(rows.unique()) == rows.numel()
     pixels = module.train_set.take(slice(None)).images.double()
     mean, std = module.mean_and_std
     assert (mean, std) == pytest.approx((pixels.mean().item(), pixels.std().item()), rel=1e-5)
-    assert PairDataModule("mnist", mnist_like, normalise=False).mean_and_std == (0, 1)
 
 
 @pytest.mark.filterwarnings("ignore:.*paired more than once")
 @pytest.mark.parametrize(
     "split", [{"validation": 0.2}, {"folds": 4, "fold": 0}, {"folds": 4, "fold": 3}]
 )
-def test_held_out_pairs_share_no_image_with_training_where_images_are_paired_again(
-    mnist_like, split
-):
+def test_held_out_pairs_share_no_image_with_training_if_images_are_paired_again(mnist_like, split):
     module = PairDataModule("mnist", mnist_like, pairs=200, **split)
     module.setup()
-    sides = [
-        {image.numpy().tobytes() for image in part.images[part.index.unique()]}
-        for part in (module.train_set, module.validation_set)
-    ]
-    assert sides[0].isdisjoint(sides[1]) and len(sides[0] | sides[1]) == 60
+    train, validation = (
+        {image.numpy().tobytes() for image in pairs.images[pairs.indices.unique()]}
+        for pairs in (module.train_set, module.validation_set)
+    )
+    assert train.isdisjoint(validation) and len(train | validation) == 60
     held = round(200 * split.get("validation", 0.25))
-    assert (len(module.train_set.index), len(module.validation_set.index)) == (200 - held, held)
+    assert (len(module.train_set.indices), len(module.validation_set.indices)) == (200 - held, held)
 
 
-def test_too_few_images_to_hold_out_are_said_before_anything_is_drawn(mnist_like):
-    with pytest.raises(
-        InvalidValueError,
-        match="validation=1 pairs is not accepted: as many as leave two of the 60 images",
-    ):
-        PairDataModule(
-            "mnist", mnist_like, pairs=200, test_pairs=10, validation=0.005
-        ).prepare_data()
+def test_too_few_held_out_images_are_refused_before_the_draw(mnist_like):
+    module = PairDataModule("mnist", mnist_like, pairs=200, test_pairs=10, validation=0.005)
+    message = "validation=1 pairs is not accepted: as many as leave two of the 60 images"
+    with pytest.raises(InvalidValueError, match=message):
+        module.prepare_data()
 
 
 def test_the_test_pairs_do_not_depend_on_the_training_pairs(mnist_like):
     few, many = (PairDataModule("mnist", mnist_like, pairs=pairs) for pairs in (5, 25))
-    few.setup(), many.setup()
+    few.setup()
+    many.setup()
     assert torch.equal(few.test_set.images, many.test_set.images)
 
 
-def test_more_pairs_than_images_are_said(mnist_like):
+def test_more_pairs_than_distinct_images_give_a_warning(mnist_like):
     module = PairDataModule("mnist", mnist_like, pairs=200)
-    with pytest.warns(
-        DigitPairsWarning, match="200 training pairs need 400 distinct images, mnist has 60"
-    ):
+    message = "200 training pairs need 400 distinct images, mnist has 60"
+    with pytest.warns(DigitPairsWarning, match=message):
         module.setup()
-    assert len(module.train_set.index) == 200 and len(module.train_set.images) == 60
+    assert len(module.train_set.indices) == 200 and len(module.train_set.images) == 60
 
 
 def test_test_pairs_never_share_an_image(mnist_like):
     module = PairDataModule("mnist", mnist_like, pairs=2)
     module.prepare_data()
     module.setup()
-    assert len(module.test_set.index.unique()) == 40  # all the test images there are
+    assert len(module.test_set.indices.unique()) == 40  # all the test images there are
     with pytest.raises(InvalidValueError, match="test_pairs=21 is not accepted: at most 20"):
         PairDataModule("mnist", mnist_like, test_pairs=21).prepare_data()
+
+
+def inputs_of(loader: TrainLoader) -> list[torch.Tensor]:
+    """The inputs of each mini-batch of an epoch."""
+    return [batch.inputs for epoch in loader for batch in epoch.minibatches()]
 
 
 @pytest.mark.parametrize(
@@ -171,11 +155,10 @@ def test_test_pairs_never_share_an_image(mnist_like):
 def test_an_epoch_has_every_row_once_in_batches_of_the_size(count, batch_size):
     numbers = Points(torch.arange(count), torch.zeros(count))
     loader = TrainLoader(numbers, count, batch_size, stream(0, "order"))
-    epochs = [[batch.inputs for epoch in loader for batch in epoch.minibatches()] for _ in range(2)]
+    epochs = [inputs_of(loader) for _ in range(2)]
     for batches in epochs:
-        assert [len(batch) for batch in batches] == [batch_size] * (count // batch_size) + [
-            count % batch_size
-        ] * (count % batch_size > 0)
+        *others, last = map(len, batches)
+        assert all(size == batch_size for size in others) and 0 < last <= batch_size
         assert torch.equal(torch.cat(batches).sort().values, torch.arange(count))
         assert len(batches) == loader.steps_per_epoch
     assert count < 10 or not torch.equal(torch.cat(epochs[0]), torch.cat(epochs[1]))
@@ -185,12 +168,14 @@ def test_an_epoch_has_every_row_once_in_batches_of_the_size(count, batch_size):
 @pytest.mark.parametrize(
     "key, value",
     [
-        ("source", "cifar"), ("pairs", 1), ("pairs", "many"), ("test_pairs", 0), ("validation", 1.0), ("validation", -0.1),
-        ("folds", 1), ("fold", 1), ("batch_size", 0), ("batch_size", 2.5), ("batch_size", True), ("normalise", 1),
-        ("seed", -1), ("seed", 2**32), ("order_seed", "x"),
+        *(("source", "cifar"), ("pairs", 1), ("pairs", "many"), ("test_pairs", 0)),
+        *(("validation", 1.0), ("validation", -0.1), ("folds", 1), ("fold", 1)),
+        *(("batch_size", 0), ("batch_size", 2.5), ("batch_size", True)),
+        *(("normalise", "byte"), ("normalise", 1), ("normalise", [True]), ("normalise", None)),
+        *(("seed", -1), ("seed", 2**32), ("order_seed", "x")),
     ],
-)  # fmt: skip
-def test_bad_settings_are_named(key, value):
+)
+def test_invalid_settings_are_refused(key, value):
     with pytest.raises(InvalidValueError) as caught:
         PairDataModule(**{key: value})
     assert str(caught.value).startswith(f"{key}={value} is not accepted: ")
@@ -203,13 +188,6 @@ def test_disk():
     inside = [math.hypot(x - 0.5, y - 0.5) < math.sqrt(0.5 / math.pi) for x, y in inputs.tolist()]
     assert target.flatten().tolist() == [1.0 if each else -1.0 for each in inside]
     assert abs(sum(inside) / len(inside) - 0.5) < 4 * 0.5 / math.sqrt(20_000)
-    assert (
-        sum(
-            len(batch.target)
-            for epoch in module.train_dataloader()
-            for batch in epoch.minibatches()
-        )
-        == 20_000
-    )
+    assert sum(map(len, inputs_of(module.train_dataloader()))) == 20_000
     with pytest.raises(InvalidValueError, match="outside=2"):
         DiskDataModule(outside=2)

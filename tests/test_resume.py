@@ -1,4 +1,4 @@
-"""A fit that Lightning resumes from a checkpoint ends, bit for bit, as one that was not cut short."""
+"""A fit resumed from one of Lightning's checkpoints equals an uninterrupted one, bit for bit."""
 
 from __future__ import annotations
 
@@ -32,36 +32,28 @@ EPOCHS = 4
 
 
 def member(seed: int, **settings) -> PairComparison:
-    return PairComparison(
-        NETWORK,
-        **{"optimizer": Adam(0.01), "scheduler": OneCycle(interval="step"), "seed": seed}
-        | settings,
-    )
+    usual = {"optimizer": Adam(0.01), "scheduler": OneCycle(interval="step")}
+    return PairComparison(NETWORK, seed=seed, **usual | settings)
 
 
 def pairs(seed: int, **settings) -> PairDataModule:
-    return PairDataModule(
-        "digits",
-        **{"pairs": 40, "batch_size": 8, "seed": seed, "augmentation": {"shift": 1.0, "swap": 0.5}}
-        | settings,
-    )
+    usual = {"batch_size": 8, "augmentation": {"shift": 1.0, "swap": 0.5}}
+    return PairDataModule("digits", pairs=40, seed=seed, **usual | settings)
 
 
 def alone(**settings):
     return member(0, **settings), pairs(0)
 
 
-def held_out(**settings):
+def held_out():
     stopping = {"patience": 2, "monitor": "validation/loss"}
-    return member(0, early_stopping=stopping, scheduler=Constant(), **settings), pairs(
-        0, validation=0.2
-    )
+    module = member(0, early_stopping=stopping, scheduler=Constant())
+    return module, pairs(0, validation=0.2)
 
 
 def array(**settings):
-    return PairComparisonArray([member(seed, **settings) for seed in (0, 1)]), PairDataModuleArray(
-        [pairs(0), pairs(1)]
-    )
+    members = [member(seed, **settings) for seed in (0, 1)]
+    return PairComparisonArray(members), PairDataModuleArray([pairs(0), pairs(1)])
 
 
 def momentum_array():
@@ -69,12 +61,9 @@ def momentum_array():
 
 
 def disk():
+    stopping = {"patience": 2, "monitor": "train/loss"}
     module = PointClassification(
-        DISK_NETWORK,
-        fw.BinaryCrossEntropy(),
-        Adam(0.01),
-        Cosine(),
-        early_stopping={"patience": 2, "monitor": "train/loss"},
+        DISK_NETWORK, fw.BinaryCrossEntropy(), Adam(0.01), Cosine(), early_stopping=stopping
     )
     return module, DiskDataModule(points=40, batch_size=8)
 
@@ -82,7 +71,7 @@ def disk():
 FITS = {
     "alone": alone,
     "random loss weights": lambda: alone(aux={"_target_": "digitpairs.losses.RandomWeighting"}),
-    "moving loss weights": lambda: alone(
+    "dynamic loss weights": lambda: alone(
         aux={"_target_": "digitpairs.losses.DynamicWeightAverage"}
     ),
     "two stages": lambda: alone(two_stage=0.5),
@@ -101,44 +90,52 @@ def fit(
     epochs: int = EPOCHS,
     folder: Path | None = None,
 ):
-    """With a checkpoint after each epoch, in `folder` if that is given."""
-    saves = (
-        [pl.callbacks.ModelCheckpoint(folder, save_top_k=-1, filename="{epoch}")] if folder else []
-    )
+    """Fits, from the checkpoint if there is one. With `folder`, each epoch leaves a checkpoint."""
+    callbacks = []
+    if folder is not None:
+        callbacks = [pl.callbacks.ModelCheckpoint(folder, save_top_k=-1, filename="{epoch}")]
     with quiet_lightning():
-        trainer = pl.Trainer(
-            max_epochs=epochs, accelerator="cpu", logger=False, callbacks=saves,
-            enable_checkpointing=bool(saves), enable_progress_bar=False, enable_model_summary=False,
-        )  # fmt: skip
-        trainer.fit(module, data, ckpt_path=checkpoint)
+        make_trainer(epochs, callbacks).fit(module, data, ckpt_path=checkpoint)
+
+
+def make_trainer(epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
+    return pl.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        callbacks=callbacks,
+        enable_checkpointing=bool(callbacks),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
 
 
 def histories(module: pl.LightningModule) -> list[list[dict]]:
-    return [each.history for each in getattr(module, "members", [module])]
+    return [member.history for member in getattr(module, "members", [module])]
 
 
 @pytest.mark.parametrize("name", FITS)
-def test_a_resumed_fit_ends_as_an_unbroken_one(name, tmp_path):
-    unbroken, data = FITS[name]()
-    fit(unbroken, data, folder=tmp_path)
+def test_a_resumed_fit_equals_an_uninterrupted_one(name, tmp_path):
+    uninterrupted, data = FITS[name]()
+    fit(uninterrupted, data, folder=tmp_path)
     checkpoints = sorted(tmp_path.glob("*.ckpt"))
     assert len(checkpoints) >= 2
     for checkpoint in checkpoints[:-1]:
         resumed, data = FITS[name]()
         fit(resumed, data, checkpoint)
-        assert histories(resumed) == histories(unbroken)
-        for key, value in unbroken.state_dict().items():
+        assert histories(resumed) == histories(uninterrupted)
+        for key, value in uninterrupted.state_dict().items():
             assert torch.equal(resumed.state_dict()[key], value), key
 
 
-def test_more_epochs_go_on_where_the_schedule_has_no_length(tmp_path):
-    unbroken, data = alone(scheduler=Constant())
-    fit(unbroken, data, epochs=4)
+def test_a_fit_can_be_extended_if_the_schedule_has_no_length(tmp_path):
+    uninterrupted, data = alone(scheduler=Constant())
+    fit(uninterrupted, data, epochs=4)
     short, data = alone(scheduler=Constant())
     fit(short, data, epochs=2, folder=tmp_path)
     resumed, data = alone(scheduler=Constant())
     fit(resumed, data, tmp_path / "epoch=1.ckpt", epochs=4)
-    assert histories(resumed) == histories(unbroken)
+    assert histories(resumed) == histories(uninterrupted)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +146,7 @@ def test_more_epochs_go_on_where_the_schedule_has_no_length(tmp_path):
         {"scheduler": Constant(), "two_stage": 0.5},
     ],
 )
-def test_more_epochs_are_refused_where_the_schedule_has_a_length(settings, tmp_path):
+def test_a_fit_cannot_be_extended_if_the_schedule_has_a_length(settings, tmp_path):
     short, data = alone(**settings)
     fit(short, data, epochs=2, folder=tmp_path)
     resumed, data = alone(**settings)
@@ -158,14 +155,11 @@ def test_more_epochs_are_refused_where_the_schedule_has_a_length(settings, tmp_p
 
 
 @pytest.mark.parametrize("name", ["early stopping", "disk"])
-def test_a_checkpoint_from_within_an_epoch_is_refused(name, tmp_path):
+def test_a_checkpoint_saved_within_an_epoch_is_refused(name, tmp_path):
     module, data = FITS[name]()
     save = pl.callbacks.ModelCheckpoint(tmp_path, every_n_train_steps=1, filename="{epoch}")
     with quiet_lightning():
-        pl.Trainer(
-            max_epochs=2, accelerator="cpu", logger=False, callbacks=[save],
-            enable_progress_bar=False, enable_model_summary=False,
-        ).fit(module, data)  # fmt: skip
+        make_trainer(2, [save]).fit(module, data)
     (checkpoint,) = tmp_path.glob("*.ckpt")
     resumed, data = FITS[name]()
     with pytest.raises(InvalidValueError, match="ckpt_path=.* a checkpoint saved after an epoch"):
@@ -180,7 +174,7 @@ def test_other_data_are_refused(tmp_path):
         fit(resumed, pairs(0, batch_size=4), tmp_path / "epoch=1.ckpt")
 
 
-def test_a_fit_of_a_loaded_model_begins_anew(tmp_path):
+def test_a_fit_of_a_loaded_model_starts_at_the_first_epoch(tmp_path):
     first, data = alone()
     fit(first, data, folder=tmp_path)
     loaded = PairComparison.load_from_checkpoint(

@@ -21,10 +21,10 @@ import numpy as np
 
 from digitpairs import files
 from digitpairs.analysis.drawing import draw_epochs, literal, panel_grid, plt, save
-from digitpairs.analysis.names import display_names
 from digitpairs.analysis.runs import Run, configs_of, finished_runs, undamaged
 from digitpairs.analysis.table import mean_std_half_width
 from digitpairs.cli import exit_on_error, show_own_warnings_plainly
+from digitpairs.names import display_names
 from digitpairs.records import read_boundary
 from digitpairs.terminal import make_output_robust
 

@@ -1,4 +1,4 @@
-"""Digits, pairs of them, and points in a disk: in memory, as tensors, for Lightning or for a plain loop."""
+"""Datasets in memory: digits, pairs of digits and points of the disk, with their data modules."""
 
 from digitpairs.data.augmentation import Augmentation
 from digitpairs.data.disk import DiskDataModule

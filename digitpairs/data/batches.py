@@ -1,67 +1,66 @@
-"""Mini-batches out of memory. What Lightning sees as one batch is a whole epoch of mini-batches.
+"""Mini-batches from memory. Lightning gets a whole epoch of mini-batches as one batch.
 
-Lightning spends about as long on a batch as a small network on a training step. An `Epoch` passes through its loop once,
-and the training goes through the mini-batches in it, so that this cost falls once an epoch. Each mini-batch is gathered when
-its turn comes: while it is small it stays in the processor's cache, where a whole epoch's images would not.
+Lightning's overhead for a batch is as long as a training step of a small network. An `Epoch` goes
+through Lightning's loop once, and the training step iterates over its mini-batches, so that the
+overhead occurs once an epoch. A mini-batch is gathered just before it is used: unlike the images of
+a whole epoch, it fits in the processor's cache.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-# Rows of each member in an evaluation's mini-batch: few enough for the processor's cache. The number must not follow from the
-# number of members, since products of other sizes round differently.
+# Rows of each member in a mini-batch of an evaluation, few enough for the processor's cache.
+# They do not depend on the number of members, since products of other sizes round differently.
 EVALUATION_ROWS = 200
 
-Batch = TypeVar("Batch", bound=tuple)
+Batch = tuple[Tensor, ...]
 
 
-class Rows(Protocol[Batch]):
-    """A data set in memory, a NamedTuple of tensors; of an array, with the members' axis before the rows."""
-
-    def take(self, rows: slice) -> Batch:
-        """The rows in these places, of all members."""
+class Rows(Protocol):
+    """A dataset in memory: a NamedTuple of tensors, in an array with the members' axis first."""
 
     def in_order(self, order: Tensor, batch_size: int) -> Iterator[Batch]:
-        """The rows in this order, (..., rows), `batch_size` at a time."""
+        """Batches of `batch_size` rows (the last may be smaller) in the order (..., rows)."""
 
 
 class Epoch(NamedTuple):
     """All mini-batches of an epoch, as one tuple of tensors that can be moved to a device."""
 
     rows: Rows
-    order: Tensor  # (rows,); of an array (members, rows)
+    order: Tensor  # (rows,), or (members, rows) in an array
     batch_size: int
-    transform: Callable | None  # what is done to each mini-batch when its turn comes
+    transform: Callable[[Any], Batch] | None  # applied to each mini-batch
 
-    def minibatches(self) -> Iterator[tuple]:
-        """The mini-batches in order, batch_size rows each but the last."""
+    def minibatches(self) -> Iterator[Batch]:
+        """The mini-batches in order, of batch_size rows; the last may be smaller."""
         for batch in self.rows.in_order(self.order, self.batch_size):
             yield self.transform(batch) if self.transform else batch
 
 
-class TrainLoader(Generic[Batch]):
-    """A new random order of all rows each epoch. Given several generators, an array's: each member's own order.
+class TrainLoader:
+    """One `Epoch` with a new random order of all rows, each time it is iterated.
 
     Args:
-        rows, count: the data set and its number of rows (of each member).
-        batch_size: rows a mini-batch.
-        generator: of the order; of an array one a member.
-        transform: what is done to each mini-batch.
-        transform_generators: those that `transform` draws from, for `state_dict`.
+        rows: the dataset.
+        count: number of rows (of each member).
+        batch_size: rows of a mini-batch.
+        generator: the generator of the order; in an array one for each member.
+        transform: applied to each mini-batch.
+        transform_generators: the generators of `transform`, which `state_dict` saves as well.
     """
 
     def __init__(
         self,
-        rows: Rows[Batch],
+        rows: Rows,
         count: int,
         batch_size: int,
         generator: torch.Generator | Sequence[torch.Generator],
-        transform: Callable[[Batch], Batch] | None = None,
+        transform: Callable[[Any], Batch] | None = None,
         transform_generators: Sequence[torch.Generator] = (),
     ) -> None:
         self.rows, self.count, self.batch_size = rows, count, batch_size
@@ -70,41 +69,42 @@ class TrainLoader(Generic[Batch]):
         self._generators = [*orders, *transform_generators]
 
     def state_dict(self) -> dict[str, list[Tensor]]:
-        """Where the random streams are, so that a fit can go on with the next epoch."""
-        return {"generators": [each.get_state() for each in self._generators]}
+        """The states of all generators, so that a fit can be resumed at the next epoch."""
+        return {"generators": [generator.get_state() for generator in self._generators]}
 
     def load_state_dict(self, state: dict[str, list[Tensor]]) -> None:
-        """Goes on from a `state_dict`."""
-        for generator, each in zip(self._generators, state["generators"], strict=True):
-            generator.set_state(each)
+        """Restores the generators from a `state_dict`."""
+        for generator, saved in zip(self._generators, state["generators"], strict=True):
+            generator.set_state(saved)
 
     def __len__(self) -> int:
-        """The number of epochs in an epoch, as Lightning counts batches."""
+        """1: the number of batches in an epoch as Lightning counts them."""
         return 1
 
     @property
     def steps_per_epoch(self) -> int:
-        """The number of mini-batches an epoch, the last and possibly smaller one included."""
+        """The number of mini-batches in an epoch, including a smaller last one."""
         return -(-self.count // self.batch_size)
 
     def __iter__(self) -> Iterator[Epoch]:
         yield Epoch(self.rows, self._order(), self.batch_size, self.transform)
 
     def _order(self) -> Tensor:
-        """(count,), or (members, count)."""
+        """A random order, (count,) or (members, count)."""
         if isinstance(self.generator, torch.Generator):
             return torch.randperm(self.count, generator=self.generator)
-        return torch.stack([torch.randperm(self.count, generator=each) for each in self.generator])
+        orders = [torch.randperm(self.count, generator=generator) for generator in self.generator]
+        return torch.stack(orders)
 
 
-class EvaluationLoader(Generic[Batch]):
-    """All rows in their order, as one `Epoch`; of `members` at once, when they are an array's."""
+class EvaluationLoader:
+    """All rows in their stored order, as one `Epoch`; `members` is the size of an array."""
 
-    def __init__(self, rows: Rows[Batch], count: int, members: int | None = None) -> None:
+    def __init__(self, rows: Rows, count: int, members: int | None = None) -> None:
         order = torch.arange(count)
-        self._epoch = Epoch(
-            rows, order if members is None else order.expand(members, -1), EVALUATION_ROWS, None
-        )
+        if members is not None:
+            order = order.expand(members, -1)
+        self._epoch = Epoch(rows, order, EVALUATION_ROWS, None)
 
     def __len__(self) -> int:
         return 1
@@ -114,5 +114,5 @@ class EvaluationLoader(Generic[Batch]):
 
 
 def minibatches(batch: Epoch | Batch) -> Iterable[Batch]:
-    """What Lightning hands on as one batch: the mini-batches of an `Epoch`, or an ordinary batch."""
+    """The mini-batches of an `Epoch`, or an ordinary batch as the only one."""
     return batch.minibatches() if isinstance(batch, Epoch) else [batch]

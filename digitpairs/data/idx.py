@@ -1,7 +1,7 @@
-"""Files in MNIST's idx format (http://yann.lecun.com/exdb/mnist, "file formats"): a header and raw bytes.
+"""Reader of files in MNIST's idx format (http://yann.lecun.com/exdb/mnist, "file formats").
 
-torchvision reads them too, but by bare assertions that name neither the file nor the fault, and its import takes
-longer than a small run; it is the reference in the tests.
+An idx file is a header and raw bytes. torchvision reads such files too, but its errors name neither
+the file nor the fault, and importing it takes longer than a small run. The tests compare with it.
 """
 
 from __future__ import annotations
@@ -21,77 +21,82 @@ FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
+NAMES = tuple(name for pair in FILES.values() for name in pair)
 MAX_BYTES = 2**30  # of an array that is read; the largest of EMNIST has 640 million
 _UNSIGNED_BYTE = 8
 
 
 def find_folder(root: Path) -> Path | None:
-    """The folder with all four files: `root` itself or torchvision's `root/MNIST/raw` or `root/raw`; None if none has."""
-    names = [name for pair in FILES.values() for name in pair]
+    """The folder with all four files: `root/MNIST/raw`, `root/raw` or `root`, or None."""
     for folder in (root / "MNIST" / "raw", root / "raw", root):
-        if all(find_file(folder, name) for name in names):
+        if all(find_file(folder, name) for name in NAMES):
             return folder
     return None
 
 
 def find_file(folder: Path, name: str) -> Path | None:
-    """`name` or `name.gz` in the folder, whichever is there."""
+    """`name`, else `name.gz`, in the folder; None if neither is a file there."""
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
 def read_split(folder: Path, split: str) -> tuple[Tensor, Tensor]:
     """Images (n, height, width) uint8 and classes (n,) int64 of the split "train" or "test".
 
-    Raises DataError when a file is unreadable or truncated, or when the two do not fit each other.
+    Raises DataError if a file is missing, unreadable or damaged, or if the two do not match.
     """
-    image_path, class_path = (find_file(folder, name) for name in FILES[split])
+    image_path, class_path = (_existing_file(folder, name) for name in FILES[split])
     images, classes = read_idx(image_path, dimensions=3), read_idx(class_path, dimensions=1).long()
     if 0 in images.shape[1:]:
         size = f"{images.shape[1]} x {images.shape[2]}"
-        raise DataError(f"{image_path} holds images of {size} pixels: fetch it anew")
+        raise DataError(f"{image_path} holds images of {size} pixels: download it again")
     if len(images) != len(classes):
-        raise DataError(
-            f"{image_path} holds {len(images)} images, but {class_path} holds {len(classes)} classes: fetch both anew"
-        )
+        counts = f"holds {len(images)} images, but {class_path} holds {len(classes)} classes"
+        raise DataError(f"{image_path} {counts}: download both again")
     if len(classes) and classes.max() > 9:
         raise DataError(f"{class_path} holds the class {int(classes.max())}: digits are 0 to 9")
     return images, classes
 
 
+def _existing_file(folder: Path, name: str) -> Path:
+    path = find_file(folder, name)
+    if path is None:
+        raise DataError(f"{folder / name} is missing: download it again")
+    return path
+
+
 def name_row(folder: Path, train: int, row: int) -> str:
-    """What a message calls the image in a row, counted over the `train` training images first."""
+    """The name of an image for messages; `row` counts the `train` training images first."""
     split, row = ("train", row) if row < train else ("test", row - train)
     return f"image {row} (from 0) of {find_file(folder, FILES[split][0])}"
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:
-    """The uint8 array in an idx file (plain or gzip), or DataError naming the path, the fault and the way out.
+    """The uint8 array in an idx file, plain or gzip.
 
-    No more is read, or unpacked, than the header promises, and that is bounded.
+    No more is read or unpacked than the header states, which is at most MAX_BYTES. Raises
+    DataError, which names the path, for a file that cannot be read or is damaged.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            shape = _shape(path, file.read(4 + 4 * dimensions), dimensions)
-            content = file.read(math.prod(shape) + 1)  # one byte more shows whether there are more
+            shape = _parse_shape(path, file.read(4 + 4 * dimensions), dimensions)
+            size = math.prod(shape)
+            content = file.read(size + 1)  # one more byte shows a file that is too long
     except (OSError, EOFError, zlib.error) as fault:
-        raise DataError(f"{path} cannot be read ({fault}): fetch it anew") from fault
-    if len(content) != math.prod(shape):
-        follow = "more" if len(content) > math.prod(shape) else len(content)
-        raise DataError(
-            f"{path} is damaged: its header promises {math.prod(shape)} bytes, {follow} follow: remove it and fetch it anew"
-        )
+        raise DataError(f"{path} cannot be read ({fault}): download it again") from fault
+    if len(content) != size:
+        actual = "more" if len(content) > size else len(content)
+        damage = f"its header states {size} bytes, but {actual} follow"
+        raise DataError(f"{path} is damaged: {damage}: remove it and download it again")
     return torch.from_numpy(np.frombuffer(content, np.uint8).copy()).view(shape)
 
 
-def _shape(path: Path, header: bytes, dimensions: int) -> list[int]:
-    """The array's, as the header has it."""
+def _parse_shape(path: Path, header: bytes, dimensions: int) -> list[int]:
+    """The shape of the array that follows the header."""
     if len(header) < 4 + 4 * dimensions or header[:4] != bytes((0, 0, _UNSIGNED_BYTE, dimensions)):
-        raise DataError(
-            f"{path} is no idx file of bytes in {dimensions} dimension(s): fetch it anew"
-        )
+        kind = f"idx file of bytes in {dimensions} dimension(s)"
+        raise DataError(f"{path} is not an {kind}: download it again")
     shape = [int(size) for size in np.frombuffer(header, ">u4", dimensions, 4)]
     if math.prod(shape) > MAX_BYTES:
-        raise DataError(
-            f"{path} is damaged: its header promises {math.prod(shape)} bytes, more than {MAX_BYTES}: fetch it anew"
-        )
+        damage = f"its header states {math.prod(shape)} bytes, more than {MAX_BYTES}"
+        raise DataError(f"{path} is damaged: {damage}: download it again")
     return shape

@@ -30,38 +30,43 @@ from digitpairs.data.sources import Digits
 from digitpairs.streams import check_seed, stream
 
 COURSE_TEST_PAIRS = 1000
-MEAN_AND_STD = {
-    False: (0.0, 1.0),
-    "bytes": (0.0, 1 / 255),
-}  # where they do not follow from the training pairs
+# By `normalise`; with True they follow from the training pairs.
+MEAN_AND_STD: dict[bool | str, tuple[float, float]] = {False: (0.0, 1.0), "bytes": (0.0, 1 / 255)}
 
 
 class PairDataModule(LightningDataModule):
-    """Training, validation and test pairs drawn anew for each seed, held in memory.
+    """Training, validation and test pairs of digits, drawn for each seed and held in memory.
 
     Args:
-        source: "auto", "mnist", "digits", "idx" or "folder" (see `digitpairs.data.sources`).
-        root: the folder of the data; by default DIGITPAIRS_DATA, else `data`.
-        pairs: number of training pairs, the validation pairs among them; at least 2. Beyond half the number of
-            training images these are paired again (with a warning).
-        test_pairs: number of test pairs. No test image is used twice, so at most half the number of test images;
-            None is 1000, or as many as there are.
+        source: "auto" or a key of `digitpairs.data.sources.READERS`.
+        root: folder of the data; None is DIGITPAIRS_DATA, else `data`.
+        pairs: number of training pairs, including those held out; at least 2. For more than half
+            the number of training images, images are paired again (with a warning).
+        test_pairs: number of test pairs. No test image is used twice, so it is at most half the
+            number of test images. None is 1000, or as many as possible.
         validation: share of the training pairs that is held out, 0 to below 1.
-        folds: number of folds for cross-validation over the training pairs (then `validation` is 0); None is none.
-        fold: which of the folds, from 0, is held out.
-        batch_size: pairs a mini-batch.
-        normalise: whether networks get mean 0 and standard deviation 1 over the training set (see `mean_and_std`), or pixels from 0
-            to 1; or "bytes": pixels from 0 to 255, as files have them.
-        augmentation: changes to the training batches, an `Augmentation` or its settings as a mapping.
-        watch_test: whether the test pairs are measured after each epoch too, for curves such as the reports draw. Nothing may
-            be chosen by them: there are no validation pairs then, and early stopping has nothing to look at.
-        seed: of the draw of the pairs, and of what follows when it has no seed of its own.
-        order_seed, augmentation_seed: of the order of the mini-batches, of the augmentation.
-        polarity: of the stored images: "light_on_dark", "dark_on_light" or "auto" (see
-            `digitpairs.data.sources.load`).
+        folds: number of folds for cross-validation over the training pairs, with `validation` 0.
+        fold: the fold that is held out, from 0.
+        batch_size: pairs of a mini-batch.
+        normalise: True for inputs of mean 0 and standard deviation 1 over the training images,
+            False for inputs from 0 to 1, "bytes" for inputs from 0 to 255.
+        augmentation: changes to the training batches, an `Augmentation` or its settings.
+        watch_test: whether the test pairs are measured after each epoch, for learning curves.
+            Nothing can be chosen by them: there are no validation pairs then, and early stopping
+            cannot monitor them.
+        seed: seed of the pairs, and of what has no seed of its own.
+        order_seed: seed of the order of the mini-batches.
+        augmentation_seed: seed of the augmentation.
+        polarity: polarity of the stored images (see `digitpairs.data.sources.load`).
 
-    Raises InvalidValueError for a setting out of bounds, and DataError from `prepare_data` when the digits cannot be had.
+    After `setup`, `train_set`, `validation_set` and `test_set` hold the pairs. Raises
+    InvalidValueError for a setting out of bounds; `prepare_data` raises DataError for digits that
+    are missing or damaged.
     """
+
+    train_set: PairSet
+    validation_set: PairSet
+    test_set: PairSet
 
     def __init__(
         self,
@@ -86,61 +91,51 @@ class PairDataModule(LightningDataModule):
         self.root = root
         self.polarity = choice("polarity", polarity, POLARITIES)
         self.pairs = integer("pairs", pairs, at_least=2)
-        self.test_pairs = (
-            None if test_pairs is None else integer("test_pairs", test_pairs, at_least=1)
-        )
+        self.test_pairs = test_pairs
+        if test_pairs is not None:
+            self.test_pairs = integer("test_pairs", test_pairs, at_least=1)
         self.held_out = _held_out_rows(self.pairs, validation, folds, fold)
         self.batch_size = integer("batch_size", batch_size, at_least=1)
         if not isinstance(normalise, bool) and normalise != "bytes":
             raise InvalidValueError("normalise", normalise, "true, false or bytes")
         self.normalise = normalise
-        self.augmentation = _augmentation(augmentation)
+        self.augmentation = _make_augmentation(augmentation)
         self.watch_test = boolean("watch_test", watch_test)
         if self.watch_test and self.held_out:
-            raise InvalidValueError(
-                "watch_test",
-                True,
-                "false where validation or folds hold pairs out, which are what is watched then",
-            )
+            accepted = "false where validation or folds hold pairs out, which are measured instead"
+            raise InvalidValueError("watch_test", True, accepted)
         self.seed = check_seed("seed", seed)
         self.order_seed = check_seed("order_seed", order_seed, self.seed)
         self.augmentation_seed = check_seed("augmentation_seed", augmentation_seed, self.seed)
-        self.train_set: PairSet | None = None
-        self.validation_set: PairSet | None = None
-        self.test_set: PairSet | None = None
 
     def prepare_data(self) -> None:
-        """Read the digits (downloading MNIST when missing) and check that there are enough of them."""
+        """Reads the digits (MNIST is downloaded if missing) and checks that there are enough."""
         source = self._source()
-        available = len(source.test) // 2
-        if available < 1 or len(source.train) < 2:
-            raise DataError(
-                f"{source.name} has {len(source.train)} training and {len(source.test)} test images: two of each make a pair"
-            )
-        if self.held_out and 2 * self.pairs > len(source.train):
-            held_out_images(len(source.train), self.pairs, self.held_out)
-        if self.test_pairs is not None and self.test_pairs > available:
-            raise InvalidValueError(
-                "test_pairs",
-                self.test_pairs,
-                f"at most {available}, since {source.name} has {len(source.test)} distinct test images",
-            )
+        train, test = len(source.train), len(source.test)
+        if train < 2 or test < 2:
+            counts = f"{train} training and {test} test images"
+            raise DataError(f"{source.name} has {counts}: a pair needs two of each")
+        if self.held_out and 2 * self.pairs > train:
+            held_out_images(train, self.pairs, self.held_out)
+        if self.test_pairs is not None and self.test_pairs > test // 2:
+            accepted = f"at most {test // 2}, since {source.name} has {test} distinct test images"
+            raise InvalidValueError("test_pairs", self.test_pairs, accepted)
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
-        """Numbers of training, held-out and test pairs, and pairs a mini-batch. Reads the digits."""
+        """Numbers of training, held-out and test pairs, and the batch size. Reads the digits."""
         test_pairs = self.test_pairs or min(COURSE_TEST_PAIRS, len(self._source().test) // 2)
         return self.pairs - len(self.held_out), len(self.held_out), test_pairs, self.batch_size
 
     def setup(self, stage: str | None = None) -> None:
-        """Draw the pairs; the same ones each time, whatever the stage."""
-        if self.train_set is not None:
+        """Draws the pairs, which are the same for every stage."""
+        if hasattr(self, "train_set"):
             return
         source = self._source()
         if 2 * self.pairs > len(source.train):
             warnings.warn(
-                f"{self.pairs} training pairs need {2 * self.pairs} distinct images, {source.name} has {len(source.train)}: "
-                "images are paired more than once",
+                f"{self.pairs} training pairs need {2 * self.pairs} distinct images, {source.name} "
+                f"has {len(source.train)}: images are paired more than once",
                 DigitPairsWarning,
                 stacklevel=2,
             )
@@ -151,52 +146,50 @@ class PairDataModule(LightningDataModule):
 
     @property
     def source(self) -> str:
-        """The name of the digits that are in use, such as "mnist"."""
+        """The name of the digits, such as "mnist"."""
         return self._source().name
 
     @functools.cached_property
     def mean_and_std(self) -> tuple[float, float]:
-        """What the networks subtract from and divide the pixels by: from the training pairs alone, unless `normalise` says otherwise."""
-        return (
-            self.train_set.mean_and_std()
-            if self.normalise is True
-            else MEAN_AND_STD[self.normalise]
-        )
+        """The mean and standard deviation with which the networks normalise the pixels.
+
+        With `normalise` they are those of the images in the training pairs.
+        """
+        if self.normalise is True:
+            return self.train_set.mean_and_std()
+        return MEAN_AND_STD[self.normalise]
 
     def train_dataloader(self) -> TrainLoader:
-        order, augmentation = (
-            stream(self.order_seed, "order"),
-            stream(self.augmentation_seed, "augmentation"),
-        )
-        change = self.augment(augmentation)
+        order = stream(self.order_seed, "order")
+        generator = stream(self.augmentation_seed, "augmentation")
         return TrainLoader(
             self.train_set,
-            len(self.train_set.index),
+            len(self.train_set.indices),
             self.batch_size,
             order,
-            change,
-            [augmentation],
+            self.transform(generator),
+            [generator],
         )
 
-    def augment(self, generator: torch.Generator) -> Callable[[Pairs], Pairs] | None:
-        """What changes each mini-batch at random, drawn from the generator; None where nothing does."""
-        return (
-            functools.partial(self.augmentation, generator=generator) if self.augmentation else None
-        )
+    def transform(self, generator: torch.Generator) -> Callable[[Pairs], Pairs] | None:
+        """The augmentation of a batch with random numbers from the generator; None if it is off."""
+        if not self.augmentation:
+            return None
+        return functools.partial(self.augmentation, generator=generator)
 
     @property
     def watched(self) -> str:
-        """What is measured after each epoch: "validation", or "test"."""
+        """The pairs that are measured after each epoch: "validation" or "test"."""
         return "test" if self.watch_test else "validation"
 
     def val_dataloader(self) -> EvaluationLoader | list:
         if self.watch_test:
             return self.test_dataloader()
-        count = len(self.validation_set.index)
+        count = len(self.validation_set.indices)
         return EvaluationLoader(self.validation_set, count) if count else []
 
     def test_dataloader(self) -> EvaluationLoader:
-        return EvaluationLoader(self.test_set, len(self.test_set.index))
+        return EvaluationLoader(self.test_set, len(self.test_set.indices))
 
     predict_dataloader = test_dataloader
 
@@ -209,58 +202,57 @@ def draw_split(
 ) -> tuple[PairSet, PairSet]:
     """Training and held-out pairs, which share no image.
 
-    Where the images suffice for distinct ones, `held_out` are rows of one draw. Where they have to be paired again, the
-    images are divided first, in the same proportion and place, and each side is drawn from its own.
+    If there are enough images for distinct ones, `held_out` are rows of a single draw. If images
+    must be paired again, the images are split first, in the same proportion, and the pairs of each
+    part are drawn from its images.
     """
     if 2 * pairs <= len(digits) or not held_out:
         drawn, rows = draw_pairs(digits, pairs, generator), torch.arange(pairs)
-        inside = (rows >= held_out.start) & (rows < held_out.stop)
-        return drawn.select(rows[~inside]), drawn.select(rows[inside])
+        is_held_out = (rows >= held_out.start) & (rows < held_out.stop)
+        return drawn.select(rows[~is_held_out]), drawn.select(rows[is_held_out])
     order = torch.randperm(len(digits), generator=generator)
     images = held_out_images(len(digits), pairs, held_out)
-    kept = torch.cat([order[: images.start], order[images.stop :]])
-    train = draw_pairs(digits.select(kept), pairs - len(held_out), generator)
-    return train, draw_pairs(
-        digits.select(order[images.start : images.stop]), len(held_out), generator
-    )
+    train_rows = torch.cat([order[: images.start], order[images.stop :]])
+    held_out_rows = order[images.start : images.stop]
+    train = draw_pairs(digits.select(train_rows), pairs - len(held_out), generator)
+    return train, draw_pairs(digits.select(held_out_rows), len(held_out), generator)
 
 
 def held_out_images(available: int, pairs: int, held_out: range) -> range:
-    """The share of the images that the held-out rows have of the pairs; InvalidValueError unless each side can form a pair."""
+    """The held-out images: the share of `available` that `held_out` is of the pairs.
+
+    Raises InvalidValueError unless there are two images for each part.
+    """
     images = range(held_out.start * available // pairs, held_out.stop * available // pairs)
     if not 2 <= len(images) <= available - 2:
-        raise InvalidValueError(
-            "validation",
-            f"{len(held_out)} pairs",
-            f"as many as leave two of the {available} images on each side",
-        )
+        accepted = f"as many as leave two of the {available} images for each part"
+        raise InvalidValueError("validation", f"{len(held_out)} pairs", accepted)
     return images
 
 
 def _held_out_rows(pairs: int, validation: float, folds: int | None, fold: int) -> range:
-    """The rows of the validation pairs: the last ones, or the fold's. Pairs are drawn at random, so any rows are as good."""
+    """The rows of the held-out pairs: those of the fold, else the last ones.
+
+    Pairs are drawn at random, so that these rows are a random choice.
+    """
     validation = number("validation", validation, at_most=1)
     if folds is None:
         start = pairs - round(pairs * validation)
         if start < 1 or (validation > 0 and start == pairs):
-            raise InvalidValueError(
-                "validation",
-                validation,
-                f"0, or a share below 1 that holds out a pair of {pairs} and leaves one",
-            )
+            accepted = f"0, or a share below 1 that holds out a pair of {pairs} and leaves one"
+            raise InvalidValueError("validation", validation, accepted)
         if integer("fold", fold) != 0:
             raise InvalidValueError("fold", fold, "0, unless folds is given")
         return range(start, pairs)
     folds = integer("folds", folds, at_least=2, at_most=pairs)
     fold = integer("fold", fold, at_most=folds - 1)
     if validation:
-        raise InvalidValueError(
-            "validation", validation, "0 when folds is given, since a fold is held out"
-        )
+        accepted = "0 when folds is given, since a fold is held out"
+        raise InvalidValueError("validation", validation, accepted)
     return range(pairs * fold // folds, pairs * (fold + 1) // folds)
 
 
-def _augmentation(settings: Augmentation | Mapping[str, float] | None) -> Augmentation:
+def _make_augmentation(settings: Augmentation | Mapping[str, float] | None) -> Augmentation:
     if isinstance(settings, Augmentation):
         return settings
     settings = {} if settings is None else settings

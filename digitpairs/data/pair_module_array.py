@@ -1,4 +1,4 @@
-"""PairDataModuleArray: the pairs of many runs, side by side."""
+"""PairDataModuleArray: the pairs of many runs as one data module."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from digitpairs.streams import stream
 
 
 class PairDataModuleArray(LightningDataModule):
-    """What each member's `PairDataModule` gives, with the members on the first axis: images (members, B, 2, 14, 14).
+    """The batches of several `PairDataModule`, stacked: images (members, B, 2, 14, 14).
 
-    Each member has its own pairs, order and augmentation, bit for bit those that it has alone. Raises ValueError unless
-    all have the same numbers of training, held-out and test pairs, and the same batch size.
+    Each member has the pairs, order and augmentation that it has alone, bit for bit. `setup` raises
+    ValueError unless all members have the same numbers of training, held-out and test pairs, the
+    same batch size and the same `watched`.
     """
 
     def __init__(self, members: Sequence[PairDataModule]) -> None:
@@ -33,9 +34,8 @@ class PairDataModuleArray(LightningDataModule):
             member.setup(stage)
         sizes = {(*member.sizes, member.watched) for member in self.members}
         if len(sizes) > 1:
-            raise ValueError(
-                f"members of one array differ in (training, held-out, test pairs, batch size, what is watched): {sorted(sizes)}"
-            )
+            names = "(training, held-out and test pairs, batch size, watched)"
+            raise ValueError(f"members of one array differ in {names}: {sorted(sizes)}")
 
     @property
     def watched(self) -> str:
@@ -44,19 +44,24 @@ class PairDataModuleArray(LightningDataModule):
 
     def train_dataloader(self) -> TrainLoader:
         orders = [stream(member.order_seed, "order") for member in self.members]
-        augmentations = [
-            stream(member.augmentation_seed, "augmentation") for member in self.members
+        generators = [stream(member.augmentation_seed, "augmentation") for member in self.members]
+        transforms = [
+            member.transform(generator) for member, generator in zip(self.members, generators)
         ]
-        changes = [member.augment(each) for member, each in zip(self.members, augmentations)]
         train_set = PairSet.stack([member.train_set for member in self.members])
-        count, batch_size = train_set.index.shape[1], self.members[0].batch_size
-        change = _each_by_its_own(changes) if any(changes) else None
-        return TrainLoader(train_set, count, batch_size, orders, change, augmentations)
+        return TrainLoader(
+            train_set,
+            train_set.indices.shape[1],
+            self.members[0].batch_size,
+            orders,
+            _stack_transforms(transforms) if any(transforms) else None,
+            generators,
+        )
 
     def val_dataloader(self) -> EvaluationLoader | list:
         if self.watched == "test":
             return self.test_dataloader()
-        if not len(self.members[0].validation_set.index):
+        if not len(self.members[0].validation_set.indices):
             return []
         return self._evaluation([member.validation_set for member in self.members])
 
@@ -65,17 +70,20 @@ class PairDataModuleArray(LightningDataModule):
 
     def _evaluation(self, sets: Sequence[PairSet]) -> EvaluationLoader:
         stacked = PairSet.stack(sets)
-        return EvaluationLoader(stacked, stacked.index.shape[1], len(sets))
+        return EvaluationLoader(stacked, stacked.indices.shape[1], len(sets))
 
 
-def _each_by_its_own(
-    changes: Sequence[Callable[[Pairs], Pairs] | None],
+def _stack_transforms(
+    transforms: Sequence[Callable[[Pairs], Pairs] | None],
 ) -> Callable[[Pairs], Pairs]:
-    """The members' pairs (members, B, ...), each member's changed by its own augmentation."""
+    """A transform of the members' pairs (members, B, ...) that applies to each its own."""
 
-    def change_all(pairs: Pairs) -> Pairs:
-        rows = [Pairs(*each) for each in zip(*pairs)]
-        changed = [change(row) if change else row for change, row in zip(changes, rows)]
-        return Pairs(*(torch.stack(each) for each in zip(*changed)))
+    def transform_all(pairs: Pairs) -> Pairs:
+        batches = [Pairs(*batch) for batch in zip(*pairs)]
+        changed = [
+            transform(batch) if transform else batch
+            for transform, batch in zip(transforms, batches)
+        ]
+        return Pairs(*(torch.stack(tensors) for tensors in zip(*changed)))
 
-    return change_all
+    return transform_all

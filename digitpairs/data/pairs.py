@@ -1,4 +1,4 @@
-"""Pairs of digits as tensors: how they are drawn, and what a network is trained on."""
+"""Pairs of digits as tensors: batches of them, sets of them, and how they are drawn."""
 
 from __future__ import annotations
 
@@ -14,98 +14,94 @@ from digitpairs.data.sources import Digits, to_unit_images
 
 
 class Pairs(NamedTuple):
-    """A batch of pairs: what a network is given. An array's has the members' axis before these."""
+    """A batch of pairs; in an array, the members' axis comes before these axes."""
 
     images: Tensor  # (B, 2, 14, 14), float32 in [0, 1]
     digits: Tensor  # (B, 2), int64, the two classes
-    target: Tensor  # (B,), int64, 1 where the first digit <= the second (ties count), else 0
+    target: Tensor  # (B,), int64, 1 if the first digit <= the second (also in a tie), else 0
 
 
 class PairSet(NamedTuple):
-    """n pairs over m images: each image is stored once, however many pairs show it.
+    """n pairs of m images. Each image is stored once, however many pairs contain it.
 
-    Of an array: the images of all members one after another, as many of each, and the members' axis before the index.
+    In an array, the images of all members follow one another, the same number for each member, and
+    `indices` has the members' axis first.
     """
 
     images: Tensor  # (m, 14, 14), float32 in [0, 1]
     classes: Tensor  # (m,), int64
-    index: Tensor  # (..., n, 2), int64, rows of `images`
+    indices: Tensor  # (..., n, 2), int64, rows of `images`
 
     @classmethod
     def stack(cls, sets: Sequence[PairSet]) -> PairSet:
-        """One set for an array whose members have these, of as many pairs each."""
-        images = pad_sequence(
-            [each.images for each in sets], batch_first=True
-        )  # (members, most images, 14, 14)
-        classes = pad_sequence([each.classes for each in sets], batch_first=True)
-        index = torch.stack(
-            [each.index + member * images.shape[1] for member, each in enumerate(sets)]
-        )
-        return cls(images.flatten(0, 1), classes.flatten(), index)
+        """The set of an array from the sets of its members, which have equal numbers of pairs."""
+        # (members, most images, 14, 14)
+        images = pad_sequence([member.images for member in sets], batch_first=True)
+        classes = pad_sequence([member.classes for member in sets], batch_first=True)
+        length = images.shape[1]
+        indices = [member.indices + number * length for number, member in enumerate(sets)]
+        return cls(images.flatten(0, 1), classes.flatten(), torch.stack(indices))
 
     def take(self, rows: slice | Tensor) -> Pairs:
-        """The pairs in these rows; of an array, in these rows of every member."""
-        (pairs,) = self._pairs(self.index[..., rows, :], None)
-        return pairs
+        """The pairs in these rows; in an array, in these rows of every member."""
+        indices = self.indices[..., rows, :]
+        digits = self.classes[indices]
+        return Pairs(self._gather_images(indices), digits, less_or_equal(digits))
 
     def in_order(self, order: Tensor, batch_size: int) -> Iterator[Pairs]:
-        """The pairs in this order, (..., rows), `batch_size` at a time; of an array each member's in its own order."""
-        return self._pairs(self.index.take_along_dim(order[..., None], -2), batch_size)
+        """Batches of `batch_size` pairs in the order (..., rows), in an array each member's own."""
+        indices = self.indices.take_along_dim(order[..., None], -2)
+        digits = self.classes[indices]
+        axis = indices.dim() - 2
+        columns = (indices, digits, less_or_equal(digits))
+        for batch, *labels in zip(*(column.split(batch_size, axis) for column in columns)):
+            yield Pairs(self._gather_images(batch), *labels)
 
-    def _pairs(self, index: Tensor, batch_size: int | None) -> Iterator[Pairs]:
-        """The pairs of images that `index` (..., n, 2) names, all at once or in batches."""
-        digits = self.classes[index]
-        target = less_or_equal(digits)
-        axis, flat = index.dim() - 2, self.images.flatten(1)
-        for part, *others in zip(
-            *(
-                each.split(batch_size or max(1, index.shape[axis]), axis)
-                for each in (index, digits, target)
-            )
-        ):
-            images = F.embedding(
-                part, flat
-            )  # a look-up of whole rows, in a quarter of the time that `flat[part]` takes
-            yield Pairs(images.unflatten(-1, self.images.shape[1:]), *others)
+    def _gather_images(self, indices: Tensor) -> Tensor:
+        """(...) rows of `images` -> (..., 14, 14)."""
+        # A look-up of whole rows takes a quarter of the time of indexing.
+        images = F.embedding(indices, self.images.flatten(1))
+        return images.unflatten(-1, self.images.shape[1:])
 
     def select(self, rows: Tensor | slice) -> PairSet:
-        """The set of these pairs alone."""
-        return self._replace(index=self.index[rows])
+        """The set with only the pairs in these rows."""
+        return self._replace(indices=self.indices[rows])
 
     def mean_and_std(self) -> tuple[float, float]:
         """Mean and standard deviation of all pixels of the images that occur in a pair."""
-        shown = torch.zeros(len(self.images), dtype=torch.bool).index_fill_(
-            0, self.index.flatten(), True
-        )
+        shown = torch.zeros(len(self.images), dtype=torch.bool)
+        shown.index_fill_(0, self.indices.flatten(), True)
         pixels = self.images if shown.all() else self.images[shown]
         mean = pixels.mean()
-        std = (
-            (pixels - mean).square_().sum() / (pixels.numel() - 1)
-        ).sqrt()  # Tensor.std takes five times as long
-        return mean.item(), std.item()
+        # Tensor.var takes five times as long.
+        variance = (pixels - mean).square_().sum() / (pixels.numel() - 1)
+        return mean.item(), variance.sqrt().item()
 
 
 def less_or_equal(digits: Tensor) -> Tensor:
-    """(..., 2) classes -> (...) int64: 1 where the first is at most the second."""
+    """(..., 2) classes -> (...) int64: 1 if the first is at most the second."""
     return (digits[..., 0] <= digits[..., 1]).long()
 
 
 def draw_pairs(digits: Digits, count: int, generator: torch.Generator) -> PairSet:
-    """`count` pairs as the course draws them: 2 * count distinct images, without replacement, two by two.
+    """`count` random pairs of distinct images, drawn without replacement as in the course.
 
-    Beyond the distinct images, all of them are shuffled and paired again as often as it takes; within one such
-    pass no image occurs twice.
+    If there are fewer than 2 * count images, all of them are shuffled and paired again until there
+    are enough pairs; no image occurs twice in one such pass. Raises ValueError for fewer than two
+    images.
     """
     if len(digits) < 2:
         raise ValueError(f"pairs need two images, there are {len(digits)}")
     chosen = torch.randperm(len(digits), generator=generator)[: 2 * count]
-    passes, drawn = [_two_by_two(torch.arange(len(chosen)))], len(chosen) // 2
+    passes = [_pair_up(torch.arange(len(chosen)))]
+    drawn = len(passes[0])
     while drawn < count:
-        passes.append(_two_by_two(torch.randperm(len(chosen), generator=generator)))
+        passes.append(_pair_up(torch.randperm(len(chosen), generator=generator)))
         drawn += len(passes[-1])
     images, classes = digits.images.index_select(0, chosen), digits.classes[chosen]
     return PairSet(to_unit_images(images), classes, torch.cat(passes)[:count])
 
 
-def _two_by_two(rows: Tensor) -> Tensor:
+def _pair_up(rows: Tensor) -> Tensor:
+    """(n,) -> (n // 2, 2); the last of an odd number is left out."""
     return rows[: len(rows) // 2 * 2].view(-1, 2)

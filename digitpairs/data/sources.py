@@ -1,4 +1,7 @@
-"""Where the digits come from: MNIST, scikit-learn's digits, any idx files, any folder of images."""
+"""Sources of digits: MNIST, scikit-learn's digits, idx files, folders of images.
+
+To add a source, write its reader, add it to READERS, and add `conf/data/<name>.yaml`.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,14 @@ from digitpairs.checks import DataError, DigitPairsWarning, choice
 from digitpairs.data import idx, image_checks
 from digitpairs.data.image_checks import Composites, light_ink
 
-SOURCES = ("auto", "mnist", "digits", "idx", "folder")
-SIDE = 14  # the course's image side, in pixels
+SIDE = 14  # of the course's images, in pixels
 CONNECT_SECONDS = 3
+SMALL_TEST_SET = 600  # of scikit-learn's digits
 
 
 @dataclass(frozen=True)
 class Digits:
-    """Images (n, height, width), uint8 from 0 (background) to 255, and their classes (n,), int64."""
+    """Images (n, height, width), uint8 from 0 (background) to 255, and classes (n,), int64."""
 
     images: Tensor
     classes: Tensor
@@ -39,7 +42,7 @@ class Digits:
         return len(self.classes)
 
     def select(self, rows: Tensor | slice) -> Digits:
-        """These digits alone."""
+        """The digits in these rows."""
         return Digits(self.images[rows], self.classes[rows])
 
 
@@ -57,9 +60,10 @@ def default_root() -> Path:
 
 
 def resolve(source: str, root: str | Path | None = None) -> str:
-    """The source that `source` stands for: "auto" is MNIST on disk, else MNIST downloaded, else scikit-learn's digits.
+    """`source`, unless it is "auto": then "mnist", or "digits" if MNIST cannot be had.
 
-    Warns (DigitPairsWarning) when "auto" falls back to the digits. Raises InvalidValueError for an unknown source.
+    With "auto", MNIST is downloaded if it is not in `root`. Warns (DigitPairsWarning) if "auto"
+    falls back to the digits. Raises InvalidValueError for an unknown source.
     """
     choice("source", source, SOURCES)
     root = Path(root) if root else default_root()
@@ -69,8 +73,8 @@ def resolve(source: str, root: str | Path | None = None) -> str:
     if fault is None:
         return "mnist"
     warnings.warn(
-        f"USING THE SMALL 'digits' DATA, NOT MNIST: {fault}. Put MNIST there, or name a folder that has it in "
-        "DIGITPAIRS_DATA; data=digits asks for the small data without this warning.",
+        f"USING THE SMALL 'digits' DATA, NOT MNIST: {fault}. Put MNIST there, or set "
+        "DIGITPAIRS_DATA to its folder; data=digits selects the small data without this warning.",
         DigitPairsWarning,
         stacklevel=2,
     )
@@ -78,13 +82,13 @@ def resolve(source: str, root: str | Path | None = None) -> str:
 
 
 def load(source: str, root: str | Path | None = None, polarity: str = "auto") -> Source:
-    """The digits of `source`, kept in memory for the next call.
+    """The digits of `source`, cached in memory.
 
     `polarity` is that of the stored images: "light_on_dark", "dark_on_light" (these are inverted),
-    or "auto", which finds one for all images from their borders. Warns (DigitPairsWarning) of what
-    was done to the pixels and of files that were not read. Raises InvalidValueError for an unknown
-    source or polarity, and DataError when the digits cannot be had whole, when an image is
-    constant, or when a test image is a training image too.
+    or "auto", which finds one for all images from their borders. Warns (DigitPairsWarning) about
+    changes to the pixels and about files that were not read. Raises InvalidValueError for an
+    unknown source or polarity, and DataError for digits that are missing or damaged, for a constant
+    image, and for an image that is both in the training and in the test data.
     """
     root = Path(root) if root else default_root()
     choice("polarity", polarity, image_checks.POLARITIES)
@@ -94,16 +98,14 @@ def load(source: str, root: str | Path | None = None, polarity: str = "auto") ->
 def to_unit_images(images: Tensor) -> Tensor:
     """uint8 images (n, height, width) as float32 (n, 14, 14) in [0, 1].
 
-    28x28 is average-pooled by 2, as the course does; other sizes are resampled bilinearly (antialiased).
+    Images of 28x28 pixels are average-pooled by 2, as in the course. Other sizes are resampled
+    bilinearly with antialiasing.
     """
-    if images.shape[1:] == (
-        2 * SIDE,
-        2 * SIDE,
-    ):  # sums of whole numbers are exact, and made in half of avg_pool2d's time
+    if images.shape[1:] == (2 * SIDE, 2 * SIDE):
+        # Sums of integers are exact, and take half the time of avg_pool2d.
         top, bottom = images[:, 0::2].short(), images[:, 1::2].short()
-        return (top[..., 0::2] + top[..., 1::2] + bottom[..., 0::2] + bottom[..., 1::2]).float() / (
-            4 * 255
-        )
+        total = top[..., 0::2] + top[..., 1::2] + bottom[..., 0::2] + bottom[..., 1::2]
+        return total.float() / (4 * 255)
     unit = images[:, None].float() / 255  # (n, 1, height, width)
     if images.shape[1:] != (SIDE, SIDE):
         unit = F.interpolate(unit, (SIDE, SIDE), mode="bilinear", antialias=True)
@@ -112,34 +114,33 @@ def to_unit_images(images: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=4)
 def _load(source: str, root: Path, polarity: str) -> Source:
-    readers = {"mnist": _mnist, "digits": _digits, "idx": _idx, "folder": _folder}
-    return readers[source](root, polarity)
+    return READERS[source](root, polarity)
 
 
-def _mnist(root: Path, polarity: str) -> Source:
+def _read_mnist(root: Path, polarity: str) -> Source:
     if idx.find_folder(root) is None:
         download_mnist(root)
-    return _idx(root, polarity, "mnist")
+    return _read_idx(root, polarity, "mnist")
 
 
-def _idx(root: Path, polarity: str, name: str | None = None) -> Source:
+def _read_idx(root: Path, polarity: str, name: str | None = None) -> Source:
     folder = idx.find_folder(root)
     if folder is None:
-        names = ", ".join(name for pair in idx.FILES.values() for name in pair)
-        raise DataError(
-            f"{root} holds no idx files: expected {names} (or .gz), in it or in MNIST/raw below it"
-        )
+        expected = f"expected {', '.join(idx.NAMES)} (or .gz), in it or in MNIST/raw below it"
+        raise DataError(f"{root} holds no idx files: {expected}")
     splits = [idx.read_split(folder, split) for split in ("train", "test")]
-    stretched, notes = image_checks.stretch([images for images, _ in splits])
-    light, more = light_ink([Composites(images, images) for images in stretched], polarity)
+    stretched, range_notes = image_checks.stretch([images for images, _ in splits])
+    light, polarity_notes = light_ink([Composites(part, part) for part in stretched], polarity)
     train, test = (Digits(images, classes) for images, (_, classes) in zip(light, splits))
     source = Source(name or f"idx:{root}", train, test)
-    return _checked(source, functools.partial(idx.name_row, folder, len(train)), notes + more)
+    name_row = functools.partial(idx.name_row, folder, len(train))
+    return _checked(source, name_row, [*range_notes, *polarity_notes])
 
 
-def _digits(root: Path, polarity: str) -> Source:
-    """scikit-learn's 1,797 digits of 8x8 pixels. The last 600 are the test set: the file goes writer by writer, so
-    most test digits are by hands that the training set has not seen.
+def _read_digits(root: Path, polarity: str) -> Source:
+    """scikit-learn's 1,797 digits of 8x8 pixels, the last 600 of which are the test set.
+
+    The file is sorted by writer, so most test digits are by writers outside the training set.
     """
     from sklearn.datasets import load_digits
 
@@ -147,11 +148,12 @@ def _digits(root: Path, polarity: str) -> Source:
     images = (torch.from_numpy(bunch.images) * (255 / 16)).round().to(torch.uint8)
     (light,), notes = light_ink([Composites(images, images)], polarity)
     digits = Digits(light, torch.from_numpy(bunch.target).long())
-    source = Source("digits", digits.select(slice(-600)), digits.select(slice(-600, None)))
-    return _checked(source, lambda row: f"image {row} of the digits", notes)
+    train = digits.select(slice(-SMALL_TEST_SET))
+    test = digits.select(slice(-SMALL_TEST_SET, None))
+    return _checked(Source("digits", train, test), "image {} of the digits".format, notes)
 
 
-def _folder(root: Path, polarity: str) -> Source:
+def _read_folder(root: Path, polarity: str) -> Source:
     from digitpairs.data.image_folder import read_folder  # imports PIL, which only this needs
 
     paths, images, classes, is_test, notes = read_folder(root, polarity)
@@ -161,10 +163,20 @@ def _folder(root: Path, polarity: str) -> Source:
     return _checked(source, lambda row: str(paths[order[row]]), notes)
 
 
-def _checked(source: Source, name: Callable[[int], str], notes: Sequence[str]) -> Source:
-    """The source, with its images checked and the notes given as one warning.
+# How each source is read from the folder of the data, with the polarity of its images.
+READERS: dict[str, Callable[[Path, str], Source]] = {
+    "mnist": _read_mnist,
+    "digits": _read_digits,
+    "idx": _read_idx,
+    "folder": _read_folder,
+}
+SOURCES = ("auto", *READERS)
 
-    `name` names an image by its row, the test images counted after the training images.
+
+def _checked(source: Source, name: Callable[[int], str], notes: Sequence[str]) -> Source:
+    """The source after checks of its images; warns with the notes.
+
+    `name` gives the name of an image from its row, counted over the training, then the test images.
     """
     train, test = source.train.images, source.test.images
     image_checks.refuse_constant(train, test, name=name)
@@ -175,7 +187,10 @@ def _checked(source: Source, name: Callable[[int], str], notes: Sequence[str]) -
 
 
 def download_mnist(root: Path) -> None:
-    """Fetch MNIST below `root` in torchvision's layout, whole or not at all. DataError within seconds if no host answers."""
+    """Downloads MNIST to `root` in torchvision's layout, completely or not at all.
+
+    Raises DataError, within seconds if no host answers.
+    """
     from torchvision.datasets import MNIST
 
     if not any(_answers(mirror) for mirror in MNIST.mirrors):
@@ -191,7 +206,7 @@ def download_mnist(root: Path) -> None:
 
 @functools.cache
 def _download_fault(root: Path) -> str | None:
-    """Why MNIST could not be downloaded, or None once it is there; asked once a process, since a try takes seconds."""
+    """Why MNIST could not be downloaded; None after a download. Cached, since it takes seconds."""
     try:
         download_mnist(root)
     except DataError as fault:
@@ -200,19 +215,21 @@ def _download_fault(root: Path) -> str | None:
 
 
 def _answers(url: str) -> bool:
-    """Whether anything at all answers there within seconds, the look-up of the name included (it knows no time limit)."""
-    answered = threading.Event()
+    """Whether the host answers within CONNECT_SECONDS.
 
-    def ask() -> None:
+    The request is made in a thread, since the look-up of the host's name has no timeout.
+    """
+    answered = threading.Event()
+    request = urllib.request.Request(url, method="HEAD")
+
+    def connect() -> None:
         try:
-            urllib.request.urlopen(
-                urllib.request.Request(url, method="HEAD"), timeout=CONNECT_SECONDS
-            ).close()
+            urllib.request.urlopen(request, timeout=CONNECT_SECONDS).close()
         except urllib.error.HTTPError:
-            pass  # it refuses the listing of its folder, but it is there
+            pass  # the host answers, but does not list its folder
         except OSError:
             return
         answered.set()
 
-    threading.Thread(target=ask, daemon=True).start()
+    threading.Thread(target=connect, daemon=True).start()
     return answered.wait(CONNECT_SECONDS)

@@ -1,11 +1,12 @@
-"""What carries out a run: a task (pairs of digits, or points of the disk) with Lightning or with `framework`.
+"""Engines: each runs one task (pairs of digits, or points of the disk) with one library.
 
-Each engine checks a config and trains runs out of configs, one by itself or several at once; what is asked for, planned and written is
-no concern of it (see `digitpairs.sweeps`).
+An engine checks a config, and trains the runs of configs, one run or several at once. Composing
+configs, planning and writing results are the work of `digitpairs.sweeps`.
 """
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,19 +15,23 @@ from digitpairs.engines.base import Engine, Run
 
 __all__ = ["ENGINES", "TASKS", "Engine", "Run", "get_engine"]
 
-TASKS, ENGINES = ("pairs", "disk"), ("lightning", "framework")
+# The subclass of `Engine` for each task and engine, imported on first use. Add new ones here.
+_CLASSES = {
+    ("pairs", "lightning"): "digitpairs.engines.pairs_lightning:PairsLightning",
+    ("pairs", "framework"): "digitpairs.engines.pairs_framework:PairsFramework",
+    ("disk", "lightning"): "digitpairs.engines.disk:DiskLightning",
+    ("disk", "framework"): "digitpairs.engines.disk:DiskFramework",
+}
+TASKS = tuple(dict.fromkeys(task for task, _ in _CLASSES))
+ENGINES = tuple(dict.fromkeys(engine for _, engine in _CLASSES))
 
 
 def get_engine(config: Mapping[str, Any]) -> Engine:
-    """The engine for a config's keys `task` and `engine`, or InvalidValueError."""
+    """The engine for the keys `task` and `engine` of a config.
+
+    Raises InvalidValueError for an unknown task, or an engine that does not have this task.
+    """
     task = choice("task", config.get("task", "nothing"), TASKS)
-    engine = choice("engine", config.get("engine", "nothing"), ENGINES)
-    if (task, engine) == ("pairs", "lightning"):
-        from digitpairs.engines.pairs_lightning import PairsLightning as Chosen
-    elif task == "pairs":
-        from digitpairs.engines.pairs_framework import PairsFramework as Chosen
-    elif engine == "lightning":
-        from digitpairs.engines.disk import DiskLightning as Chosen
-    else:
-        from digitpairs.engines.disk import DiskFramework as Chosen
-    return Chosen()
+    engines = [engine for engine in ENGINES if (task, engine) in _CLASSES]
+    engine = choice("engine", config.get("engine", "nothing"), engines)
+    return pkgutil.resolve_name(_CLASSES[task, engine])()

@@ -1,4 +1,4 @@
-"""What all engines have in common."""
+"""The base class of the engines, and the functions that they share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -18,123 +18,136 @@ from digitpairs.streams import check_seed
 from digitpairs.training import build
 
 Section = Mapping[str, Any]
-# Does a piece of work once for each value of a named section, and gives its outcome again.
-Once = Callable[[str, Any, Callable[[Any], Any]], Any]
-COMMON_SECTIONS = (
-    "task",
-    "engine",
-    "data",
-    "model",
-    "optimizer",
-    "scheduler",
-    "early_stopping",
-    "trainer",
-    "seed",
-    "seeds",
-    "output",
-)
-# The sections that are single values
-COMMON_VALUES = ("task", "engine", "seed", "output", "two_stage", "label_smoothing")
-STREAMS_OF_TRAINING = ("weights", "dropout", "aux")
-STREAMS = (*STREAMS_OF_TRAINING, "order", "augmentation")
+Result = TypeVar("Result")
+
+VALUE, SETTINGS = "a value", "settings"
+# The top-level keys of every config, each a single value or a mapping of settings. An engine
+# declares its other keys in `own_keys`.
+COMMON_KEYS = {
+    "task": VALUE,
+    "engine": VALUE,
+    "data": SETTINGS,
+    "model": SETTINGS,
+    "optimizer": SETTINGS,
+    "scheduler": SETTINGS,
+    "early_stopping": SETTINGS,
+    "trainer": SETTINGS,
+    "seed": VALUE,
+    "seeds": SETTINGS,
+    "output": VALUE,
+}
+MODULE_SEEDS = ("weights", "dropout", "aux")  # keys of `seeds` for the LightningModule
+SEEDS = (*MODULE_SEEDS, "order", "augmentation")  # all keys of `seeds`
+
+
+class Cached(Protocol):
+    """Computes a function of a named section once for each value, and caches the result."""
+
+    def __call__(self, name: str, section: Any, compute: Callable[[Any], Result], /) -> Result: ...
 
 
 class Run(NamedTuple):
-    """What is left of a run after training and test."""
+    """The results of a run after training and test."""
 
-    history: Sequence[Mapping[str, float]]  # a row an epoch
+    history: Sequence[Mapping[str, float]]  # a row for each epoch
     test_metrics: Mapping[str, float]
     final_row: Mapping[str, float]  # of the epoch whose weights the run has
     failure: tuple[int, str] | None  # the epoch and the reason
     source: str  # of the data
-    sizes: tuple[int, int]  # training and test rows
+    sizes: tuple[int, int]  # numbers of training and test rows
     parameters: int
     checkpoint: Callable[[], bytes]
-    files: Mapping[str, bytes] = MappingProxyType({})  # others that it leaves, by name
+    files: Mapping[str, bytes] = MappingProxyType({})  # further files of the run, by name
 
 
 class Engine:
-    """Base of the engines."""
+    """Base class of the engines. A subclass is registered in `digitpairs.engines`."""
 
-    own_sections: tuple[str, ...] = ()  # of the config, beside the common ones
-    # How many runs train at once at most; None: what is fastest is measured.
+    # Top-level keys of the config beside COMMON_KEYS, each VALUE or SETTINGS.
+    own_keys: Mapping[str, str] = {}
+    # The largest number of runs that train at once; None if the fastest number is measured.
     most_members: int | None = 100
 
-    def check(self, config: Section, once: Once) -> Hashable | None:
-        """What runs that can train at once have in common; None for a run that trains by itself.
+    def check(self, config: Section, cached: Cached) -> Hashable | None:
+        """Checks the config of a run, and returns a key: runs with equal keys can train at once.
 
-        Raises InvalidValueError or DataError for a config that cannot be run. `check_keys` comes first.
-        Nothing is written.
+        The key is None for a run that can only train alone. `check_keys` is called before. Nothing
+        is written. Raises InvalidValueError or DataError for a config that cannot be run.
         """
         raise NotImplementedError
 
     def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
-        """Trains and tests the runs of these configs, at once if they are several; the loggers get their rows."""
+        """Trains and tests the runs of these configs at once; each logger gets its run's rows."""
         raise NotImplementedError
 
     def check_keys(self, config: Section) -> None:
-        """Raises InvalidValueError for a section that is missing, unknown or no mapping, or a seed that
-        is none.
+        """Checks the top-level keys and the seeds.
+
+        Raises InvalidValueError for a key that is missing, unknown, or not a mapping of settings,
+        and for an invalid seed.
         """
-        sections = (*COMMON_SECTIONS, *self.own_sections)
+        keys = {**COMMON_KEYS, **self.own_keys}
         for key in config:
-            if key not in sections:
-                raise InvalidValueError(
-                    key,
-                    config[key],
-                    f"one of the keys {', '.join(sections)}{suggestion(key, sections)}",
-                )
-        for key in sections:
-            kind = "a value" if key in COMMON_VALUES else "settings"
-            if key not in config or not (key in COMMON_VALUES or isinstance(config[key], Mapping)):
-                raise InvalidValueError(
-                    key, config.get(key, "nothing"), f"{kind}, as --cfg job shows"
-                )
+            if key not in keys:
+                accepted = f"one of the keys {', '.join(keys)}{suggestion(key, keys)}"
+                raise InvalidValueError(key, config[key], accepted)
+        for key, kind in keys.items():
+            value = config.get(key, "nothing")
+            if key not in config or (kind == SETTINGS and not isinstance(value, Mapping)):
+                raise InvalidValueError(key, value, f"{kind}, as --cfg job shows")
         check_seed("seed", config["seed"])
-        mapping("seeds", config["seeds"], STREAMS, STREAMS)
-        for section in ("seeds", "data"):
-            for key, seed in config[section].items():
-                if section == "seeds" or key.endswith("seed"):
-                    check_seed(f"{section}.{key}", seed)
+        mapping("seeds", config["seeds"], SEEDS, SEEDS)
+        for key, seed in config["seeds"].items():
+            check_seed(f"seeds.{key}", seed)
+        for key, seed in config["data"].items():
+            if key.endswith("seed"):
+                check_seed(f"data.{key}", seed)
 
 
-def stream_seeds(config: Section) -> dict[str, int]:
-    """The seeds of a run's streams, as arguments of its module."""
-    return {"seed": config["seed"]} | {
-        f"{purpose}_seed": config["seeds"][purpose] for purpose in STREAMS_OF_TRAINING
-    }
+def module_seeds(config: Section) -> dict[str, Any]:
+    """The seeds of a run as keyword arguments of its LightningModule."""
+    seeds = {f"{purpose}_seed": config["seeds"][purpose] for purpose in MODULE_SEEDS}
+    return {"seed": config["seed"], **seeds}
 
 
 def without_seed_keys(config: Section) -> str:
-    """What runs have in common that differ in their seeds alone, as text."""
+    """The config without seeds and output as text, equal for runs that differ only in these."""
     rest = {key: value for key, value in config.items() if key not in ("seed", "seeds", "output")}
     return json.dumps(rest | {"data": data_without_seeds(config["data"])}, sort_keys=True)
 
 
 def data_without_seeds(section: Section) -> dict[str, Any]:
-    """What decides whether data can be had."""
+    """The section `data` without its seeds, which do not decide whether the data are available."""
     return {key: value for key, value in section.items() if not key.endswith("seed")}
 
 
+def leaves_single_row(rows: int, batch_size: int) -> bool:
+    """Whether a mini-batch of an epoch has a single row, on which batch norm cannot train."""
+    return batch_size == 1 or rows % batch_size == 1
+
+
 @contextlib.contextmanager
-def naming(section: str, but: Sequence[str] = ()) -> Iterator[None]:
-    """Errors of a part, with the key that the user wrote: `c` within aux is `aux.c`; keys in `but` are whole already."""
+def prefixed_errors(section: str, top_level: Sequence[str] = ()) -> Iterator[None]:
+    """Prefixes the keys of InvalidValueError with the section: `c` within `aux` is `aux.c`.
+
+    Keys in `top_level` are not prefixed.
+    """
     try:
         yield
     except InvalidValueError as fault:
-        raise (fault if fault.key in but else fault.within(section)) from None
+        raise (fault if fault.key in top_level else fault.within(section)) from None
 
 
-def built(section: str, part: Any, but: Sequence[str] = ()) -> Any:
-    """The object of a section, its errors named."""
-    with naming(section, but):
+def build_section(section: str, part: Any, top_level: Sequence[str] = ()) -> Any:
+    """The object of a section of the config, with `prefixed_errors`."""
+    with prefixed_errors(section, top_level):
         if isinstance(part, Mapping) and "_target_" not in part:
             raise InvalidValueError("_target_", "nothing", "the name of a class, as MODULE.CLASS")
         return build(part)
 
 
 def lightning_checkpoint(module: pl.LightningModule, epochs: int) -> bytes:
-    """What the module's class reads by `load_from_checkpoint`: weights and settings, in Lightning's format."""
+    """A checkpoint in Lightning's format, with weights and settings, for `load_from_checkpoint`."""
     content = {
         "epoch": epochs,
         "global_step": epochs,  # as Lightning counts here, see ComparisonModule.training_step

@@ -1,4 +1,4 @@
-"""Lightning's trainer as the runs here use it."""
+"""Lightning's Trainer for the runs of this package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 import os
 import typing
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -19,12 +19,22 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from digitpairs.checks import InvalidValueError, boolean, choice, integer, needs, suggestion
 
 _NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
-# Lightning counts epochs as batches here (see digitpairs/data/batches.py), or has no such thing under manual optimisation.
+# Arguments that count batches, which here are epochs (see digitpairs/data/batches.py), or that have
+# no effect under manual optimisation.
 REFUSED = (
-    "max_steps", "min_steps", "limit_train_batches", "limit_test_batches", "limit_predict_batches", "overfit_batches", "fast_dev_run",
-    "val_check_interval", "accumulate_grad_batches", "reload_dataloaders_every_n_epochs", "plugins",
-)  # fmt: skip
-CLIPPING = ("gradient_clip_val", "gradient_clip_algorithm")  # done by each run for itself
+    "max_steps",
+    "min_steps",
+    "limit_train_batches",
+    "limit_test_batches",
+    "limit_predict_batches",
+    "overfit_batches",
+    "fast_dev_run",
+    "val_check_interval",
+    "accumulate_grad_batches",
+    "reload_dataloaders_every_n_epochs",
+    "plugins",
+)
+CLIPPING = ("gradient_clip_val", "gradient_clip_algorithm")  # arguments of PairComparison
 FIXED = {
     "devices": 1,
     "enable_progress_bar": False,
@@ -34,46 +44,49 @@ FIXED = {
     "log_every_n_steps": 1,
 }
 NEEDED = ("max_epochs", "accelerator", "precision", "deterministic")
-PLAIN = (bool, int, float, str, dict, type(None))  # types that a config's values have
+CONFIG_TYPES = (bool, int, float, str, dict, type(None))  # of the values in a config
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 
 
 def clipping(section: Mapping[str, Any]) -> dict[str, Any]:
-    """What the config's section `trainer` says of gradient clipping, as arguments of `PairComparison`."""
+    """The settings of gradient clipping in the section `trainer`, for `PairComparison`."""
     return {key: section[key] for key in CLIPPING if key in section}
 
 
-def make_trainer(section: Mapping[str, Any], logger: Logger | bool = False) -> pl.Trainer:
-    """Lightning's trainer for one device, without what a run of seconds does not need.
+def make_trainer(
+    section: Mapping[str, Any], logger: Logger | bool = False, callbacks: Sequence[pl.Callback] = ()
+) -> pl.Trainer:
+    """Lightning's Trainer with the settings of the section `trainer`, for one device.
 
-    A run is one process also on a cluster. Left to itself, Lightning would take the variables of Slurm, torchrun, MPI, LSF
-    or Kubeflow for those of a distributed training, and refuse some of them.
+    A run is a single process, on a cluster as well. Without `LightningEnvironment`, Lightning would
+    use the variables of Slurm, torchrun, MPI, LSF or Kubeflow for distributed training, and refuse
+    some of them.
     """
     arguments = {key: value for key, value in section.items() if key not in CLIPPING}
+    arguments |= FIXED | {"logger": logger, "plugins": [LightningEnvironment()]}
+    if callbacks:
+        arguments["callbacks"] = list(callbacks)
     with quiet_lightning():
-        trainer = pl.Trainer(**arguments, **FIXED, logger=logger, plugins=[LightningEnvironment()])
-    torch.utils.deterministic.fill_uninitialized_memory = (
-        False  # a debugging aid of deterministic mode, a tenth slower
-    )
+        trainer = pl.Trainer(**arguments)
+    # Filling memory is a debugging aid of the deterministic mode, and costs a tenth of the time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property of the module
     return trainer
 
 
 def check_trainer(section: Mapping[str, Any]) -> None:
-    """InvalidValueError for settings that Lightning's Trainer would not take, or that do not fit this training."""
-    accepted = [
-        key
-        for key in inspect.signature(pl.Trainer).parameters
-        if key not in (*REFUSED, *FIXED, "logger")
-    ]
+    """Checks the section `trainer`.
+
+    Raises InvalidValueError for settings that Lightning's Trainer refuses, or that do not suit the
+    training of this package.
+    """
+    parameters = inspect.signature(pl.Trainer).parameters
+    accepted = [key for key in parameters if key not in (*REFUSED, *FIXED, "logger")]
     for key, value in section.items():
         if key not in accepted:
+            usable = "an argument of Lightning's Trainer that can be used here, such as max_epochs"
             near = suggestion(key, accepted)
-            raise InvalidValueError(
-                f"trainer.{key}",
-                value,
-                f"an argument of Lightning's Trainer that makes sense here, such as max_epochs{near}",
-            )
+            raise InvalidValueError(f"trainer.{key}", value, f"{usable}{near}")
     needs("trainer", section, NEEDED)
     integer("trainer.max_epochs", section["max_epochs"], at_least=1)
     choice("trainer.accelerator", section["accelerator"], ACCELERATORS)
@@ -86,26 +99,28 @@ def check_trainer(section: Mapping[str, Any]) -> None:
     try:
         make_trainer(section)
     except Exception as fault:  # Lightning's Trainer raises errors of many kinds
-        raise InvalidValueError(
-            "trainer", "...", f"what Lightning's Trainer takes, which says: {fault}"
-        ) from fault
+        reason = f"settings that Lightning's Trainer takes, but it raises: {fault}"
+        raise InvalidValueError("trainer", "...", reason) from fault
 
 
 def _check_type(key: str, value: Any) -> None:
-    """Raises InvalidValueError for a value of another type than Lightning's Trainer declares."""
+    """Raises InvalidValueError if Lightning's Trainer declares other types for the argument."""
     declared = typing.get_type_hints(pl.Trainer.__init__)[key]
-    members = [typing.get_origin(each) or each for each in typing.get_args(declared) or (declared,)]
-    accepted = [each for each in PLAIN if each in members]
+    alternatives = typing.get_args(declared) or (declared,)
+    types = [typing.get_origin(alternative) or alternative for alternative in alternatives]
+    accepted = [config_type for config_type in CONFIG_TYPES if config_type in types]
     if type(value) not in accepted and not (type(value) is int and float in accepted):
-        names = ["null" if each is type(None) else each.__name__ for each in accepted]
-        those = f"{' or '.join(names)} for this argument of Lightning's Trainer"
-        raise InvalidValueError(f"trainer.{key}", value, those)
+        names = " or ".join("null" if kind is type(None) else kind.__name__ for kind in accepted)
+        reason = f"{names} for this argument of Lightning's Trainer"
+        raise InvalidValueError(f"trainer.{key}", value, reason)
 
 
 @contextlib.contextmanager
 def quick_cuda_check() -> Iterator[None]:
-    """Torch's Adam asks at each step whether there is a GPU. Lightning, when it is imported, makes torch ask NVML, which
-    takes 40 microseconds where there is none: a twentieth of a small network's step.
+    """Makes torch's check for a GPU quick.
+
+    torch's Adam checks for a GPU in each step. Lightning's import makes torch ask NVML, which takes
+    40 microseconds on a machine without one, a twentieth of a small network's step.
     """
     before = os.environ.get(_NVML_CHECK)
     os.environ[_NVML_CHECK] = "0"
@@ -117,7 +132,10 @@ def quick_cuda_check() -> Iterator[None]:
 
 @contextlib.contextmanager
 def running() -> Iterator[None]:
-    """Around a fit: quiet, quick, and Ctrl-C as Python has it, which Lightning makes an exit of its own."""
+    """The context of a fit: quiet, with a quick check for a GPU.
+
+    Ctrl-C raises KeyboardInterrupt, which Lightning replaces by SystemExit.
+    """
     try:
         with quiet_lightning(), quick_cuda_check():
             yield
@@ -129,7 +147,10 @@ def running() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Without Lightning's greetings and its warnings of what is meant so (no validation data); others stay."""
+    """Suppresses Lightning's messages, and its warnings about what is intended here.
+
+    Having no validation data is intended, for instance.
+    """
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level
     logger.setLevel(logging.WARNING)

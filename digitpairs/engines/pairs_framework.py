@@ -1,4 +1,7 @@
-"""Pairs of digits with `framework`: the networks, data, order and masks of the runs with Lightning, without autograd."""
+"""Pairs of digits with `framework`: the runs of Lightning, without autograd.
+
+Networks, data, order of the mini-batches and dropout masks are those of the runs with Lightning.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ from torch import Tensor
 import framework as fw
 from digitpairs.checks import InvalidValueError
 from digitpairs.data import PairDataModule, PairSet
-from digitpairs.engines.base import Once, Run, Section, data_without_seeds, without_seed_keys
-from digitpairs.engines.pairs_lightning import PairsLightning, make_module, prepared_data, run_of
-from digitpairs.engines.to_framework import copy_back, network_of, optimizer_of, schedule_of
+from digitpairs.engines.base import Cached, Run, Section, data_without_seeds, without_seed_keys
+from digitpairs.engines.pairs_lightning import PairsLightning, make_module, make_run, prepared_data
+from digitpairs.engines.to_framework import convert_networks, copy_back, make_framework_trainer
 from digitpairs.losses import Weighting, loss_parts
 from digitpairs.losses.parts import PARTS
 from digitpairs.networks import Prediction, create
@@ -22,33 +25,37 @@ from digitpairs.streams import stream
 from digitpairs.training import PairComparison, build
 from digitpairs.training.metrics import confusion, error_rates
 
-TRAINER = (
-    "max_epochs",
-    "accelerator",
-    "precision",
-    "deterministic",
-    "gradient_clip_val",
-    "gradient_clip_algorithm",
-)
+# The supported keys of the section `trainer` with the accepted values; None is as in Lightning.
+TRAINER: dict[str, tuple[str | None, ...] | None] = {
+    "max_epochs": None,
+    "accelerator": ("auto", "cpu"),
+    "precision": ("32-true",),
+    "deterministic": None,
+    "gradient_clip_val": (None,),
+    "gradient_clip_algorithm": None,
+}
 
 
 class PairsFramework(PairsLightning):
-    """See `Engine`. Whatever Lightning would refuse is refused; runs that differ in their seeds alone train as replicas."""
+    """See `Engine`. Runs that differ only in their seeds train as replicas.
+
+    A config must also be valid for Lightning.
+    """
 
     most_members = 16
 
-    def check(self, config: Section, once: Once) -> Hashable:
-        super().check(config, once)
-        for section, check in (("trainer", _check), ("model", _check_model), ("aux", _check_aux)):
-            once(f"framework's {section}", config[section], check)
-        datamodule = once("data", data_without_seeds(config["data"]), prepared_data)
+    def check(self, config: Section, cached: Cached) -> Hashable | None:
+        super().check(config, cached)
+        cached("framework's trainer", config["trainer"], _check_trainer)
+        cached("framework's model", config["model"], _check_model)
+        cached("framework's aux", config["aux"], _check_aux)
+        datamodule = cached("data", data_without_seeds(config["data"]), prepared_data)
         if datamodule.augmentation:
-            raise InvalidValueError(
-                "data.augmentation", config["data"]["augmentation"], "none with engine=framework"
-            )
-        for setting, none in (("two_stage", "null"), ("label_smoothing", "0")):
+            accepted = "none with engine=framework"
+            raise InvalidValueError("data.augmentation", config["data"]["augmentation"], accepted)
+        for setting, off in (("two_stage", "null"), ("label_smoothing", "0")):
             if config[setting]:
-                raise InvalidValueError(setting, config[setting], f"{none} with engine=framework")
+                raise InvalidValueError(setting, config[setting], f"{off} with engine=framework")
         if datamodule.watch_test:
             raise InvalidValueError("data.watch_test", True, "false with engine=framework")
         return without_seed_keys(config)
@@ -60,11 +67,14 @@ class PairsFramework(PairsLightning):
             datamodule.setup()
         members = [make_module(config) for config in configs]
         Training(members, datamodules, loggers).run(configs[0]["trainer"]["max_epochs"])
-        return [run_of(member, datamodule) for member, datamodule in zip(members, datamodules)]
+        return [make_run(member, datamodule) for member, datamodule in zip(members, datamodules)]
 
 
 class Training(fw.Listener):
-    """Several members' training by one `framework.Trainer`; each member keeps its own history, weights of the loss and end."""
+    """The training of several members by one `framework.Trainer`.
+
+    Each member has its own history, loss weights and end of training.
+    """
 
     def __init__(
         self,
@@ -73,125 +83,109 @@ class Training(fw.Listener):
         loggers: Sequence[Logger] = (),
     ) -> None:
         self.members, self.datamodules, self.loggers = members, datamodules, loggers
-        first = members[0]
         for member, datamodule in zip(members, datamodules):
             member.start()
             member.set_mean_and_std(*datamodule.mean_and_std)
-        self.network = network_of(
+        self.network = convert_networks(
             [member.network for member in members], [member.dropout_stream for member in members]
         )
         self.loss = fw.PairLoss(torch.ones(len(members), len(PARTS)))
-        self.trainer = fw.Trainer(
-            self.network,
-            self.loss,
-            optimizer_of(first.optimizer_recipe, self.network.parameters()),
-            [stream(datamodule.order_seed, "order") for datamodule in datamodules],
-            batch_size=datamodules[0].batch_size,
-            schedule=schedule_of(first.schedule),
-            measure=_measured,
-            listeners=[self],
+        self.trainer = make_framework_trainer(
+            members, datamodules, self.network, self.loss, _measure
         )
-        for place in range(len(members)):
-            self._start_epoch(place, 0)
+        self.trainer.listeners = [self]
+        for replica in range(len(members)):
+            self._start_epoch(replica, 0)
 
     def run(self, epochs: int) -> None:
-        """Train, give the members their weights, and test."""
-        train, held_out, test = (
-            self.data(name) for name in ("train_set", "validation_set", "test_set")
-        )
-        stopping = self.members[0].early_stopping
-        early = (
-            None
-            if stopping.patience is None
-            else fw.EarlyStopping(stopping.patience, stopping.monitor, stopping.min_delta)
-        )
-        with contextlib.suppress(fw.NotFiniteError):  # the members have it as their failures
+        """Trains, copies the weights to the members, and tests."""
+        held_out = self.data("validation_set")
+        stopping, early_stopping = self.members[0].early_stopping, None
+        if stopping.patience is not None:
+            early_stopping = fw.EarlyStopping(
+                stopping.patience, stopping.monitor, stopping.min_delta
+            )
+        with contextlib.suppress(fw.NotFiniteError):  # the members keep it as their failures
             self.trainer.fit(
-                train, epochs, validation=held_out if held_out.rows else None, early_stopping=early
+                self.data("train_set"),
+                epochs,
+                validation=held_out if held_out.rows else None,
+                early_stopping=early_stopping,
             )
         copy_back(self.network, [member.network for member in self.members])
-        for member, metrics, datamodule in zip(
-            self.members, self.trainer.evaluate(test), self.datamodules
-        ):
+        test_metrics = self.trainer.evaluate(self.data("test_set"))
+        for member, metrics, datamodule in zip(self.members, test_metrics, self.datamodules):
             pairs = datamodule.test_set.take(slice(None))
             with torch.no_grad():
                 prediction = member.eval()(pairs.images)
             member.record_test(metrics, confusion(prediction, pairs.digits).tolist())
 
     def data(self, name: str) -> fw.Data:
-        """All members' pairs of the set, normalised as Lightning's runs normalise them."""
+        """The named set of all members, normalised as in the runs with Lightning."""
         sets: list[PairSet] = [getattr(datamodule, name) for datamodule in self.datamodules]
-        pairs = [each.take(slice(None)) for each in sets]
-        images = torch.stack(
-            [(each.images - member.mean) / member.std for each, member in zip(pairs, self.members)]
-        )
-        digits, target = (
-            torch.stack([each.digits for each in pairs]),
-            torch.stack([each.target for each in pairs]),
-        )
-        return fw.Data(images, (target[..., None].to(images.dtype), digits))
+        pairs = [pair_set.take(slice(None)) for pair_set in sets]
+        images = [
+            (batch.images - member.get_buffer("mean")) / member.get_buffer("std")
+            for batch, member in zip(pairs, self.members)
+        ]
+        inputs = torch.stack(images)
+        target = torch.stack([batch.target for batch in pairs])[..., None].to(inputs.dtype)
+        return fw.Data(inputs, (target, torch.stack([batch.digits for batch in pairs])))
 
     def epoch(self, replica: int, row: Mapping[str, float]) -> None:
-        """Hears of an epoch from the trainer: it is recorded as in Lightning, and the next one's weights are set."""
+        """Records an epoch as Lightning does, and sets the loss weights of the next one."""
         member, epoch = self.members[replica], int(row["epoch"])
-        member.start_epoch(epoch, row["learning_rate"])  # once more, now that the rate is known
+        member.start_epoch(epoch, row["learning_rate"])  # again, since the rate is known now
         for split in ("train", "validation"):
+            prefix = f"{split}/"
             metrics = {
-                name.removeprefix(f"{split}/"): value
+                name.removeprefix(prefix): value
                 for name, value in row.items()
-                if name.startswith(f"{split}/")
+                if name.startswith(prefix)
             }
             if metrics:
                 member.record(split, metrics)
         member.end_epoch()
-        for logger in self.loggers[replica : replica + 1]:
-            logger.log_metrics(member.history[-1], step=epoch)
+        if self.loggers:
+            self.loggers[replica].log_metrics(member.history[-1], step=epoch)
         self._start_epoch(replica, epoch + 1)
 
-    def _start_epoch(self, place: int, epoch: int) -> None:
-        """Sets the weights of the member's loss for an epoch."""
-        self.members[place].start_epoch(epoch, 0.0)
-        self.loss.weights[place] = self.members[place].aux.current()
+    def _start_epoch(self, replica: int, epoch: int) -> None:
+        """Sets the loss weights of the member for an epoch."""
+        self.members[replica].start_epoch(epoch, 0.0)
+        self.loss.weights[replica] = self.members[replica].aux.current()
 
 
-def _measured(answer: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-    """The parts of the loss and the error rates of Lightning's runs, by the same functions."""
+def _measure(answer: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+    """The parts of the loss and the error rates, by the functions that Lightning's runs use."""
     comparison, digits = targets
     prediction, target = Prediction(*answer), comparison.squeeze(-1).long()
     parts = loss_parts(prediction, digits, target).double().unbind(-1)
-    return {f"{name}_loss": part for name, part in zip(PARTS, parts)} | error_rates(
-        prediction, digits, target
-    )
+    losses = {f"{name}_loss": part for name, part in zip(PARTS, parts)}
+    return losses | error_rates(prediction, digits, target)
 
 
-def _check(trainer: Section) -> None:
-    """Of the section `trainer`, what this engine has not."""
-    for key, value in trainer.items():
+def _check_trainer(section: Section) -> None:
+    for key, value in section.items():
         if key not in TRAINER:
-            raise InvalidValueError(
-                f"trainer.{key}",
-                value,
-                f"engine=lightning; with engine=framework one of {', '.join(TRAINER)}",
-            )
-    for key, accepted in {
-        "accelerator": ("auto", "cpu"),
-        "precision": ("32-true",),
-        "gradient_clip_val": (None,),
-    }.items():
-        if trainer[key] not in accepted:
-            raise InvalidValueError(
-                f"trainer.{key}",
-                trainer[key],
-                f"{' or '.join(map(str, accepted))} with engine=framework",
-            )
+            accepted = f"engine=lightning; with engine=framework one of {', '.join(TRAINER)}"
+            raise InvalidValueError(f"trainer.{key}", value, accepted)
+    for key, values in TRAINER.items():
+        if values is not None and section.get(key) not in values:
+            accepted = f"{' or '.join(map(str, values))} with engine=framework"
+            raise InvalidValueError(f"trainer.{key}", section[key], accepted)
 
 
 def _check_model(model: Section) -> None:
-    network_of([create(lambda: build(model), stream(0, "weights"))], [stream(0, "dropout")])
+    network = create(lambda: build(model), stream(0, "weights"))
+    convert_networks([network], [stream(0, "dropout")])
 
 
 def _check_aux(aux: Section) -> None:
     weighting = build(aux)
     if type(weighting).start_step is not Weighting.start_step or list(weighting.parameters()):
-        accepted = "weights that are fixed within an epoch with engine=framework: aux=lambda, gamma, convex, free, none or dwa"
+        accepted = (
+            "weights that are fixed within an epoch with engine=framework: "
+            "aux=lambda, gamma, convex, free, none or dwa"
+        )
         raise InvalidValueError("aux", type(weighting).__name__, accepted)

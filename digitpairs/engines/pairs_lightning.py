@@ -1,4 +1,4 @@
-"""Pairs of digits with Lightning: a `PairComparison`, or a `PairComparisonArray` of them."""
+"""Pairs of digits with Lightning: a `PairComparison`, or a `PairComparisonArray` of several."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ from digitpairs import files
 from digitpairs.checks import InvalidValueError, needs
 from digitpairs.data import PairDataModule, PairDataModuleArray
 from digitpairs.engines.base import (
+    SETTINGS,
+    VALUE,
+    Cached,
     Engine,
-    Once,
     Run,
     Section,
-    built,
+    build_section,
     data_without_seeds,
+    leaves_single_row,
     lightning_checkpoint,
-    naming,
-    stream_seeds,
+    module_seeds,
+    prefixed_errors,
 )
 from digitpairs.engines.lightning_trainer import check_trainer, clipping, make_trainer, running
 from digitpairs.losses import Weighting
@@ -36,41 +39,38 @@ from digitpairs.training.pair_comparison_array import stacking_key
 from digitpairs.training.schedulers import Schedule
 from digitpairs.training.stages import first_epochs
 
-# The config's parts, in the order of PairComparison's arguments, with the class of their objects;
-# the optimiser is a recipe, and the class is that of what it makes.
-KINDS: dict[str, type] = {
+# The sections that name a class by `_target_`, with the class of their objects. An optimiser's
+# object is a recipe, and the class is that of the optimiser that it makes.
+PART_CLASSES: dict[str, type] = {
     "model": nn.Module,
     "aux": Weighting,
     "optimizer": torch.optim.Optimizer,
     "scheduler": Schedule,
 }
-PARTS = tuple(KINDS)
-SETTINGS = ("two_stage", "label_smoothing")  # of the training, which stand at the config's top
-ARGUMENTS = ("early_stopping", *SETTINGS)  # of PairComparison, by their names
-# Keys that every section `data` has
+# The keys of the config that are keyword arguments of `PairComparison`.
+ARGUMENTS = ("aux", "optimizer", "scheduler", "early_stopping", "two_stage", "label_smoothing")
+# The keys that the section `data` needs.
 DATA = ("source", "root", "pairs", "test_pairs", "seed", "order_seed", "augmentation_seed")
 
 
 class PairsLightning(Engine):
-    """See `Engine`. Which runs train together is measured."""
+    """See `Engine`. The fastest number of runs that train at once is measured."""
 
-    own_sections = ("aux", *SETTINGS)
-    most_members = None
+    own_keys = {"aux": SETTINGS, "two_stage": VALUE, "label_smoothing": VALUE}
+    most_members: int | None = None
 
-    def check(self, config: Section, once: Once) -> Hashable | None:
+    def check(self, config: Section, cached: Cached) -> Hashable | None:
         trainer = config["trainer"]
-        once("trainer", trainer, check_trainer)
-        datamodule = once("data", data_without_seeds(config["data"]), prepared_data)
+        cached("trainer", trainer, check_trainer)
+        datamodule = cached("data", data_without_seeds(config["data"]), prepared_data)
         needs("data", config["data"], DATA)
-        run = {key: config[key] for key in (*PARTS, *ARGUMENTS)} | {"trainer": clipping(trainer)}
-        model, kind = once("run", run, lambda run: _model_and_signature(run, once))
-        check_together(datamodule, model, trainer)
-        rest = {key: value for key, value in trainer.items() if key not in run["trainer"]}
-        return (
-            None
-            if kind is None
-            else (kind, datamodule.source, datamodule.sizes, json.dumps(rest, sort_keys=True))
-        )
+        run = {key: config[key] for key in ("model", *ARGUMENTS)} | {"trainer": clipping(trainer)}
+        module, key = cached("run", run, lambda run: _module_and_stacking_key(run, cached))
+        check_together(datamodule, module, trainer)
+        if key is None:
+            return None
+        rest = {name: value for name, value in trainer.items() if name not in run["trainer"]}
+        return key, datamodule.source, datamodule.sizes, json.dumps(rest, sort_keys=True)
 
     def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
         datamodules: list[PairDataModule] = [build(config["data"]) for config in configs]
@@ -79,37 +79,37 @@ class PairsLightning(Engine):
         if stacking_key(members[0]) is None:
             (member,), (datamodule,), (logger,) = members, datamodules, loggers
             fit_and_test(section, member, datamodule, logger)
-        else:  # a run by itself is an array of one: it gets the bits that it gets in a larger one
+        else:  # a single run is an array of one, which has the same bits as in a larger array
             array = PairComparisonArray(members, loggers)
             fit_and_test(section, array, PairDataModuleArray(datamodules), False)
             array.release()
-        return [run_of(member, datamodule) for member, datamodule in zip(members, datamodules)]
+        return [make_run(member, datamodule) for member, datamodule in zip(members, datamodules)]
 
 
 def make_module(config: Section) -> PairComparison:
-    """The run's module with its initial weights."""
-    settings = {key: config[key] for key in ARGUMENTS} | clipping(config["trainer"])
-    return PairComparison(
-        *(config[section] for section in PARTS), **settings, **stream_seeds(config)
-    )
+    """The LightningModule of a run, with its initial weights."""
+    arguments = {key: config[key] for key in ARGUMENTS}
+    arguments |= clipping(config["trainer"]) | module_seeds(config)
+    return PairComparison(config["model"], **arguments)
 
 
-def run_of(member: PairComparison, datamodule: PairDataModule) -> Run:
-    """What is left of a trained member."""
+def make_run(member: PairComparison, datamodule: PairDataModule) -> Run:
+    """The results of a trained and tested member."""
+    train_pairs, _, test_pairs, _ = datamodule.sizes
+    extra_files = {}
+    if member.confusion is not None:
+        confusion = dict(zip(("digit1", "digit2"), member.confusion))
+        extra_files[files.CONFUSION] = json.dumps(confusion).encode()
     return Run(
-        member.history,
-        member.test_metrics,
-        member.final_row(),
-        None if member.failure is None else (member.failure.epoch, str(member.failure)),
-        datamodule.source,
-        (datamodule.sizes[0], datamodule.sizes[2]),
-        sum(parameter.numel() for parameter in member.network.parameters()),
-        lambda: lightning_checkpoint(member, len(member.history)),
-        {}
-        if member.confusion is None
-        else {
-            files.CONFUSION: json.dumps(dict(zip(("digit1", "digit2"), member.confusion))).encode()
-        },
+        history=member.history,
+        test_metrics=member.test_metrics,
+        final_row=member.final_row(),
+        failure=None if member.failure is None else (member.failure.epoch, str(member.failure)),
+        source=datamodule.source,
+        sizes=(train_pairs, test_pairs),
+        parameters=sum(parameter.numel() for parameter in member.network.parameters()),
+        checkpoint=functools.partial(lightning_checkpoint, member, len(member.history)),
+        files=extra_files,
     )
 
 
@@ -119,77 +119,78 @@ def fit_and_test(
     datamodule: pl.LightningDataModule,
     logger: Logger | bool,
 ) -> None:
-    """With the trainer of a config's section `trainer`; a run that diverges says so itself."""
+    """Trains and tests with the settings of the section `trainer`.
+
+    A run that diverges is not an error here: it keeps the error as its `failure`.
+    """
     trainer = make_trainer(section, logger)
-    with (
-        contextlib.suppress(DivergenceError),
-        running(),
-    ):  # a run has it as its failure, as each run of an array has
+    with contextlib.suppress(DivergenceError), running():
         trainer.fit(module, datamodule)
         trainer.test(module, datamodule, verbose=False)
 
 
 def prepared_data(section: Section) -> PairDataModule:
-    """The data module with its digits read."""
-    datamodule = built("data", section)
-    with naming("data"):
+    """The data module of the section `data`, whose digits have been read and checked."""
+    datamodule = build_section("data", section)
+    with prefixed_errors("data"):
         if not isinstance(datamodule, PairDataModule):
-            raise InvalidValueError(
-                "_target_", section["_target_"], "pairs of digits, or task=disk"
-            )
+            accepted = "pairs of digits, or task=disk"
+            raise InvalidValueError("_target_", section["_target_"], accepted)
         datamodule.prepare_data()
     return datamodule
 
 
-def _model_and_signature(run: Section, once: Once) -> tuple[PairComparison, Hashable | None]:
-    """The run's module, on the "meta" device: shapes without values."""
+def _module_and_stacking_key(
+    run: Section, cached: Cached
+) -> tuple[PairComparison, Hashable | None]:
+    """The module of a run on the "meta" device (shapes without values), and its `stacking_key`."""
     with torch.device("meta"):
-        parts = [once(name, run[name], functools.partial(_part, name)) for name in PARTS]
-        with naming("early_stopping"):
+        arguments = {key: run[key] for key in ARGUMENTS} | run["trainer"]
+        for section in PART_CLASSES:
+            build_part = functools.partial(_build_part, section)
+            arguments[section] = cached(section, run[section], build_part)
+        with prefixed_errors("early_stopping"):
             build_early_stopping(run["early_stopping"])
-        with naming("trainer", (*PARTS, *SETTINGS)):
-            settings = {key: run[key] for key in ARGUMENTS}
-            model = PairComparison(*parts, **settings, **run["trainer"])
-    return model, stacking_key(model)
+        with prefixed_errors("trainer", (*PART_CLASSES, "two_stage", "label_smoothing")):
+            module = PairComparison(arguments.pop("model"), **arguments)
+    return module, stacking_key(module)
 
 
-def _part(section: str, part: Section) -> Any:
-    """The object of one of PARTS. Raises InvalidValueError unless it is of the class in KINDS."""
-    made = found = built(section, part, PARTS)
-    name, kind = part["_target_"], KINDS[section]
+def _build_part(section: str, part: Section) -> Any:
+    """The object of a section. Raises InvalidValueError unless it is of its PART_CLASSES."""
+    made = build_section(section, part, tuple(PART_CLASSES))
+    name, expected = part["_target_"], PART_CLASSES[section]
+    product = made
     if section == "optimizer":  # a recipe
-        with torch.device("cpu"), naming(section), naming_target(name):
-            found = made([nn.Parameter(torch.zeros(1))])
-    if not isinstance(found, kind):
-        accepted = f"the name of a class that gives a {kind.__module__}.{kind.__name__}"
+        with torch.device("cpu"), prefixed_errors(section), naming_target(name):
+            product = made([nn.Parameter(torch.zeros(1))])
+    if not isinstance(product, expected):
+        accepted = f"the name of a class that gives a {expected.__module__}.{expected.__name__}"
         raise InvalidValueError(f"{section}._target_", name, accepted)
     return made
 
 
-def check_together(datamodule: PairDataModule, model: PairComparison, trainer: Section) -> None:
-    """What the network and the early stopping ask of the data, and of the trainer."""
-    if model.two_stage is not None:
-        first_epochs(model.two_stage, trainer["max_epochs"])
+def check_together(datamodule: PairDataModule, module: PairComparison, trainer: Section) -> None:
+    """Checks that the network and the early stopping suit the data and the trainer."""
+    if module.two_stage is not None:
+        first_epochs(module.two_stage, trainer["max_epochs"])
     train, held_out, _, batch_size = datamodule.sizes
-    lone = train % batch_size == 1 or batch_size == 1
-    if lone and any(
-        isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules()
-    ):
-        raise InvalidValueError(
-            "data.batch_size",
-            batch_size,
-            "one that leaves no mini-batch of a single pair, for batch norm",
-        )
-    stopping = model.early_stopping
+    has_batch_norm = any(
+        isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules()
+    )
+    if has_batch_norm and leaves_single_row(train, batch_size):
+        accepted = "one that leaves no mini-batch of a single pair, for batch norm"
+        raise InvalidValueError("data.batch_size", batch_size, accepted)
+    stopping = module.early_stopping
     if stopping.patience is None or not stopping.monitor.startswith("validation"):
         return
     if not held_out:
-        needs = "a monitor of the training pairs, such as train/loss, unless data.validation or data.folds holds pairs out"
-        raise InvalidValueError("early_stopping.monitor", stopping.monitor, needs)
+        accepted = (
+            "a monitor of the training pairs, such as train/loss, unless data.validation or "
+            "data.folds holds pairs out"
+        )
+        raise InvalidValueError("early_stopping.monitor", stopping.monitor, accepted)
     for key, usual in (("check_val_every_n_epoch", 1), ("limit_val_batches", 1.0)):
         if trainer.get(key) not in (None, usual):
-            raise InvalidValueError(
-                f"trainer.{key}",
-                trainer[key],
-                f"{usual}, since early stopping looks at all validation pairs after each epoch",
-            )
+            reason = "since early stopping monitors all validation pairs after each epoch"
+            raise InvalidValueError(f"trainer.{key}", trainer[key], f"{usual}, {reason}")

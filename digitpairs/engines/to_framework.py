@@ -1,21 +1,29 @@
-"""From torch's layers to `framework`'s: the same networks with the same weights, several of one kind as replicas."""
+"""Conversion of torch networks, optimisers and schedules to `framework`'s.
+
+Several networks of one structure become the replicas of one `framework` network.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 import framework as fw
 from digitpairs.checks import InvalidValueError
+from digitpairs.data import DiskDataModule, PairDataModule
 from digitpairs.networks import PointMLP, SiameseNetwork
 from digitpairs.networks.layers import Dropout, Flatten
+from digitpairs.streams import stream
+from digitpairs.training import PairComparison, PointClassification
 from digitpairs.training.optimizers import SGD, Adam, AdamW
 from digitpairs.training.schedulers import Schedule
 
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[type[nn.Module], type[fw.Module]] = {
     nn.ReLU: fw.ReLU,
     nn.Tanh: fw.Tanh,
     nn.Sigmoid: fw.Sigmoid,
@@ -23,162 +31,171 @@ _ACTIVATIONS = {
     nn.GELU: fw.GELU,
     nn.LeakyReLU: fw.LeakyReLU,
 }
-_OPTIMIZERS = {SGD: fw.SGD, Adam: fw.Adam, AdamW: fw.AdamW}
-_SUPPORTED = "what `framework` has: siamese networks with sharing, digit_head=per_image, one comparison output that sees probabilities or logits"
+_OPTIMIZERS: dict[type, type[fw.optimizers.Optimizer]] = {
+    SGD: fw.SGD,
+    Adam: fw.Adam,
+    AdamW: fw.AdamW,
+}
+# The layers with values that are copied, in `framework` and in torch.
+_LEARNED = (fw.Linear, fw.Conv2d, fw.BatchNorm)
+_TORCH_LEARNED = (nn.Linear, nn.Conv2d, _BatchNorm)
+_SUPPORTED = (
+    "what `framework` has: siamese networks with sharing, digit_head=per_image, "
+    "one comparison output that sees probabilities or logits"
+)
 
 
-def network_of(
+def convert_networks(
     networks: Sequence[nn.Module], dropout_streams: Sequence[torch.Generator]
 ) -> fw.Module:
-    """The networks, all of one kind, as the replicas of one; their values are copied. InvalidValueError for what `framework` has not."""
+    """Networks of one structure as one `framework` network of replicas, with copies of the values.
+
+    Raises InvalidValueError for a network with layers or connections that `framework` lacks.
+    """
     first = networks[0]
     if isinstance(first, PointMLP):
-        return _sequence([network.layers for network in networks], dropout_streams)
-    if (
-        not isinstance(first, SiameseNetwork)
-        or not first.sharing
-        or first.digit_head != "per_image"
+        return _convert_parts(networks, ["layers"], dropout_streams)
+    if not (
+        isinstance(first, SiameseNetwork) and first.sharing and first.digit_head == "per_image"
     ):
-        raise InvalidValueError(
-            "engine", "framework", f"lightning, since this network is not {_SUPPORTED}"
-        )
+        raise _unsupported(f"network is not {_SUPPORTED}")
     if not isinstance(first.bodies[0], nn.Sequential):
-        raise InvalidValueError(
-            "engine",
-            "framework",
-            "lightning, since this network's body is not of layers that `framework` has",
-        )
+        raise _unsupported("network's body is not of layers that `framework` has")
     comparison = first.comparison_part
-    one_output = (
-        comparison.sees in ("probabilities", "logits")
-        and isinstance(comparison.layers[-1], nn.Linear)
-        and comparison.layers[-1].out_features == 1
-    )
-    if not one_output:
-        raise InvalidValueError(
-            "engine", "framework", f"lightning, since this network's comparison is not {_SUPPORTED}"
-        )
-    bodies = [nn.Sequential(*network.bodies[0], *network.digit_parts[0]) for network in networks]
-    layers = [network.comparison_part.layers for network in networks]
+    if comparison.sees not in ("probabilities", "logits") or not _has_one_output(comparison.layers):
+        raise _unsupported(f"network's comparison is not {_SUPPORTED}")
     return fw.Siamese(
-        _sequence(bodies, dropout_streams), _sequence(layers, dropout_streams), sees=comparison.sees
+        _convert_parts(networks, ["bodies.0", "digit_parts.0"], dropout_streams),
+        _convert_parts(networks, ["comparison_part.layers"], dropout_streams),
+        sees=comparison.sees,
+    )
+
+
+def make_framework_trainer(
+    modules: Sequence[PairComparison] | Sequence[PointClassification],
+    datamodules: Sequence[PairDataModule] | Sequence[DiskDataModule],
+    network: fw.Module,
+    loss: fw.Loss[Any],
+    measure: fw.metrics.Measure,
+) -> fw.Trainer:
+    """A trainer of replicas with the modules' optimiser and schedule, and each replica's order."""
+    return fw.Trainer(
+        network,
+        loss,
+        convert_optimizer(modules[0].optimizer_recipe, network.parameters()),
+        [stream(datamodule.order_seed, "order") for datamodule in datamodules],
+        batch_size=datamodules[0].batch_size,
+        schedule=convert_schedule(modules[0].schedule),
+        measure=measure,
     )
 
 
 def copy_back(network: fw.Module, networks: Sequence[nn.Module]) -> None:
-    """The replicas' parameters and buffers into the networks that they were made from."""
-    layers = [
-        layer
-        for _, layer in network.modules()
-        if isinstance(layer, (fw.Linear, fw.Conv2d, fw.BatchNorm))
-    ]
-    for replica, each in enumerate(networks):
-        twins = [
-            layer
-            for layer in each.modules()
-            if isinstance(layer, (nn.Linear, nn.Conv2d, nn.modules.batchnorm._BatchNorm))
-        ]
-        for layer, twin in zip(layers, twins, strict=True):
-            for tensor, values in _values(layer, replica):
-                getattr(twin, tensor).data.copy_(values.reshape(getattr(twin, tensor).shape))
+    """Copies the replicas' parameters and buffers to the networks that they were made from."""
+    layers = [layer for _, layer in network.modules() if isinstance(layer, _LEARNED)]
+    for replica, target in enumerate(networks):
+        torch_layers = [each for each in target.modules() if isinstance(each, _TORCH_LEARNED)]
+        for layer, torch_layer in zip(layers, torch_layers, strict=True):
+            for name, values in _torch_values(layer, replica):
+                tensor = getattr(torch_layer, name).data
+                tensor.copy_(values.reshape(tensor.shape))
 
 
-def optimizer_of(recipe: object, parameters: Sequence[fw.Parameter]) -> fw.optimizers.Optimizer:
-    """`framework`'s optimiser with the recipe's settings."""
-    if type(recipe) not in _OPTIMIZERS:
-        raise InvalidValueError(
-            "optimizer", type(recipe).__name__, "adam, adamw or sgd with engine=framework"
-        )
+def convert_optimizer(
+    recipe: object, parameters: Sequence[fw.Parameter]
+) -> fw.optimizers.Optimizer:
+    """`framework`'s optimiser with the recipe's settings. Raises InvalidValueError for others."""
+    if not isinstance(recipe, (SGD, Adam)) or type(recipe) not in _OPTIMIZERS:
+        accepted = "adam, adamw or sgd with engine=framework"
+        raise InvalidValueError("optimizer", type(recipe).__name__, accepted)
     return _OPTIMIZERS[type(recipe)](parameters, **recipe.settings)
 
 
-def schedule_of(recipe: Schedule) -> fw.schedules.Schedule:
-    """`framework`'s schedule with the recipe's settings."""
+def convert_schedule(recipe: Schedule) -> fw.schedules.Schedule:
+    """`framework`'s schedule with the recipe's settings. Raises InvalidValueError for others."""
     kind = getattr(fw.schedules, type(recipe).__name__, None)
     if kind is None:
-        raise InvalidValueError(
-            "scheduler",
-            type(recipe).__name__,
-            "one of those in conf/scheduler with engine=framework",
-        )
-    return kind(
-        **{
-            key: value
-            for key, value in vars(recipe).items()
-            if key in inspect.signature(kind).parameters
-        }
-    )
+        accepted = "one of those in conf/scheduler with engine=framework"
+        raise InvalidValueError("scheduler", type(recipe).__name__, accepted)
+    arguments = inspect.signature(kind).parameters
+    return kind(**{key: value for key, value in vars(recipe).items() if key in arguments})
 
 
-def _sequence(stacks: Sequence[nn.Sequential], streams: Sequence[torch.Generator]) -> fw.Sequential:
-    return fw.Sequential(
-        *(
-            _layer(layers, streams)
-            for layers in zip(*(_flat(stack) for stack in stacks), strict=True)
-        )
-    )
+def _unsupported(reason: str) -> InvalidValueError:
+    return InvalidValueError("engine", "framework", f"lightning, since this {reason}")
 
 
-def _flat(stack: nn.Sequential) -> list[nn.Module]:
-    return [
-        inner
-        for layer in stack
-        for inner in (_flat(layer) if isinstance(layer, nn.Sequential) else [layer])
+def _has_one_output(layers: nn.Sequential) -> bool:
+    return isinstance(layers[-1], nn.Linear) and layers[-1].out_features == 1
+
+
+def _convert_parts(
+    networks: Sequence[nn.Module], parts: Sequence[str], streams: Sequence[torch.Generator]
+) -> fw.Sequential:
+    """The named submodules of the networks, one after another."""
+    stacks = [
+        [layer for part in parts for layer in _single_layers(network.get_submodule(part))]
+        for network in networks
     ]
+    return fw.Sequential(*(_convert_layer(layers, streams) for layers in zip(*stacks, strict=True)))
 
 
-def _layer(layers: Sequence[nn.Module], streams: Sequence[torch.Generator]) -> fw.Module:
-    first, unused = (
-        layers[0],
-        [torch.Generator() for _ in layers],
-    )  # the values drawn from them are replaced below
-    if isinstance(first, nn.Linear):
-        made: fw.Module = fw.Linear(
-            first.in_features, first.out_features, unused, bias=first.bias is not None
-        )
-    elif isinstance(first, nn.Conv2d):
-        made = fw.Conv2d(
-            first.in_channels,
-            first.out_channels,
-            first.kernel_size[0],
-            unused,
-            padding=first.padding[0],
-        )
-    elif isinstance(first, nn.modules.batchnorm._BatchNorm):
-        made = fw.BatchNorm(first.num_features, len(layers), eps=first.eps, momentum=first.momentum)
-    elif isinstance(first, nn.MaxPool2d):
-        return fw.MaxPool2d(first.kernel_size)
-    elif isinstance(first, Flatten):
-        return fw.Flatten()
-    elif isinstance(first, Dropout):
-        return fw.Dropout(first.probability, streams)
+def _single_layers(module: nn.Module) -> Iterator[nn.Module]:
+    """The layers within nested nn.Sequential."""
+    if isinstance(module, nn.Sequential):
+        for layer in module:
+            yield from _single_layers(layer)
     else:
-        return _activation(first)
-    made.to(first.weight.dtype)
+        yield module
+
+
+def _convert_layer(layers: Sequence[nn.Module], streams: Sequence[torch.Generator]) -> fw.Module:
+    """One layer of all networks as a `framework` layer of replicas."""
+    first = layers[0]
+    if isinstance(first, nn.MaxPool2d) and isinstance(first.kernel_size, int):
+        return fw.MaxPool2d(first.kernel_size)
+    if isinstance(first, Flatten):
+        return fw.Flatten()
+    if isinstance(first, Dropout):
+        return fw.Dropout(first.probability, streams)
+    for torch_class, framework_class in _ACTIVATIONS.items():
+        if isinstance(first, torch_class):
+            return framework_class()
+    converted = _new_learned_layer(first, len(layers))
+    converted.to(first.get_parameter("weight").dtype)
     for replica, layer in enumerate(layers):
-        for name, values in _values(made, replica):
+        for name, values in _torch_values(converted, replica):
             values.copy_(getattr(layer, name).detach().reshape(values.shape))
-    return made
+    return converted
 
 
-def _activation(layer: nn.Module) -> fw.Module:
-    for torchs, ours in _ACTIVATIONS.items():
-        if isinstance(layer, torchs):
-            return ours()
-    raise InvalidValueError(
-        "engine", "framework", f"lightning, since `framework` has no {type(layer).__name__}"
-    )
+def _new_learned_layer(layer: nn.Module, replicas: int) -> fw.Linear | fw.Conv2d | fw.BatchNorm:
+    """A layer of the same shape, whose random values are still to be replaced."""
+    generators = [torch.Generator() for _ in range(replicas)]
+    if isinstance(layer, nn.Linear):
+        bias = layer.bias is not None
+        return fw.Linear(layer.in_features, layer.out_features, generators, bias=bias)
+    if isinstance(layer, nn.Conv2d):
+        channels, padding = (layer.in_channels, layer.out_channels), int(layer.padding[0])
+        return fw.Conv2d(*channels, layer.kernel_size[0], generators, padding=padding)
+    if isinstance(layer, _BatchNorm) and layer.momentum is not None:
+        return fw.BatchNorm(layer.num_features, replicas, eps=layer.eps, momentum=layer.momentum)
+    name = type(layer).__name__
+    raise InvalidValueError("engine", "framework", f"lightning, since `framework` has no {name}")
 
 
-def _values(layer: fw.Module, replica: int) -> list[tuple[str, Tensor]]:
-    """A replica's tensors of a layer, as views, by the names and with the axes (but for their length) that they have in torch."""
+def _torch_values(
+    layer: fw.Linear | fw.Conv2d | fw.BatchNorm, replica: int
+) -> list[tuple[str, Tensor]]:
+    """Views of a replica's tensors by their names in torch, with torch's order of the axes."""
     if isinstance(layer, fw.BatchNorm):
-        parts = {
-            "weight": layer.scale.data,
-            "bias": layer.shift.data,
-            "running_mean": layer.running_mean,
-            "running_var": layer.running_variance,
-        }
-        return [(name, part[replica, 0]) for name, part in parts.items()]
-    parts = [("weight", layer.weight.data[replica].T)]
-    return parts if layer.bias is None else [*parts, ("bias", layer.bias.data[replica, 0])]
+        return [
+            ("weight", layer.scale.data[replica, 0]),
+            ("bias", layer.shift.data[replica, 0]),
+            ("running_mean", layer.running_mean[replica, 0]),
+            ("running_var", layer.running_variance[replica, 0]),
+        ]
+    values = [("weight", layer.weight.data[replica].T)]
+    if layer.bias is not None:
+        values.append(("bias", layer.bias.data[replica, 0]))
+    return values

@@ -1,4 +1,4 @@
-"""From what was asked to results on disk."""
+"""Sweeps: from composed configs to the files of their runs."""
 
 from digitpairs.sweeps.compose import JobRequest, compose_one, compose_sweep
 from digitpairs.sweeps.progress import counted

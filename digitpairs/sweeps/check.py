@@ -1,8 +1,4 @@
-"""Whether configs can be run, found out before anything trains or is written; and which runs could train at once.
-
-Each section is checked, and each combination of them, once however many jobs share it: a thousand seeds are checked in
-the time of one.
-"""
+"""Checks of configs before anything is trained or written."""
 
 from __future__ import annotations
 
@@ -14,17 +10,21 @@ from digitpairs.engines import get_engine
 
 
 class Checker:
-    """Checks one config after another, and remembers what it has checked."""
+    """Checks the configs of a sweep one by one.
+
+    Each distinct section, and each distinct combination of sections, is checked once, so that
+    checking a thousand seeds takes as long as checking one.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], Any] = {}
+        self._outcomes: dict[tuple[str, str], Any] = {}
 
     def check(self, config: Mapping[str, Any]) -> Hashable | None:
         """See `Engine.check`."""
-        return get_engine(config).check(config, self._once)
+        return get_engine(config).check(config, self._check_once)
 
-    def _once(self, name: str, section: Any, work: Callable[[Any], Any]) -> Any:
+    def _check_once(self, name: str, section: Any, check: Callable[[Any], Any]) -> Any:
         key = (name, json.dumps(section, sort_keys=True))
-        if key not in self._known:
-            self._known[key] = work(section)
-        return self._known[key]
+        if key not in self._outcomes:
+            self._outcomes[key] = check(section)
+        return self._outcomes[key]

@@ -1,7 +1,8 @@
-"""A sweep's configs out of Hydra's, composed once for each combination of choices instead of once a job.
+"""Composition of a sweep's configs: once for each combination of choices instead of once a job.
 
-Hydra takes some 50 ms to compose a config. Jobs that differ in plain values alone (a seed, a rate) share one composition, in
-which the values are set and the interpolations resolved again.
+Hydra takes about 50 ms to compose a config. Jobs that differ only in plain values (a seed, a
+learning rate) share one composition, in which the values are set and the interpolations resolved
+for each job.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import functools
 import re
 import warnings
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,16 +26,16 @@ from digitpairs.arguments import PATH_KEYS, expand_sweep, keys_given, sections_w
 from digitpairs.checks import DigitPairsWarning, InvalidValueError
 from digitpairs.targets import target_arguments
 
-_PLAIN = (bool, int, float, str, type(None))
-_WHOLE = re.compile(r"[+-]?\d{1,300}")
+_PLAIN_TYPES = (bool, int, float, str, type(None))
+_INTEGER = re.compile(r"[+-]?\d{1,300}")
 _DECIMAL = re.compile(r"[+-]?(\d+\.\d*|\.?\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 class JobRequest(NamedTuple):
-    """What was asked for: one job's config, resolved, and how it came about."""
+    """The resolved config of one job, and how it was composed."""
 
     config: dict[str, Any]
-    pattern: dict[str, Any]  # the same with "*" for the seed and all that follows it
+    pattern: dict[str, Any]  # the config with "*" for the seed and all values that follow it
     overrides: Sequence[str]
     model: str  # the choice of the group `model`
 
@@ -42,53 +43,57 @@ class JobRequest(NamedTuple):
 def compose_sweep(
     loader: ConfigLoader, master: DictConfig, sweep: Iterable[Sequence[str]]
 ) -> list[JobRequest]:
-    """The jobs of a sweep, given their overrides. Raises Hydra's and OmegaConf's errors for what cannot be composed."""
-    parse = functools.lru_cache(None)(OverridesParser.create(config_loader=loader).parse_override)
-    is_group = functools.lru_cache(None)(
-        lambda key: bool(loader.get_group_options(key, results_filter=None))
-    )
-    bases: dict[tuple, _Base] = {}
-    jobs = []
+    """Compose the jobs of a sweep, given the overrides of each.
+
+    Raises the errors of Hydra and OmegaConf for a config that cannot be composed.
+    """
+    parse = functools.cache(OverridesParser.create(config_loader=loader).parse_override)
+
+    @functools.cache
+    def is_group(key: str) -> bool:
+        return bool(loader.get_group_options(key, results_filter=None))
+
+    bases: dict[Hashable, _Base] = {}
+    requests = []
     for overrides in sweep:
-        values, choices = [], []
+        values: list[Override] = []
+        choices: list[Override] = []
         for override in map(parse, overrides):
-            (
-                values if _is_plain(override) and not is_group(override.key_or_group) else choices
-            ).append(override)
+            is_value = _is_plain(override) and not is_group(override.key_or_group)
+            (values if is_value else choices).append(override)
         key = (
-            *(each.input_line for each in choices),
-            None,
-            *(each.key_or_group for each in values),
+            tuple(choice.input_line for choice in choices),
+            tuple(value.key_or_group for value in values),
         )
         if key not in bases:
             keys = keys_given([*choices, *values])
             bases[key] = _Base(loader.load_sweep_config(master, list(overrides)), keys)
-        jobs.append(bases[key].with_values(values, overrides))
-    return jobs
+        requests.append(bases[key].request(values, overrides))
+    return requests
 
 
 def compose_command(conf: Path, arguments: Sequence[str]) -> list[JobRequest]:
-    """The jobs that `train.py -m` with these arguments would have, for who wants to know of them without running them."""
+    """The jobs of `train.py -m` with these arguments, without running them."""
     with initialize_config_dir(str(conf), version_base="1.3"):
-        return compose_sweep(*_expanded(arguments))
+        return compose_sweep(*_load_and_expand(arguments))
 
 
 def expand_command(conf: Path, arguments: Sequence[str]) -> list[list[str]]:
-    """The overrides of each of those jobs."""
+    """The overrides of each job of `train.py -m` with these arguments."""
     with initialize_config_dir(str(conf), version_base="1.3"):
-        return _expanded(arguments)[2]
-
-
-def _expanded(arguments: Sequence[str]) -> tuple[ConfigLoader, DictConfig, list[list[str]]]:
-    loader = GlobalHydra.instance().config_loader()
-    master = loader.load_configuration("config", list(arguments), run_mode=RunMode.MULTIRUN)
-    return loader, master, expand_sweep(master.hydra.sweeper.params or {}, arguments, loader)
+        return _load_and_expand(arguments)[2]
 
 
 def compose_one(config: DictConfig, overrides: Sequence[str], model: str) -> JobRequest:
-    """The job of a single config."""
+    """The job of a config that Hydra has composed."""
     keys = keys_given(OverridesParser.create().parse_overrides(list(overrides)))
-    return _Base(config.copy(), keys, model).with_values([], overrides)
+    return _Base(config.copy(), keys, model).request([], overrides)
+
+
+def _load_and_expand(arguments: Sequence[str]) -> tuple[ConfigLoader, DictConfig, list[list[str]]]:
+    loader = GlobalHydra.instance().config_loader()
+    master = loader.load_configuration("config", list(arguments), run_mode=RunMode.MULTIRUN)
+    return loader, master, expand_sweep(master.hydra.sweeper.params or {}, arguments, loader)
 
 
 class _Base:
@@ -106,18 +111,19 @@ class _Base:
         with open_dict(config):
             config.pop("hydra", None)
         self.config = config
-        self.patterns: dict[tuple, dict[str, Any]] = {}
+        self.patterns: dict[tuple[str, ...], dict[str, Any]] = {}
 
-    def with_values(self, values: Sequence[Override], overrides: Sequence[str]) -> JobRequest:
-        for each in values:
-            OmegaConf.update(self.config, each.key_or_group, each.value())
+    def request(self, values: Sequence[Override], overrides: Sequence[str]) -> JobRequest:
+        """The job with these values; `overrides` are all of its overrides."""
+        for override in values:
+            OmegaConf.update(self.config, override.key_or_group, override.value())
         if self.retargeted:  # `normalize_arguments` puts ++ before their keys
             overrides = [override.removeprefix("++") for override in overrides]
         return JobRequest(self._resolved(), self._pattern(values), overrides, self.model)
 
     def _resolved(self) -> dict[str, Any]:
         container = OmegaConf.to_container(self.config, resolve=True, throw_on_missing=True)
-        config = _read_text(container)
+        config = _with_parsed_text(container)
         for section in self.retargeted:
             _leave_out_defaults(config, section, self.given)
         return config
@@ -152,7 +158,8 @@ def _leave_out_defaults(config: dict[str, Any], section: str, given: Collection[
         del part[key]
     if left_out:
         message = f"{section}: {part['_target_']} does not accept the defaults"
-        warnings.warn(f"{message} {', '.join(left_out)}, which are left out", DigitPairsWarning)
+        message += f" {', '.join(left_out)}, which are left out"
+        warnings.warn(message, DigitPairsWarning, stacklevel=2)
 
 
 def _is_given(key: str, given: Collection[str]) -> bool:
@@ -160,32 +167,32 @@ def _is_given(key: str, given: Collection[str]) -> bool:
     return any(f"{each}.".startswith(f"{key}.") for each in given)
 
 
-def _read_text(value: Any, path: str = "") -> Any:
-    """The config in which text that is a number or a truth value, as in an environment variable, is
-    read as such. Paths stay text, and keys become text.
+def _with_parsed_text(value: Any, path: str = "") -> Any:
+    """The config with numbers and booleans in place of text that spells them.
+
+    Such text comes from environment variables. Paths stay text, and keys become text.
     """
     if isinstance(value, dict):
-        return {str(key): _read_text(each, f"{path}{key}.") for key, each in value.items()}
+        return {str(key): _with_parsed_text(each, f"{path}{key}.") for key, each in value.items()}
     if isinstance(value, list):
-        return [_read_text(each, path) for each in value]
-    is_path = path.rstrip(".") in PATH_KEYS
-    return _number_or_truth(value) if isinstance(value, str) and not is_path else value
+        return [_with_parsed_text(each, path) for each in value]
+    if isinstance(value, str) and path.rstrip(".") not in PATH_KEYS:
+        return _parsed(value)
+    return value
 
 
-def _number_or_truth(text: str) -> Any:
+def _parsed(text: str) -> bool | int | float | str:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
-    if _WHOLE.fullmatch(text):
+    if _INTEGER.fullmatch(text):
         return int(text)
     return float(text) if _DECIMAL.fullmatch(text) else text
 
 
 def _is_plain(override: Override) -> bool:
-    """Whether it sets a number, a word, a list of them or nothing, and no new key."""
-    changes = not (
-        override.is_add() or override.is_force_add() or override.is_delete() or override.package
-    )
+    """Whether it sets an existing key to a number, a word, null, or a list of them."""
+    if override.is_add() or override.is_force_add() or override.is_delete() or override.package:
+        return False
     value = override.value()
-    return changes and all(
-        isinstance(each, _PLAIN) for each in (value if isinstance(value, list) else [value])
-    )
+    values = value if isinstance(value, list) else [value]
+    return all(isinstance(each, _PLAIN_TYPES) for each in values)

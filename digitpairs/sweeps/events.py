@@ -17,18 +17,19 @@ from digitpairs.files import path_in_errors
 
 
 class EventsLogger(Logger):
-    """Writes each row of metrics as one event, to a file that is open only meanwhile.
+    """Writes each row of metrics as one event, to a file that is open only while it is written.
 
-    `SummaryWriter` keeps a file and a thread for each run, and writes an event a value at ten times the cost: too much for
-    an array of a thousand runs. `tell` is called with each row as well.
+    `SummaryWriter` keeps an open file and a thread for each run, and writes one event per value at
+    ten times the cost, which is too much for an array of a thousand runs. `on_row` is called with
+    each row as well.
     """
 
     def __init__(
-        self, folder: Path, tell: Callable[[Mapping[str, float]], None] = lambda row: None
+        self, folder: Path, on_row: Callable[[Mapping[str, float]], None] | None = None
     ) -> None:
         super().__init__()
         self._path = folder / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
-        self._tell = tell
+        self._on_row = on_row
         self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     @property
@@ -40,7 +41,7 @@ class EventsLogger(Logger):
         return ""
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """The config has a file of its own."""
+        """Does nothing: the config has its own file."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         values = [
@@ -49,7 +50,8 @@ class EventsLogger(Logger):
             if name != "epoch"
         ]
         self._append(Event(wall_time=time.time(), step=step or 0, summary=Summary(value=values)))
-        self._tell(metrics)
+        if self._on_row is not None:
+            self._on_row(metrics)
 
     def _append(self, event: Event) -> None:
         with path_in_errors(self._path), self._path.open("ab") as file:

@@ -1,4 +1,4 @@
-"""Which of a sweep's runs are finished: those whose folder holds their result and every file that the result lists."""
+"""Which runs of a sweep are finished: those with a result and every file that the result lists."""
 
 from __future__ import annotations
 
@@ -12,39 +12,36 @@ from digitpairs.sweeps.jobs import Job, fingerprint
 
 
 def unfinished_jobs(jobs: Sequence[Job]) -> dict[int, DamagedFileError | None]:
-    """The places of the jobs to do, with the damage of those that were finished once.
+    """The indices of the unfinished jobs, with the damage if a finished run has damaged files.
 
-    Raises InvalidValueError where a folder holds the result of another config, or cannot be emptied since it is a link.
+    Raises InvalidValueError if a folder holds the result of another config, or if the folder of an
+    unfinished run is a symbolic link, which cannot be emptied.
     """
-    todo: dict[int, DamagedFileError | None] = {}
-    for place, job in enumerate(jobs):
+    unfinished: dict[int, DamagedFileError | None] = {}
+    for index, job in enumerate(jobs):
         try:
-            if not _is_whole(job):
-                todo[place] = None
+            if not _has_result(job):
+                unfinished[index] = None
         except DamagedFileError as damage:
-            todo[place] = damage
-        if place in todo and job.folder.is_symlink():
-            accepted = (
-                f"a folder for each run to do, and {job.folder} is a symbolic link: remove it"
-            )
+            unfinished[index] = damage
+        if index in unfinished and job.folder.is_symlink():
+            accepted = f"a folder for each run, and {job.folder} is a symbolic link: remove it"
             raise InvalidValueError("output", job.config["output"], accepted)
-    return todo
+    return unfinished
 
 
 def is_finished(job: Job) -> bool:
-    """Whether the run needs not be done again."""
+    """Whether the run has its result and all its files."""
     return not unfinished_jobs([job])
 
 
-def _is_whole(job: Job) -> bool:
-    """Whether there is a result. Raises Damaged where it, or a file that it lists, is not as it was written."""
+def _has_result(job: Job) -> bool:
+    """Whether there is a result. Raises DamagedFileError if it or a listed file is damaged."""
     result = read_result(job.folder)
     if result is None:
         return False
     if result["fingerprint"] != fingerprint(job.config):
-        accepted = (
-            f"a folder without results of other configs, and {job.folder} holds one: rename it"
-        )
-        raise InvalidValueError("output", job.config["output"], accepted)
+        accepted = f"a folder without results of other configs, and {job.folder} holds one"
+        raise InvalidValueError("output", job.config["output"], f"{accepted}: rename it")
     refuse_damage(job.folder, result)
     return True

@@ -1,10 +1,10 @@
-"""What was asked for: each job's config, and the folder that follows from it.
+"""The jobs of a sweep: the config of each run, and the folder that follows from it.
 
-    outputs/<what was asked>-<digest>/<configuration>-<digest>/seed=3/
+    outputs/<common settings>-<digest>/<configuration>-<digest>/seed=3/
 
-Both digests leave the seed out, so that seeds of one configuration stand side by side, and the same command finds its
-folder again. They also leave out where things lie on this machine (`output`, the folder of MNIST) and how the sweep is run
-(`sweep`), and know which data "auto" stands for.
+The digests do not depend on the seed, so that the seeds of a configuration share a folder and the
+same command finds its folder again. They do not depend on paths (`output`, the folder of MNIST) or
+on how the sweep is run (`sweep`). For the data source "auto" they depend on the resolved source.
 """
 
 from __future__ import annotations
@@ -24,46 +24,33 @@ from digitpairs.engines import get_engine
 from digitpairs.streams import check_seed
 from digitpairs.sweeps.compose import JobRequest
 
-# Settings that are not in the digests at these values: runs from before them are found again.
+# Settings that digests leave out at these values. Results from before a setting existed are found.
 NEUTRAL_DEFAULTS = {"label_smoothing": 0, "scheduler.delay": 0, "data.polarity": "auto"}
 
 
 class Job(NamedTuple):
     """One run."""
 
-    config: dict[
-        str, Any
-    ]  # resolved, with the data that "auto" stands for; without `hydra` and `sweep`
+    config: dict[str, Any]  # resolved, also the source "auto"; without `hydra` and `sweep`
     seed: int
     configuration: str  # the name of the folder of its configuration
     folder: Path
 
 
 def plan_jobs(requests: Sequence[JobRequest]) -> list[Job]:
-    """The jobs for what was asked, in their order.
+    """The jobs of the requests, in their order. No file of the outputs is read or written.
 
-    Raises InvalidValueError where "auto" stands for nothing or two jobs are one and the same; touches no file of the outputs.
+    Raises InvalidValueError if no source can be found for "auto", or if two jobs are the same.
     """
-    configs = [_prepared(_checked(each.config)) for each in requests]
-    digests = [digest(_without_paths(_prepared(each.pattern))) for each in requests]
-    asked = [[item for item in each.overrides if not _is_path_or_seed(item)] for each in requests]
-    common = set(asked[0]).intersection(*asked[1:])
-    names = [
-        _name([each.model, *[item for item in items if item not in common]])
-        for each, items in zip(requests, asked)
-    ]
-    sweep_name = f"{_name(sorted(common) or [names[0]])}-{digest(sorted(set(digests)))}"
-    jobs = []
-    for config, name, each in zip(configs, names, digests):
-        seed = check_seed("seed", config["seed"])
-        jobs.append(
-            Job(
-                config,
-                seed,
-                f"{name}-{each}",
-                Path(config["output"], sweep_name, f"{name}-{each}", f"seed={seed}"),
-            )
-        )
+    configs = [_prepared(_checked(request.config)) for request in requests]
+    digests = [digest(_without_paths(_prepared(request.pattern))) for request in requests]
+    settings = [_named_overrides(request) for request in requests]
+    common = set(settings[0]).intersection(*settings[1:])
+    names = [_configuration_name(request, common) for request in requests]
+    sweep_name = _folder_name(sorted(common)) if common else names[0]
+    sweep = f"{sweep_name}-{digest(sorted(set(digests)))}"
+    configurations = [f"{name}-{own_digest}" for name, own_digest in zip(names, digests)]
+    jobs = [_job(config, sweep, name) for config, name in zip(configs, configurations)]
     _refuse_repetitions(jobs)
     return jobs
 
@@ -74,40 +61,42 @@ def digest(value: Any) -> str:
 
 
 def fingerprint(config: dict[str, Any]) -> str:
-    """Digest of what decides a run's result: its config with the seed, without the places."""
+    """Digest of everything that decides a run's result: its config with the seed, without paths."""
     return digest(_without_paths(config))
+
+
+def _job(config: dict[str, Any], sweep: str, configuration: str) -> Job:
+    seed = check_seed("seed", config["seed"])
+    path = Path(config["output"], sweep, configuration, f"seed={seed}")
+    return Job(config, seed, configuration, path)
 
 
 def _refuse_repetitions(jobs: Sequence[Job]) -> None:
     outputs = {job.config["output"] for job in jobs}
     if len(outputs) > 1:
         raise InvalidValueError("output", ",".join(sorted(outputs)), "one folder a sweep")
-    for folder, count in Counter(job.folder for job in jobs).items():
-        if count > 1:
-            again = next(job for job in jobs if job.folder == folder)
-            raise InvalidValueError(
-                "seed",
-                again.seed,
-                f"each seed once a configuration; {again.configuration} was asked for {count} times",
-            )
+    counts = Counter(job.folder for job in jobs)
+    for job in jobs:
+        if counts[job.folder] > 1:
+            repetition = f"{job.configuration} has it {counts[job.folder]} times"
+            accepted = f"each seed once a configuration; {repetition}"
+            raise InvalidValueError("seed", job.seed, accepted)
 
 
 def _checked(config: dict[str, Any]) -> dict[str, Any]:
-    """The config itself. Raises InvalidValueError unless its sections are those of its task."""
+    """The config itself. Raises InvalidValueError unless it has the sections of its task."""
     get_engine(config).check_keys({key: value for key, value in config.items() if key != "sweep"})
     return config
 
 
 def _prepared(config: dict[str, Any]) -> dict[str, Any]:
-    """Without how the sweep is run, with whole paths and the data that "auto" stands for."""
+    """The config without `sweep`, with full paths and the source that "auto" resolves to."""
     rest = {key: value for key, value in config.items() if key != "sweep"}
     return rest | {"data": _resolved(config["data"]), "output": folder("output", config["output"])}
 
 
 def _resolved(data: dict[str, Any]) -> dict[str, Any]:
-    """The section `data` with its root's whole path, and with what "auto" stands for. That of the
-    disk has neither.
-    """
+    """The section `data` with the full path of `root` and the resolved `source`, if it has them."""
     if data.get("root") not in (None, ""):
         data = {**data, "root": folder("data.root", data["root"])}
     if "source" not in data:
@@ -119,22 +108,33 @@ def _resolved(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
-    """What decides the result, without settings that came later, at the value that leaves results as they were."""
+    """The settings that decide the result, without `NEUTRAL_DEFAULTS`."""
     data = config["data"]
     if data.get("source") in ("mnist", "digits"):
         data = {key: value for key, value in data.items() if key != "root"}
-    return _without_neutral_defaults(
-        {key: value for key, value in {**config, "data": data}.items() if key != "output"}
-    )
+    settings = {key: value for key, value in config.items() if key != "output"}
+    return _without_neutral_defaults(settings | {"data": data})
 
 
-def _without_neutral_defaults(config: dict[str, Any], inside: str = "") -> dict[str, Any]:
-    paths = {f"{inside}{key}": (key, value) for key, value in config.items()}
-    return {
-        key: _without_neutral_defaults(value, f"{path}.") if isinstance(value, dict) else value
-        for path, (key, value) in paths.items()
-        if path not in NEUTRAL_DEFAULTS or value != NEUTRAL_DEFAULTS[path]
-    }
+def _without_neutral_defaults(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    kept = {}
+    for key, value in config.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, dict):
+            kept[key] = _without_neutral_defaults(value, f"{path}.")
+        elif path not in NEUTRAL_DEFAULTS or value != NEUTRAL_DEFAULTS[path]:
+            kept[key] = value
+    return kept
+
+
+def _configuration_name(request: JobRequest, common: set[str]) -> str:
+    own = [override for override in _named_overrides(request) if override not in common]
+    return _folder_name([request.model, *own])
+
+
+def _named_overrides(request: JobRequest) -> list[str]:
+    """The overrides that are part of folder names: no seeds, paths or settings of the sweep."""
+    return [override for override in request.overrides if not _is_path_or_seed(override)]
 
 
 def _is_path_or_seed(override: str) -> bool:
@@ -142,6 +142,6 @@ def _is_path_or_seed(override: str) -> bool:
     return key in ("seed", "output", "data.root") or key.startswith("sweep.")
 
 
-def _name(parts: Sequence[str]) -> str:
-    """A folder's name out of overrides; what a file system or a shell could trip over becomes "_"."""
+def _folder_name(parts: Sequence[str]) -> str:
+    """A folder's name; characters that are special to file systems or shells become "_"."""
     return re.sub(r"[^A-Za-z0-9.,=+-]+", "_", ",".join(parts))[: files.NAME_LENGTH]

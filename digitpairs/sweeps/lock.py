@@ -1,4 +1,4 @@
-"""The lock of a sweep's folder: a second launch of the same sweep is refused while the first one runs."""
+"""The lock of a sweep's folder, which refuses a second launch of a sweep that is running."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from digitpairs import files
 from digitpairs.checks import InvalidValueError
 
 LOCK, HOLDER = ".lock", ".holder.json"
-# What file systems without locks answer: some network file systems, FUSE and archives mounted as folders.
+# Errors of file systems without locks: some network file systems, FUSE, archives mounted as folders
 NO_LOCKS = {
     getattr(errno, name, None) for name in ("ENOLCK", "ENOSYS", "EOPNOTSUPP", "ENOTSUP", "EIO")
 }
@@ -26,29 +26,21 @@ NO_LOCKS = {
 
 @contextlib.contextmanager
 def sweep_lock(sweep: Path) -> Iterator[None]:
-    """Holds the sweep's folder; InvalidValueError if another command does.
+    """Lock the sweep's folder. Raises InvalidValueError if another command has locked it.
 
-    The system releases the lock when this process ends, however it ends. On a file system without locks the sweep runs
-    without one, and says so.
+    The system releases the lock when this process ends, however it ends. On a file system without
+    locks the sweep runs without one, with a warning on standard error.
     """
     sweep.mkdir(parents=True, exist_ok=True)
     lock = FileLock(sweep / LOCK)
     try:
         _acquire(lock, sweep)
     except Timeout:
-        raise InvalidValueError(
-            "output",
-            str(sweep.parent),
-            f"a folder where this very sweep is not running: {_holder(sweep)} runs it in {sweep}",
-        ) from None
+        accepted = f"a folder where this sweep is not running: {_holder(sweep)} runs it in {sweep}"
+        raise InvalidValueError("output", str(sweep.parent), accepted) from None
     try:
-        holder = {
-            "process": os.getpid(),
-            "host": socket.gethostname(),
-            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-        }
-        with contextlib.suppress(OSError):  # a full disk: the lock holds without the note
-            files.write_json(sweep / HOLDER, holder)
+        with contextlib.suppress(OSError):  # a full disk: the lock works without the note
+            _write_holder(sweep)
         yield
     finally:
         (sweep / HOLDER).unlink(missing_ok=True)
@@ -61,13 +53,20 @@ def _acquire(lock: FileLock, sweep: Path) -> None:
     except (OSError, NotImplementedError) as fault:
         if isinstance(fault, OSError) and fault.errno not in NO_LOCKS:
             raise
-        said = f"warning: {sweep} cannot be locked ({fault}): do not start the same sweep a second time while this one runs"
-        print(said, file=sys.stderr)
+        warning = f"warning: {sweep} cannot be locked ({fault}): "
+        print(f"{warning}do not start this sweep again while it runs", file=sys.stderr)
+
+
+def _write_holder(sweep: Path) -> None:
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    holder = {"process": os.getpid(), "host": socket.gethostname(), "since": since}
+    files.write_json(sweep / HOLDER, holder)
 
 
 def _holder(sweep: Path) -> str:
-    """Who holds the lock, as far as its note can be read."""
-    holder: dict[str, Any] = {}
+    """The process that has the lock, as far as its note can be read."""
+    note: dict[str, Any] = {}
     with contextlib.suppress(files.DamagedFileError):
-        holder = files.read_json(sweep / HOLDER) or {}
-    return f"process {holder.get('process', '?')} on {holder.get('host', '?')} since {holder.get('since', '?')}"
+        note = files.read_json(sweep / HOLDER) or {}
+    process, host, since = (note.get(key, "?") for key in ("process", "host", "since"))
+    return f"process {process} on {host} since {since}"

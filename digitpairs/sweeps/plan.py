@@ -1,4 +1,4 @@
-"""How a sweep's runs are carried out: which train together as one array, in how many processes of how many threads."""
+"""The plan of a sweep: which runs train together as an array, and in how many processes."""
 
 from __future__ import annotations
 
@@ -30,36 +30,40 @@ class Settings(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Pieces of work, each the places of the runs that train together."""
+    """How the jobs of a sweep are run."""
 
-    pieces: list[list[int]]
-    processes: int  # 0: all in this process, one after another
+    pieces: list[list[int]]  # the indices of the jobs that train together
+    processes: int  # 0: all pieces in this process, one after another
     threads: int  # of each process
 
     def __str__(self) -> str:
-        arrays, alone = (
-            [piece for piece in self.pieces if len(piece) > 1],
-            sum(len(piece) == 1 for piece in self.pieces),
-        )
-        sizes = sorted({len(piece) for piece in arrays})
-        parts = (
-            [
-                f"{len(arrays)} array{'s' * (len(arrays) > 1)} of {' to '.join(map(str, (sizes[:1] + sizes[1:][-1:])))}"
-            ]
-            if arrays
-            else []
-        )
-        parts += [f"{alone} alone"] if alone else []
-        where = (
-            f"in {self.processes} process{'es' * (self.processes > 1)}"
-            if self.processes
-            else "in this process"
-        )
-        return f"{' and '.join(parts)}, {where} of {self.threads} thread{'s' * (self.threads > 1)}"
+        sizes = [len(piece) for piece in self.pieces if len(piece) > 1]
+        alone = len(self.pieces) - len(sizes)
+        parts = []
+        if sizes:
+            bounds = sorted({min(sizes), max(sizes)})
+            parts.append(f"{plural(len(sizes), 'array')} of {' to '.join(map(str, bounds))}")
+        if alone:
+            parts.append(f"{alone} alone")
+        processes = plural(self.processes, "process", "es") if self.processes else "this process"
+        return f"{' and '.join(parts)}, in {processes} of {plural(self.threads, 'thread')}"
+
+
+class _Resources(NamedTuple):
+    """Where the runs train."""
+
+    device: str  # "cpu" or "cuda"
+    processes: int
+    threads: int
+
+
+def plural(count: int, noun: str, ending: str = "s") -> str:
+    """The count with its noun: "1 run", "2 runs"."""
+    return f"{count} {noun}{ending if count > 1 else ''}"
 
 
 def settings_of(section: Mapping[str, Any]) -> Settings:
-    """The settings, checked."""
+    """The checked settings of the section `sweep`. Raises InvalidValueError."""
     mapping("sweep", section, Settings._fields)
     settings = Settings(**section)
     choice("sweep.plan", settings.plan, PLANS)
@@ -70,103 +74,124 @@ def settings_of(section: Mapping[str, Any]) -> Settings:
 
 
 def make_plan(jobs: Sequence[Job], keys: Sequence[Hashable | None], settings: Settings) -> Plan:
-    """The plan for the jobs; `keys` say which can train together (see `Checker.check`).
+    """The plan for the jobs; jobs with equal keys can train together (see `Checker.check`).
 
-    What is fastest is measured, unless the settings say it. Raises InvalidValueError for sweep.plan=array where it cannot be.
+    The fastest array size is measured unless the settings decide it. Raises InvalidValueError if
+    these jobs or this system do not allow `sweep.plan`.
     """
-    # One thread: with more, products are cut by their sizes, and a run's bits would follow from the size of its array.
-    device, threads = _device(jobs), settings.threads or 1
-    processes = settings.processes or (
-        max(1, len(available_cores()) // threads) if device == "cpu" else 1
-    )
-    processes = min(len(jobs), processes)
+    resources = _resources(jobs, settings)
     if settings.plan in ("array", "processes") and not can_fork():
-        raise InvalidValueError(
-            "sweep.plan", settings.plan, "auto or serial on this system, which cannot fork"
-        )
+        accepted = "auto or serial on this system, which cannot fork"
+        raise InvalidValueError("sweep.plan", settings.plan, accepted)
     if settings.plan == "serial" or not can_fork() or (settings.plan == "auto" and len(jobs) == 1):
-        return Plan([[place] for place in range(len(jobs))], 0, threads)
-    groups: dict[Hashable, list[int]] = defaultdict(list)
-    for place, key in enumerate(keys):
-        if key is None and settings.plan == "array":
-            raise InvalidValueError(
-                "sweep.plan",
-                "array",
-                "auto or processes, since these runs train only by themselves (of the disk those with engine=lightning; of pairs networks of other layers)",
-            )
-        groups[key if key is not None else ("alone", place)].append(place)
+        return Plan([[index] for index in range(len(jobs))], 0, resources.threads)
     pieces = []
-    for key, places in groups.items():
-        most = -(-len(places) // processes)
-        if settings.plan == "array":
-            most = max(most, min(2, len(places)))
-        size = 1 if settings.plan == "processes" or most == 1 else settings.array_size
-        if size is None:
-            size = _best_size(
-                jobs[places[0]], key, threads, device, processes, settings.plan == "array"
-            )
-        pieces += cut(places, min(size, most) if settings.array_size is None else size, processes)
-    return Plan(pieces, min(processes, len(pieces)), threads)
+    for key, indices in _groups(keys, settings).items():
+        size = _array_size(jobs[indices[0]], key, len(indices), settings, resources)
+        pieces += cut(indices, size, resources.processes)
+    return Plan(pieces, min(resources.processes, len(pieces)), resources.threads)
 
 
-def cut(places: Sequence[int], size: int, processes: int) -> list[list[int]]:
-    """Pieces of nearly equal length, at most `size` long, as many in each of the processes where that leaves arrays."""
-    count = -(-len(places) // size)
+def cut(indices: Sequence[int], size: int, processes: int) -> list[list[int]]:
+    """Cut into pieces of nearly equal length, at most `size`.
+
+    Each process gets equally many pieces if these still have two or more elements.
+    """
+    count = -(-len(indices) // size)
     even = -(-count // processes) * processes
-    if 2 * even <= len(places):
+    if 2 * even <= len(indices):
         count = even
-    bounds = [len(places) * i // count for i in range(count + 1)]
-    return [list(places[start:stop]) for start, stop in zip(bounds, bounds[1:])]
+    bounds = [len(indices) * i // count for i in range(count + 1)]
+    return [list(indices[start:stop]) for start, stop in zip(bounds, bounds[1:])]
 
 
-def _best_size(
-    job: Job, key: Hashable, threads: int, device: str, processes: int, must: bool
+def _resources(jobs: Sequence[Job], settings: Settings) -> _Resources:
+    # One thread by default: with more, torch splits products by their sizes, and the bits of a run
+    # would depend on the size of its array.
+    threads = settings.threads or 1
+    device = _device(jobs)
+    cores = len(available_cores()) if device == "cpu" else 1
+    processes = settings.processes or max(1, cores // threads)
+    return _Resources(device, min(len(jobs), processes), threads)
+
+
+def _groups(keys: Sequence[Hashable | None], settings: Settings) -> dict[Hashable, list[int]]:
+    """The indices of the jobs by key; a job without a key is a group of its own."""
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for index, key in enumerate(keys):
+        if key is None and settings.plan == "array":
+            reason = (
+                "runs of the disk with engine=lightning, and of pairs with custom layers, "
+                "train only by themselves"
+            )
+            raise InvalidValueError("sweep.plan", "array", f"auto or processes: {reason}")
+        groups[("alone", index) if key is None else key].append(index)
+    return groups
+
+
+def _array_size(
+    job: Job, key: Hashable, count: int, settings: Settings, resources: _Resources
 ) -> int:
-    most = get_engine(job.config).most_members
-    if most is not None:
-        return most
-    figures = measure.read_cache(key, device, threads)
-    if figures is None:
+    """The size of the arrays for `count` runs like the job; 1 for no arrays."""
+    share = -(-count // resources.processes)
+    if settings.plan == "array":
+        share = max(share, min(2, count))
+    if settings.plan == "processes" or share == 1:
+        return 1
+    if settings.array_size is not None:
+        return settings.array_size
+    return min(share, _best_size(job, key, settings.plan == "array", resources))
+
+
+def _best_size(job: Job, key: Hashable, force_array: bool, resources: _Resources) -> int:
+    """The fastest array size; with `force_array`, the fastest above 1 if any fits."""
+    engine_limit = get_engine(job.config).most_members
+    if engine_limit is not None:
+        return engine_limit
+    device, processes, threads = resources
+    measurements = measure.read_cache(key, device, threads)
+    if measurements is None:
         try:
-            figures = _in_a_process(lambda: measure.measure(job, device), threads)
-        except RuntimeError as fault:  # the runs themselves will show whose fault it is
+            measurements = _in_a_process(lambda: measure.measure(job, device), threads)
+        except RuntimeError as fault:  # if a run is at fault, it will fail by itself
             warnings.warn(f"{fault}; the runs train one by one", DigitPairsWarning, stacklevel=2)
             return 1
-        measure.write_cache(key, device, threads, figures)
-    if must:
-        figures = {size: figure for size, figure in figures.items() if size > 1} | {
-            1: measure.Figure(float("inf"), 0.0)
-        }
-    # A GPU is asked in a process of its own: once it has been started here, no forked process could use it.
-    available = (
-        measure.available_bytes(device)
-        if device == "cpu"
-        else _in_a_process(lambda: measure.available_bytes(device), threads)
-    )
-    return measure.best_size(figures, _data_bytes(job), available / processes)
+        measure.write_cache(key, device, threads, measurements)
+    if force_array:
+        measurements = measurements | {1: measure.Measurement(float("inf"), 0.0)}
+    if device == "cpu":
+        available = measure.available_bytes(device)
+    else:  # once this process has used a GPU, the processes that it forks cannot use it
+        available = _in_a_process(lambda: measure.available_bytes(device), threads)
+    return measure.best_size(measurements, _data_bytes(job), available / processes)
 
 
-def _in_a_process(work: Callable[[], Any], threads: int) -> Any:
-    """What the work returns, done in a process of its own."""
-    for said in run_in_processes([lambda say: work()], 1, threads):
-        if said.kind == "returned":
-            return said.value
-        if said.kind == "note":
-            warnings.warn(said.value.removeprefix("warning: "), DigitPairsWarning, stacklevel=2)
-        if said.kind in ("raised", "died"):
-            raise RuntimeError(
-                f"the speed of training could not be measured ({said.value.splitlines()[-1]})"
-            )
+def _in_a_process(function: Callable[[], Any], threads: int) -> Any:
+    """The function's return value, computed in a forked process.
+
+    Raises RuntimeError if the function raises or the process dies.
+    """
+    for message in run_in_processes([lambda send: function()], 1, threads):
+        if message.kind == "returned":
+            return message.value
+        if message.kind == "note":
+            text = message.value.removeprefix("warning: ")
+            warnings.warn(text, DigitPairsWarning, stacklevel=2)
+        if message.kind in ("raised", "died"):
+            reason = message.value.splitlines()[-1]
+            raise RuntimeError(f"the speed of training could not be measured ({reason})")
     raise RuntimeError("the speed of training could not be measured (no answer)")
 
 
 def _device(jobs: Sequence[Job]) -> str:
-    """Where the runs train, found out without starting a GPU in this process."""
-    asked = {job.config["trainer"].get("accelerator", "cpu") for job in jobs}
-    return "cuda" if asked & {"gpu", "cuda", "auto"} and torch.cuda.is_available() else "cpu"
+    """Where the runs train, determined without using a GPU in this process."""
+    accelerators = {job.config["trainer"].get("accelerator", "cpu") for job in jobs}
+    uses_gpu = bool(accelerators & {"gpu", "cuda", "auto"}) and torch.cuda.is_available()
+    return "cuda" if uses_gpu else "cpu"
 
 
 def _data_bytes(job: Job) -> int:
-    """A run's pairs as float32 images: its own, the array's, and these normalised."""
+    """The bytes of a run's float32 images: its own, the array's and the normalised ones."""
     data = job.config["data"]
-    return 3 * (data["pairs"] + (data["test_pairs"] or 1000)) * 2 * SIDE * SIDE * 4
+    pairs = data["pairs"] + (data["test_pairs"] or 1000)
+    return 3 * pairs * 2 * SIDE * SIDE * 4

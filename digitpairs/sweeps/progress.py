@@ -1,4 +1,4 @@
-"""How a sweep gets on: one display on a terminal, a line now and then elsewhere."""
+"""The progress of a sweep: one live display on a terminal, an occasional line elsewhere."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from digitpairs.terminal import plus_minus
 
 QUIET_SECONDS = 10  # between lines, where the output is no terminal
 PATIENCE_SECONDS = 2  # between lines before anything trains
-_WATCHED = ("validation/comparison_error", "train/comparison_error")
-
+_ERRORS = ("validation/comparison_error", "train/comparison_error")  # shown, the first that exists
 
 Item = TypeVar("Item")
 
 
-def counted(runs: Sequence[Item], what: str) -> Iterator[Item]:
-    """The runs one by one. Prints now and then how many were `what`, such as "checked"."""
-    told = time.monotonic()
-    for done, run in enumerate(runs):
-        if time.monotonic() - told > PATIENCE_SECONDS:
-            told = time.monotonic()
-            print(f"{done} of {len(runs)} runs {what}", flush=True)
+def counted(runs: Sequence[Item], done: str) -> Iterator[Item]:
+    """Iterate over the runs, and print at intervals how many are done, such as "checked"."""
+    last_line = time.monotonic()
+    for count, run in enumerate(runs):
+        if time.monotonic() - last_line > PATIENCE_SECONDS:
+            last_line = time.monotonic()
+            print(f"{count} of {len(runs)} runs {done}", flush=True)
         yield run
 
 
 class SweepProgress:
-    """Hears of each run's epochs and end, and shows members done, epochs, current errors and the time left.
+    """A listener that shows finished runs, epochs, current errors and the time left.
 
     Args:
         labels: a name for each run.
-        epochs: how many each is to train at most.
-        console: where it is shown; notes and failures go to `errors`.
+        epochs: the maximal number of epochs of each run.
+        console: where progress is shown.
+        errors: where notes and failures are printed.
     """
 
     def __init__(
@@ -44,8 +44,8 @@ class SweepProgress:
     ) -> None:
         self._labels, self._epochs = labels, list(epochs)
         self._console, self._errors = console, errors
-        self._rows: dict[int, Mapping[str, float]] = {}
-        self.done: set[int] = set()  # the runs that have ended
+        self._rows: dict[int, Mapping[str, float]] = {}  # the last row of each run
+        self.done: set[int] = set()  # the indices of runs that have ended
         self._notes: set[str] = set()
         self.failures = 0
         self._started = self._last_line = time.monotonic()
@@ -55,9 +55,8 @@ class SweepProgress:
             TextColumn("{task.fields[state]}"),
             TimeElapsedColumn(),
         )
-        self._display = Progress(
-            *columns, console=console, auto_refresh=False, transient=True
-        )  # a thread would be forked
+        # Automatic refreshing would need a thread, and this process is forked.
+        self._display = Progress(*columns, console=console, auto_refresh=False, transient=True)
         self._bar = self._display.add_task("", total=sum(self._epochs), runs="", state="")
 
     def __enter__(self) -> SweepProgress:
@@ -69,28 +68,28 @@ class SweepProgress:
         if self._console.is_terminal:
             self._display.stop()
 
-    def epoch(self, place: int, row: Mapping[str, float]) -> None:
-        """A row of a run's metrics: an epoch's, or at last the test's, which is no step forward."""
+    def epoch(self, index: int, row: Mapping[str, float]) -> None:
+        """Show a row of a run's metrics. The row of the test, which is no epoch, is ignored."""
         if "learning_rate" in row:
-            self._rows[place] = row
+            self._rows[index] = row
             self.show()
 
-    def ended(self, place: int, failure: str | None) -> None:
-        """The run's files are written."""
-        self.done.add(place)
+    def ended(self, index: int, failure: str | None) -> None:
+        """Count a run whose files are written, and print why it failed, if it did."""
+        self.done.add(index)
         if failure is not None:
             self.failures += 1
-            self.note(f"{self._labels[place]}: FAILED, {failure}")
+            self.note(f"{self._labels[index]}: FAILED, {failure}")
         self.show()
 
     def note(self, text: str) -> None:
-        """Something to read, once a sweep."""
+        """Print the text, once a sweep."""
         if text not in self._notes:
             self._notes.add(text)
             self._errors.print(text, soft_wrap=True, highlight=False, markup=False)
 
     def show(self) -> None:
-        """The state as it is; where there is no terminal, only if some time has passed."""
+        """Show the current state; without a terminal only every `QUIET_SECONDS`."""
         if self._console.is_terminal:
             self._display.update(
                 self._bar, completed=self._epochs_done(), runs=self._runs(), state=self._state()
@@ -101,29 +100,28 @@ class SweepProgress:
             self._console.print(f"{self._runs()}, {self._state()}", soft_wrap=True, highlight=False)
 
     def _epochs_done(self) -> int:
-        running = (
-            int(row["epoch"]) + 1 for place, row in self._rows.items() if place not in self.done
-        )
-        return sum(running) + sum(self._epochs[place] for place in self.done)
+        running = self._rows.keys() - self.done
+        in_running = sum(int(self._rows[index]["epoch"]) + 1 for index in running)
+        return in_running + sum(self._epochs[index] for index in self.done)
 
     def _runs(self) -> str:
         return f"{len(self.done)}/{len(self._labels)} runs"
 
     def _state(self) -> str:
         done, total = self._epochs_done(), sum(self._epochs)
-        parts = [f"{done}/{total} epochs"]
-        name = next(
-            (name for name in _WATCHED if any(name in row for row in self._rows.values())), None
-        )
-        if name:
-            errors = [row[name] for row in self._rows.values() if name in row]
-            spread = (
-                f" {plus_minus(self._console)} {statistics.stdev(errors):.2f}"
-                if len(errors) > 1
-                else ""
-            )
-            parts.append(f"{name.partition('/')[0]} error {statistics.fmean(errors):.2f}{spread} %")
+        parts = [f"{done}/{total} epochs", *self._current_errors()]
         if 0 < done < total:
             left = (time.monotonic() - self._started) * (total - done) / done
             parts.append(f"{left:.0f} s left" if left < 100 else f"{left / 60:.0f} min left")
         return ", ".join(parts)
+
+    def _current_errors(self) -> list[str]:
+        """Mean and standard deviation of the runs' errors in their last epochs, if any."""
+        for name in _ERRORS:
+            errors = [row[name] for row in self._rows.values() if name in row]
+            if errors:
+                text = f"{name.partition('/')[0]} error {statistics.fmean(errors):.2f}"
+                if len(errors) > 1:
+                    text += f" {plus_minus(self._console)} {statistics.stdev(errors):.2f}"
+                return [f"{text} %"]
+        return []

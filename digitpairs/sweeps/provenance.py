@@ -1,4 +1,4 @@
-"""Where a result comes from: what decides its numbers beside the config."""
+"""The provenance of a result: what its numbers depend on beside the config."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _ROOT = Path(digitpairs.__file__).resolve().parent.parent
 
 @functools.cache
 def provenance() -> dict[str, Any]:
-    """Versions, the commit of the project (None outside of a checkout), the processor and its cores; as they were when first asked for."""
+    """Versions, the project's commit, the processor and the number of its cores.
+
+    They are determined at the first call.
+    """
     return {
         "versions": versions(),
         "commit": commit(_ROOT),
@@ -30,7 +33,7 @@ def provenance() -> dict[str, Any]:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Of everything that decides the numbers."""
+    """The versions of the software that decides the numbers, and the machine's architecture."""
     return {
         "digitpairs": digitpairs.__version__,
         "torch": torch.__version__,
@@ -41,33 +44,26 @@ def versions() -> dict[str, str]:
 
 
 def commit(root: Path) -> str | None:
-    """The short hash of the checkout at `root`, "+" after it where files in git's keeping are changed; None where there is none."""
+    """The short hash of the checkout at `root`, with a "+" if tracked files are changed.
+
+    None outside of a checkout or without git.
+    """
     if not (root / ".git").exists():
         return None
-    command = [
-        "git",
-        "--no-optional-locks",
-        "-C",
-        str(root),
-        "describe",
-        "--always",
-        "--match=",
-        "--dirty=+",
-    ]
+    git = ["git", "--no-optional-locks", "-C", str(root)]
+    describe = ["describe", "--always", "--match=", "--dirty=+"]
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:  # there is no git
+        answer = subprocess.run([*git, *describe], capture_output=True, text=True, check=False)
+    except OSError:  # git is not installed
         return None
-    return asked.stdout.strip() or None
+    return answer.stdout.strip() or None
 
 
 def _processor() -> str:
-    """Its name, as the system gives it."""
+    """The processor's name, as the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:  # not Linux
         return platform.processor()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
-        platform.processor(),
-    )
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())

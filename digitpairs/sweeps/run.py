@@ -1,4 +1,4 @@
-"""From jobs to their files: one run alone, or several as one array."""
+"""Training of jobs, one alone or several as one array, and the files that they leave."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import shutil
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -20,76 +20,81 @@ from digitpairs.sweeps.provenance import provenance
 
 
 class Listener(Protocol):
-    """Who wants to hear how the jobs get on; a job is named by its place among those that were given."""
+    """Receives the events of runs, each with the run's index in the sweep."""
 
-    def epoch(self, place: int, row: dict[str, float]) -> None: ...
+    def epoch(self, index: int, row: Mapping[str, float]) -> None:
+        """A row of metrics was recorded."""
 
-    def ended(self, place: int, failure: str | None) -> None: ...
+    def ended(self, index: int, failure: str | None) -> None:
+        """The run's files are written; `failure` is the reason if it failed."""
 
-    def note(self, text: str) -> None: ...
+    def note(self, text: str) -> None:
+        """There is something for the user to read."""
 
 
-def run_jobs(jobs: Sequence[Job], listener: Listener) -> None:
-    """Train and test the jobs' networks, as one array when they are several, and write each job's files.
+def run_jobs(jobs: Mapping[int, Job], listener: Listener) -> None:
+    """Train and test the jobs' networks, as one array if there are several, and write their files.
 
-    A run that diverges or fails leaves `failure.json` with the reason. Where an array as a whole fails, its runs are done
-    one by one, which shows whose fault it was.
+    A run that diverges or fails leaves `failure.json` with the reason. If a whole array fails, its
+    runs are repeated one by one, so that only the run at fault fails.
+
+    Args:
+        jobs: the jobs by their index in the sweep.
+        listener: receives their events.
     """
     started = time.perf_counter()
     try:
-        runs = _trained(jobs, listener)
-    except (
-        Exception
-    ) as fault:  # a run's fault is its own: it is told here, kept in its folder, and counted
-        reason = f"{type(fault).__name__}: {fault}"
+        runs = _train(jobs, listener)
+    except Exception as fault:  # whatever fails in a run is reported, and the other runs go on
         if len(jobs) == 1:
-            if not isinstance(
-                fault, OSError
-            ):  # of the disk, or of whoever removed the folder: it names the file
+            ((index, job),) = jobs.items()
+            # The message of an OSError names the file: the disk is full, or the folder was removed.
+            if not isinstance(fault, OSError):
                 listener.note(traceback.format_exc().rstrip())
-            listener.ended(0, fail(jobs[0], reason))
+            listener.ended(index, fail(job, _reason(fault)))
             return
-        listener.note(f"an array of {len(jobs)} runs failed and is done one by one ({reason})")
-        for place, job in enumerate(jobs):
-            run_jobs([job], SubsetListener([place], listener))
+        listener.note(array_failure(len(jobs), _reason(fault)))
+        for index, job in jobs.items():
+            run_jobs({index: job}, listener)
         return
-    share = (time.perf_counter() - started) / len(jobs)
-    for place, (job, run) in enumerate(zip(jobs, runs)):
-        listener.ended(place, _write(job, run, share, len(jobs)))
+    seconds = (time.perf_counter() - started) / len(jobs)
+    for (index, job), run in zip(jobs.items(), runs):
+        listener.ended(index, _write(job, run, seconds, len(jobs)))
 
 
-class SubsetListener:
-    """Listens to some of the jobs, and tells another listener with their places among all of them."""
-
-    def __init__(self, places: Sequence[int], listener: Listener) -> None:
-        self._places, self._listener = places, listener
-
-    def epoch(self, place: int, row: dict[str, float]) -> None:
-        self._listener.epoch(self._places[place], row)
-
-    def ended(self, place: int, failure: str | None) -> None:
-        self._listener.ended(self._places[place], failure)
-
-    def note(self, text: str) -> None:
-        self._listener.note(text)
+def fail(job: Job, reason: str, **details: Any) -> str:
+    """Write `failure.json`; returns the reason, and why the file could not be written."""
+    content = {"seed": job.seed, "fingerprint": fingerprint(job.config), "reason": reason}
+    try:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        files.write_json(job.folder / files.FAILURE, content | details)
+    except OSError as fault:  # such as a full disk; the run stays unfinished
+        return f"{reason}; {files.FAILURE} could not be written ({fault.strerror})"
+    return reason
 
 
-def _trained(jobs: Sequence[Job], listener: Listener) -> list[Run]:
-    """The jobs' runs after training and test, whether they diverged or not."""
-    for job in jobs:
+def array_failure(size: int, reason: str) -> str:
+    """The note about an array that failed as a whole."""
+    return f"an array of {size} runs failed and is done one by one ({reason})"
+
+
+def _train(jobs: Mapping[int, Job], listener: Listener) -> list[Run]:
+    """The jobs' runs after training and test, diverged ones too."""
+    for job in jobs.values():
         if job.folder.exists():
-            shutil.rmtree(job.folder)  # what was cut short left no result; its events would stay
+            shutil.rmtree(job.folder)  # an interrupted run has left events without a result
         job.folder.mkdir(parents=True)
         files.write_config(job.folder, job.config)
     loggers = [
-        EventsLogger(job.folder, functools.partial(listener.epoch, place))
-        for place, job in enumerate(jobs)
+        EventsLogger(job.folder, functools.partial(listener.epoch, index))
+        for index, job in jobs.items()
     ]
-    return get_engine(jobs[0].config).train([job.config for job in jobs], loggers)
+    configs = [job.config for job in jobs.values()]
+    return get_engine(configs[0]).train(configs, loggers)
 
 
 def _write(job: Job, run: Run, seconds: float, array_size: int) -> str | None:
-    """Write what a run leaves; returns why it failed, if it did."""
+    """Write the files of a run; returns the reason if it failed."""
     try:
         files.write_metrics(job.folder, run.history)
         if run.failure is not None:
@@ -98,19 +103,22 @@ def _write(job: Job, run: Run, seconds: float, array_size: int) -> str | None:
         contents = {files.CHECKPOINT: run.checkpoint(), **run.files}
         for name, content in contents.items():
             files.write_atomically(job.folder / name, content)
-        whole = inventory(job.folder, [files.CONFIG, files.METRICS, *contents])
-        files.write_json(
-            job.folder / files.RESULT,
-            result_of(job, run, seconds, array_size) | {files.FILES: whole},
-        )
-    except Exception as fault:  # as in `run_jobs`; a full disk, most likely
-        return fail(job, f"{type(fault).__name__}: {fault}")
+        result = _result(job, run, seconds, array_size)
+        result[files.FILES] = inventory(job.folder, [files.CONFIG, files.METRICS, *contents])
+        files.write_json(job.folder / files.RESULT, result)
+    except Exception as fault:  # as in `run_jobs`; most likely a full disk
+        return fail(job, _reason(fault))
     return None
 
 
-def result_of(job: Job, run: Run, seconds: float, array_size: int) -> dict[str, Any]:
-    """What the tables are computed from."""
+def _result(job: Job, run: Run, seconds: float, array_size: int) -> dict[str, Any]:
+    """The content of `result.json`, from which tables are computed, without its inventory."""
     rows = "pairs" if job.config["task"] == "pairs" else "points"
+    final_metrics = {
+        name: value
+        for name, value in run.final_row.items()
+        if name.startswith(("train/", "validation/"))
+    }
     return {
         "seed": job.seed,
         "fingerprint": fingerprint(job.config),
@@ -122,11 +130,7 @@ def result_of(job: Job, run: Run, seconds: float, array_size: int) -> dict[str, 
         "best_epoch": int(run.final_row["epoch"]),
         "parameters": run.parameters,
         **run.test_metrics,
-        **{
-            name: value
-            for name, value in run.final_row.items()
-            if name.startswith(("train/", "validation/"))
-        },
+        **final_metrics,
         "seconds": seconds,
         "array_size": array_size,
         "threads": torch.get_num_threads(),
@@ -134,17 +138,5 @@ def result_of(job: Job, run: Run, seconds: float, array_size: int) -> dict[str, 
     }
 
 
-def fail(job: Job, reason: str, **details: Any) -> str:
-    """Write why the run failed, where that can be written; returns the reason, and why it could not be written."""
-    content = {
-        "seed": job.seed,
-        "fingerprint": fingerprint(job.config),
-        "reason": reason,
-        **details,
-    }
-    try:
-        job.folder.mkdir(parents=True, exist_ok=True)
-        files.write_json(job.folder / files.FAILURE, content)
-    except OSError as fault:  # a full disk, perhaps: it is told, and the run stays to be done
-        return f"{reason}; {files.FAILURE} could not be written ({fault.strerror})"
-    return reason
+def _reason(fault: Exception) -> str:
+    return f"{type(fault).__name__}: {fault}"

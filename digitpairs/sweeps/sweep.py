@@ -1,6 +1,6 @@
-"""A sweep: all jobs checked, what is finished left alone, the rest carried out by a plan, then the table out of the files.
+"""A sweep: checks all jobs, leaves finished runs alone, and runs the others by a plan.
 
-One run is a sweep of one. A failed run is a row in the table, and the others go on.
+A single run is a sweep of one. If a run fails, the others go on.
 """
 
 from __future__ import annotations
@@ -11,94 +11,91 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
 
 from digitpairs import files
-from digitpairs.analysis.names import display_names
-from digitpairs.analysis.table import print_table
 from digitpairs.checks import InvalidValueError
+from digitpairs.names import Names, display_names
 from digitpairs.sweeps.check import Checker
 from digitpairs.sweeps.compose import JobRequest
 from digitpairs.sweeps.finished import is_finished, unfinished_jobs
 from digitpairs.sweeps.jobs import Job, plan_jobs
 from digitpairs.sweeps.lock import sweep_lock
-from digitpairs.sweeps.plan import Plan, Settings, make_plan, settings_of
+from digitpairs.sweeps.plan import Plan, Settings, make_plan, plural, settings_of
 from digitpairs.sweeps.progress import SweepProgress, counted
 from digitpairs.sweeps.provenance import provenance
-from digitpairs.sweeps.run import SubsetListener, fail, run_jobs
+from digitpairs.sweeps.run import array_failure, fail, run_jobs
 from digitpairs.sweeps.workers import run_in_processes
 
-MESSAGE_INTERVAL = 0.1  # between a worker's words on its epochs
-# Carries out the jobs in these places of a sweep; returns how many failed.
-Elsewhere = Callable[[Sequence[int], Sequence[Job]], int]
+MESSAGE_INTERVAL = 0.1  # seconds between a worker's messages about epochs
+# Runs jobs, given their indices in the sweep, by another launcher; returns how many failed.
+LaunchJobs = Callable[[Sequence[int], Sequence[Job]], int]
 
 
-def run_sweep(requests: Sequence[JobRequest], elsewhere: Elsewhere | None = None) -> int:
-    """Run what is asked for and not finished, by a plan or `elsewhere`; returns how many failed.
+class SweepOutcome(NamedTuple):
+    """What a sweep has left."""
 
-    Raises InvalidValueError or DataError, with nothing trained, when any of the jobs cannot be run; and KeyboardInterrupt, after
-    saying what is finished.
+    folder: Path
+    runs: list[Path]  # the folders of all runs, finished or not
+    names: Names  # of the configurations
+    failures: int  # the number of runs that failed in this launch
+
+
+def run_sweep(requests: Sequence[JobRequest], launch: LaunchJobs | None = None) -> SweepOutcome:
+    """Run the jobs that are not finished, by a plan or, if given, by `launch`.
+
+    Raises InvalidValueError or DataError, before anything is trained, if any of the jobs cannot be
+    run; KeyboardInterrupt after printing how many runs are finished.
     """
     settings = _settings(requests)
-    provenance()  # of the code that runs: it may change before the first result is written
+    provenance()  # the code may change before the first result is written
     with torch_threads(1):  # until the processes are forked, see workers.py
         jobs = plan_jobs(requests)
         checker = Checker()
         keys = [checker.check(job.config) for job in counted(jobs, "checked")]
-        sweep, console = jobs[0].folder.parent.parent, Console()
         names = display_names({job.configuration: job.config for job in jobs})
+        sweep = jobs[0].folder.parent.parent
         with sweep_lock(sweep):
-            todo = unfinished_jobs(jobs)
-            _report_damaged(todo)
-            left = [jobs[place] for place in todo]
-            if todo and elsewhere is not None:
-                _report_finished(len(jobs), len(todo), "by Hydra's launcher, a run a job", console)
-                failures = elsewhere(list(todo), left)
-            elif todo:
-                plan = make_plan(left, [keys[place] for place in todo], settings)
-                _report_finished(len(jobs), len(todo), plan, console)
-                failures = execute_plan(left, plan, console, names.of)
-            else:
-                console.print(
-                    f"{len(jobs)} run{'s' * (len(jobs) > 1)}, all finished before", highlight=False
-                )
-                failures = 0
-    print_table(sweep, [job.folder for job in jobs], console, names)
-    return failures
+            unfinished = unfinished_jobs(jobs)
+            _report_damage(unfinished)
+            failures = _run_unfinished(jobs, list(unfinished), keys, settings, names, launch)
+    return SweepOutcome(sweep, [job.folder for job in jobs], names, failures)
 
 
-def run_alone(asked: JobRequest, folder: Path) -> int:
-    """Run the job of another launcher, with its files in the folder; returns how many failed."""
-    (job,) = plan_jobs([asked])
+def run_alone(request: JobRequest, folder: Path) -> int:
+    """Run a job of another launcher, with its files in the folder; returns how many runs failed."""
+    (job,) = plan_jobs([request])
     job = job._replace(folder=folder, configuration=folder.parent.name)
-    plan = Plan([[0]], 0, _settings([asked]).threads or 1)
+    plan = Plan([[0]], 0, _settings([request]).threads or 1)
     return execute_plan([job], plan, Console(), display_names({job.configuration: job.config}).of)
 
 
 def execute_plan(
     jobs: Sequence[Job], plan: Plan, console: Console, names: Mapping[str, str]
 ) -> int:
-    """Do the jobs as planned; returns how many failed. `names` are those of the configurations."""
+    """Run the jobs as planned; returns how many failed. `names` has the configurations' names."""
     labels = [f"{names[job.configuration]} seed={job.seed}" for job in jobs]
     epochs = [job.config["trainer"]["max_epochs"] for job in jobs]
     with SweepProgress(labels, epochs, console, Console(stderr=True)) as progress:
         try:
-            (_run_in_processes if plan.processes else _here)(jobs, plan, progress)
+            if plan.processes:
+                _run_in_processes(jobs, plan, progress)
+            else:
+                _run_here(jobs, plan, progress)
         except KeyboardInterrupt:
             finished = sum(map(is_finished, jobs))
-            progress.note(
-                f"interrupted: {finished} of {len(jobs)} runs finished; the same command goes on with the rest"
-            )
+            counts = f"{finished} of {len(jobs)} runs finished"
+            progress.note(f"interrupted: {counts}; the same command goes on with the rest")
             raise
         return progress.failures
 
 
 @contextlib.contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """So many threads for torch's operations in this process, meanwhile."""
+    """Set the number of threads of torch's operations in this process, and restore it after."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -107,98 +104,129 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _here(jobs: Sequence[Job], plan: Plan, progress: SweepProgress) -> None:
+def _run_unfinished(
+    jobs: Sequence[Job],
+    unfinished: Sequence[int],
+    keys: Sequence[Any],
+    settings: Settings,
+    names: Names,
+    launch: LaunchJobs | None,
+) -> int:
+    """Run the jobs with these indices; returns how many failed."""
+    console = Console()
+    count = plural(len(jobs), "run")
+    if not unfinished:
+        console.print(f"{count}, all finished before", highlight=False)
+        return 0
+    if len(unfinished) < len(jobs):
+        count += f", {len(jobs) - len(unfinished)} finished before, {len(unfinished)} to do"
+    rest = [jobs[index] for index in unfinished]
+    if launch is not None:
+        console.print(f"{count}: by Hydra's launcher, a run a job", soft_wrap=True, highlight=False)
+        return launch(unfinished, rest)
+    plan = make_plan(rest, [keys[index] for index in unfinished], settings)
+    console.print(f"{count}: {plan}", soft_wrap=True, highlight=False)
+    return execute_plan(rest, plan, console, names.of)
+
+
+def _run_here(jobs: Sequence[Job], plan: Plan, progress: SweepProgress) -> None:
     with torch_threads(plan.threads):
         for piece in plan.pieces:
-            run_jobs([jobs[place] for place in piece], SubsetListener(piece, progress))
+            run_jobs({index: jobs[index] for index in piece}, progress)
 
 
 def _run_in_processes(jobs: Sequence[Job], plan: Plan, progress: SweepProgress) -> None:
-    """Each piece in a worker. Where one dies, its runs are done one by one, and one that dies alone has failed."""
     pieces = plan.pieces
     while pieces:
-        again: list[list[int]] = []
-        works = [functools.partial(_work, [jobs[place] for place in piece]) for piece in pieces]
-        for said in run_in_processes(
-            works, min(plan.processes, len(pieces)), plan.threads, tick=1.0
-        ):
-            if said is None:
-                progress.show()
-                continue
-            piece = pieces[said.work]
-            if said.kind == "note":
-                progress.note(said.value)
-            elif said.kind == "said":
-                for name, *arguments in said.value:
-                    getattr(SubsetListener(piece, progress), name)(*arguments)
-            elif said.kind in ("died", "raised"):
-                for place in [
-                    place
-                    for place in piece
-                    if place not in progress.done and is_finished(jobs[place])
-                ]:
-                    progress.ended(
-                        place, None
-                    )  # it was written, and then there was no time to say so
-                left = [place for place in piece if place not in progress.done]
-                if len(piece) > 1:
-                    progress.note(
-                        f"an array of {len(piece)} runs failed and is done one by one ({said.value})"
-                    )
-                    again += [[place] for place in left]
-                else:
-                    for place in left:
-                        progress.ended(place, fail(jobs[place], said.value))
-        pieces = again
+        pieces = _run_pieces(jobs, plan._replace(pieces=pieces), progress)
 
 
-def _work(jobs: Sequence[Job], say: Callable[[Any], None]) -> None:
-    teller = _MessageListener(say)
-    run_jobs(jobs, teller)
-    teller.flush()
+def _run_pieces(jobs: Sequence[Job], plan: Plan, progress: SweepProgress) -> list[list[int]]:
+    """Run each piece in a worker; returns the pieces to run again, one run each."""
+    again: list[list[int]] = []
+    works = [functools.partial(_work, jobs, piece) for piece in plan.pieces]
+    processes = min(plan.processes, len(works))
+    for message in run_in_processes(works, processes, plan.threads, tick=1.0):
+        if message.kind == "tick":
+            progress.show()
+        elif message.kind == "note":
+            progress.note(message.value)
+        elif message.kind == "sent":
+            for event, *arguments in message.value:
+                getattr(progress, event)(*arguments)
+        elif message.kind in ("died", "raised"):
+            again += _handle_failure(jobs, plan.pieces[message.work], message.value, progress)
+    return again
 
 
-class _MessageListener:
-    """Listens in a worker, and tells the parent now and then: of each run the last epoch, and every end and note."""
+def _handle_failure(
+    jobs: Sequence[Job], piece: Sequence[int], reason: str, progress: SweepProgress
+) -> list[list[int]]:
+    """Handle a worker that failed; returns the runs of its array, to be run one by one.
 
-    def __init__(self, say: Callable[[Any], None]) -> None:
-        self._say, self._told = say, time.monotonic()
-        self._epochs: dict[int, dict[str, float]] = {}
-        self._rest: list[tuple[Any, ...]] = []
+    A run whose worker fails while it trains alone has failed.
+    """
+    for index in piece:
+        if index not in progress.done and is_finished(jobs[index]):
+            progress.ended(index, None)  # the worker wrote its files and could not report it
+    rest = [index for index in piece if index not in progress.done]
+    if len(piece) > 1:
+        progress.note(array_failure(len(piece), reason))
+        return [[index] for index in rest]
+    for index in rest:
+        progress.ended(index, fail(jobs[index], reason))
+    return []
 
-    def epoch(self, place: int, row: dict[str, float]) -> None:
-        self._epochs[place] = row
-        if time.monotonic() - self._told > MESSAGE_INTERVAL:
-            self.flush()
 
-    def ended(self, place: int, failure: str | None) -> None:
-        self._rest.append(("ended", place, failure))
-        if time.monotonic() - self._told > MESSAGE_INTERVAL:
-            self.flush()
+def _work(jobs: Sequence[Job], piece: Sequence[int], send: Callable[[Any], None]) -> None:
+    """What a worker does with a piece."""
+    sender = _EventSender(send)
+    run_jobs({index: jobs[index] for index in piece}, sender)
+    sender.flush()
+
+
+class _EventSender:
+    """A listener in a worker that sends events to the parent, at most once in `MESSAGE_INTERVAL`.
+
+    Of each run's epochs it sends only the last since the previous message.
+    """
+
+    def __init__(self, send: Callable[[Any], None]) -> None:
+        self._send, self._last_message = send, time.monotonic()
+        self._epochs: dict[int, Mapping[str, float]] = {}
+        self._others: list[tuple[Any, ...]] = []
+
+    def epoch(self, index: int, row: Mapping[str, float]) -> None:
+        self._epochs[index] = row
+        self._flush_if_due()
+
+    def ended(self, index: int, failure: str | None) -> None:
+        self._others.append(("ended", index, failure))
+        self._flush_if_due()
 
     def note(self, text: str) -> None:
-        self._rest.append(("note", text))
+        self._others.append(("note", text))
 
     def flush(self) -> None:
-        """Tell what has come together."""
-        self._say([*(("epoch", place, row) for place, row in self._epochs.items()), *self._rest])
-        self._epochs, self._rest, self._told = {}, [], time.monotonic()
+        """Send the collected events."""
+        epochs = [("epoch", index, row) for index, row in self._epochs.items()]
+        self._send([*epochs, *self._others])
+        self._epochs, self._others, self._last_message = {}, [], time.monotonic()
+
+    def _flush_if_due(self) -> None:
+        if time.monotonic() - self._last_message > MESSAGE_INTERVAL:
+            self.flush()
 
 
 def _settings(requests: Sequence[JobRequest]) -> Settings:
-    sections = [asked.config.get("sweep", {}) for asked in requests]
+    """The section `sweep`. Raises InvalidValueError if the requests differ in it."""
+    sections = [request.config.get("sweep", {}) for request in requests]
     if any(section != sections[0] for section in sections):
         raise InvalidValueError("sweep", "...", "one way to run the whole sweep")
     return settings_of(sections[0])
 
 
-def _report_damaged(todo: Mapping[int, files.DamagedFileError | None]) -> None:
-    for line in files.damage_messages(
-        [damage for damage in todo.values() if damage is not None], "its run is done again"
-    ):
+def _report_damage(unfinished: Mapping[int, files.DamagedFileError | None]) -> None:
+    damages = [damage for damage in unfinished.values() if damage is not None]
+    for line in files.damage_messages(damages, "its run is done again"):
         print(f"warning: {line}", file=sys.stderr)
-
-
-def _report_finished(runs: int, todo: int, plan: Plan | str, console: Console) -> None:
-    before = f", {runs - todo} finished before, {todo} to do" if todo < runs else ""
-    console.print(f"{runs} run{'s' * (runs > 1)}{before}: {plan}", soft_wrap=True, highlight=False)

@@ -1,7 +1,7 @@
-"""Work in forked processes: they start with everything imported and read that this process has, in some ten milliseconds.
+"""Work in forked processes, which start in about ten milliseconds with all imports and data.
 
-A forked process may not go on with a pool of threads, so this process must not have used one: it keeps to one thread until
-here. When it ends, however it ends, its workers end with it.
+A process with a pool of threads cannot be forked safely: the parent must not have used more than
+one thread. When the parent ends, however it ends, its workers end too.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ import torch
 
 from digitpairs.checks import DigitPairsWarning
 
-# A piece of work: called with a function that says something to the parent; what it returns goes there too.
+# A piece of work. It is called with a function that sends a value to the parent.
 Work = Callable[[Callable[[Any], None]], Any]
 
 
 class WorkerMessage(NamedTuple):
-    """What comes back of a piece of work."""
+    """A message about a piece of work."""
 
-    work: int  # its number
-    kind: (
-        str  # "said", "note" (a warning's text), "returned", "raised" (a traceback) or "died" (how)
-    )
+    work: int  # the index of the piece
+    # "sent" (by the work), "note" (a warning's text), "returned", "raised" (with a traceback),
+    # "died" (with the way in which the process ended) or "tick" (no piece has sent a message)
+    kind: str
     value: Any
 
 
 def can_fork() -> bool:
-    """Whether this system has fork; Windows has not."""
+    """Whether this system has fork; Windows does not."""
     return "fork" in multiprocessing.get_all_start_methods()
 
 
@@ -51,99 +51,89 @@ def available_cores() -> list[int]:
 
 def run_in_processes(
     works: Sequence[Work], processes: int, threads: int, tick: float | None = None
-) -> Iterator[WorkerMessage | None]:
-    """Does the pieces of work in so many processes of so many threads each, and yields what they say, as it comes.
+) -> Iterator[WorkerMessage]:
+    """Run the pieces of work in processes, and yield their messages as they arrive.
 
-    A process that dies takes only its own piece with it, and another takes its place. With `tick` there is also a None
-    after so many seconds without a word. Leaving the iterator early ends all processes.
+    A process that dies takes only its own piece with it, and a new process replaces it. Closing the
+    iterator ends all processes.
+
+    Args:
+        works: the pieces of work.
+        processes: the number of processes.
+        threads: the number of threads of each process.
+        tick: the seconds without a message after which there is a message of this kind.
     """
-    cores = available_cores()
-    pins = (
-        [cores[i * threads : (i + 1) * threads] for i in range(processes)]
-        if processes * threads == len(cores)
-        else [None] * processes
-    )
-    left, workers = deque(range(len(works))), []
-    lifeline, held_open = os.pipe()
-    gc.freeze()  # or a worker's garbage collector would go through, and so copy, all that this process has made
+    todo = deque(range(len(works)))
+    workers: list[_Worker] = []
+    lifeline = os.pipe()
+    gc.freeze()  # or the garbage collectors of the workers would copy the parent's memory
     try:
-        for pin in pins[: len(works)]:
-            workers.append(_Worker(works, pin, threads, (lifeline, held_open), workers))
-            workers[-1].start(left.popleft())
+        for cores in _cores_of_workers(processes, threads)[: len(works)]:
+            workers.append(_Worker(works, cores, threads, lifeline, workers))
+            workers[-1].start(todo.popleft())
         while any(worker.work is not None for worker in workers):
-            busy = [worker for worker in workers if worker.work is not None]
-            ready = wait(
-                [each for worker in busy for each in (worker.connection, worker.process.sentinel)],
-                tick,
-            )
-            if not ready:
-                yield None
-            for place, worker in enumerate(workers):
-                yield from worker.heard()
-                if worker.work is None and left:
+            if not _wait_for_any(workers, tick):
+                yield WorkerMessage(-1, "tick", None)
+            for index, worker in enumerate(workers):
+                yield from worker.messages()
+                if worker.work is None and todo:
                     if not worker.process.is_alive():
-                        workers[place] = worker = _Worker(
-                            works, worker.pin, threads, (lifeline, held_open), workers
-                        )
-                    worker.start(left.popleft())
+                        worker = _Worker(works, worker.cores, threads, lifeline, workers)
+                        workers[index] = worker
+                    worker.start(todo.popleft())
     finally:
         gc.unfreeze()
         for worker in workers:
             worker.process.kill()
-        for worker in workers:  # they give their memory back side by side, which takes a while
+        for worker in workers:  # after all are killed: they free their memory at the same time
             worker.end()
-        os.close(lifeline)
-        os.close(held_open)
+        for end in lifeline:
+            os.close(end)
 
 
 class _Worker:
-    """A process that does one piece of work after another."""
+    """A process that does one piece of work after another (see `_serve`).
+
+    It inherits, and closes, the connections of the other workers.
+    """
 
     def __init__(
         self,
         works: Sequence[Work],
-        pin: list[int] | None,
+        cores: list[int] | None,
         threads: int,
         lifeline: tuple[int, int],
-        others: list[_Worker],
+        others: Sequence[_Worker],
     ) -> None:
-        self.pin = pin
-        self.work: int | None = None
+        self.cores = cores
+        self.work: int | None = None  # the index of the piece that it does
         self.connection, theirs = multiprocessing.Pipe()
-        arguments = (
-            works,
-            theirs,
-            pin,
-            threads,
-            lifeline,
-            [self.connection, *(other.connection for other in others)],
-        )
+        inherited = [self.connection, *(other.connection for other in others)]
         self.process = multiprocessing.get_context("fork").Process(
-            target=_serve, args=arguments, daemon=True
+            target=_serve, args=(works, theirs, cores, threads, lifeline, inherited), daemon=True
         )
         self.process.start()
         theirs.close()
 
     def start(self, work: int) -> None:
         self.work = work
-        with contextlib.suppress(
-            BrokenPipeError
-        ):  # it has died already, which its sentinel will tell
+        with contextlib.suppress(BrokenPipeError):  # it has died, as its sentinel will show
             self.connection.send(work)
 
-    def heard(self) -> Iterator[WorkerMessage]:
-        """What the process has said since."""
-        if self.work is None:
+    def messages(self) -> Iterator[WorkerMessage]:
+        """The messages that have arrived since the last call."""
+        work = self.work
+        if work is None:
             return
         with contextlib.suppress(EOFError, ConnectionResetError):
             while self.connection.poll():
                 kind, value = self.connection.recv()
-                yield WorkerMessage(self.work, kind, value)
+                yield WorkerMessage(work, kind, value)
                 if kind in ("returned", "raised"):
                     self.work = None
                     return
         if not self.process.is_alive():
-            yield WorkerMessage(self.work, "died", _how(self.process.exitcode))
+            yield WorkerMessage(work, "died", _describe_exit(self.process.exitcode))
             self.work = None
 
     def end(self) -> None:
@@ -151,7 +141,24 @@ class _Worker:
         self.connection.close()
 
 
-def _how(exit_code: int | None) -> str:
+def _cores_of_workers(processes: int, threads: int) -> list[list[int] | None]:
+    """For each process the cores to pin it to; None if the processes do not fill the machine."""
+    cores = available_cores()
+    if processes * threads != len(cores):
+        return [None] * processes
+    return [cores[start : start + threads] for start in range(0, len(cores), threads)]
+
+
+def _wait_for_any(workers: Sequence[_Worker], timeout: float | None) -> bool:
+    """Wait until a busy worker has sent a message or died; False after the timeout."""
+    events: list[Any] = []
+    for worker in workers:
+        if worker.work is not None:
+            events += [worker.connection, worker.process.sentinel]
+    return bool(wait(events, timeout))
+
+
+def _describe_exit(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
         names = {each.value: each.name for each in signal.Signals}
         return f"its process was ended by {names.get(-exit_code, f'signal {-exit_code}')}"
@@ -161,35 +168,38 @@ def _how(exit_code: int | None) -> str:
 def _serve(
     works: Sequence[Work],
     connection: Connection,
-    pin: list[int] | None,
+    cores: list[int] | None,
     threads: int,
     lifeline: tuple[int, int],
     inherited: list[Connection],
 ) -> None:
-    """What a worker's process does; ends when the parent closes the connection, or is there no more."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the parent as well, which ends its workers
+    """The main function of a worker. It returns when the parent closes the connection."""
+    # Ctrl-C reaches the parent as well, which ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     for each in inherited:
         each.close()
     _end_with_parent(*lifeline)
-    if pin is not None and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, pin)
+    if cores is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
     torch.set_num_threads(threads)
-    warnings.showwarning = lambda message, category, *place, **_: connection.send(
-        ("note", _plain(message, category, *place))
-    )
+
+    def send_warning(
+        message: Warning | str, category: type[Warning], *place: Any, **_: Any
+    ) -> None:
+        connection.send(("note", _format_warning(message, category, *place)))
+
+    warnings.showwarning = send_warning
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             work = works[connection.recv()]
             try:
-                answer = ("returned", work(lambda value: connection.send(("said", value))))
+                answer = ("returned", work(lambda value: connection.send(("sent", value))))
             except Exception:  # the parent decides what it means
                 answer = ("raised", traceback.format_exc())
             connection.send(answer)
 
 
-def _plain(
+def _format_warning(
     message: Warning | str, category: type[Warning], filename: str, line: int, *_: Any
 ) -> str:
     if issubclass(category, DigitPairsWarning):
@@ -197,12 +207,12 @@ def _plain(
     return warnings.formatwarning(message, category, filename, line).rstrip()
 
 
-def _end_with_parent(lifeline: int, held_open: int) -> None:
-    """Ends this process at once when the last other process that holds the pipe open, the parent, is gone."""
-    os.close(held_open)
+def _end_with_parent(read_end: int, write_end: int) -> None:
+    """End this process as soon as the parent, which holds the pipe's write end open, is gone."""
+    os.close(write_end)
 
     def watch() -> None:
-        os.read(lifeline, 1)  # nothing is ever written
+        os.read(read_end, 1)  # returns when no process has the write end open
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

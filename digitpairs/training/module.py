@@ -185,7 +185,8 @@ class ComparisonModule(Resumable):
         """
         if isinstance(batch, Epoch) and batch.transform is None:
             pairs = self._normalised_set(cast(PairSet, batch.rows))
-            yield from batch._replace(rows=pairs).minibatches()
+            for images, digits, target in batch._replace(rows=pairs).minibatches():
+                yield images, digits, target
         else:
             for images, digits, target in minibatches(batch):
                 yield self._normalised(images), digits, target

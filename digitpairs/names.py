@@ -1,0 +1,161 @@
+"""Display names of configurations: the settings in which they differ, as typed on the command line.
+
+A folder's name is made for file systems: it has no brackets, and a long name is cut. A display name
+takes the typed settings from the folder's name and their values from the runs' configs. Where these
+settings do not distinguish two configurations, it adds others in which their configs differ.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from digitpairs import files
+from digitpairs.configs import CONF, choices
+
+Config = Mapping[str, Any]
+Settings = dict[str, str]  # the text "key=value" by key
+_BETWEEN_SETTINGS = re.compile(r",(?=[^,=]*=)")  # in a folder's name; not within a list
+_ABSENT = object()
+
+
+class Names(NamedTuple):
+    """The model that all configurations share ("" if none), and their names by folder name."""
+
+    shared: str
+    of: dict[str, str]
+
+
+def display_names(configs: Mapping[str, Config | None]) -> Names:
+    """Names for the configurations in these folders.
+
+    Args:
+        configs: the config of one run by folder name; None if it cannot be read.
+    """
+    settings = [_typed_settings(folder, config) for folder, config in configs.items()]
+    models = [each["model"].partition("=")[2] for each in settings]
+    if len(configs) == 1:
+        others = [text for key, text in settings[0].items() if key != "model"]
+        return Names("", dict.fromkeys(configs, " ".join([models[0], *others])))
+    if _count_distinct(settings, _distinguishing_keys(settings)) < len(settings):
+        differences = _differences([_without_seeds(config) for config in configs.values()])
+        # Typed settings keep their place before the others, and their values.
+        settings = [typed | more | typed for typed, more in zip(settings, differences)]
+    return Names(models[0] if len(set(models)) == 1 else "", _by_folder(list(configs), settings))
+
+
+def text_of(value: Any) -> str:
+    """A value as it is typed on the command line."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{text_of(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(text_of, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return str(value)
+
+
+def _by_folder(folders: Sequence[str], settings: Sequence[Settings]) -> dict[str, str]:
+    """The distinguishing settings by folder; the folder's name where two have the same ones."""
+    keys = _distinguishing_keys(settings)
+    names = [
+        " ".join(each[key] for key in keys if key in each) or each["model"] for each in settings
+    ]
+    counts = Counter(names)
+    return {folder: folder if counts[name] > 1 else name for folder, name in zip(folders, names)}
+
+
+def _typed_settings(folder: str, config: Config | None) -> Settings:
+    """The model and the settings in a folder's name, with their values from the config."""
+    short, _, digest = folder.rpartition("-")
+    if not re.fullmatch("[0-9a-f]{8}", digest):
+        short = folder
+    model, *overrides = _BETWEEN_SETTINGS.split(short)
+    if len(short) == files.NAME_LENGTH:  # cut, most likely within its last setting
+        overrides = overrides[:-1]
+    values = {"model": model}
+    for override in overrides:
+        key, _, value = override.partition("=")
+        values[key.lstrip("+")] = value
+    return {key: f"{key}={_typed_value(key, value, config)}" for key, value in values.items()}
+
+
+def _typed_value(key: str, in_folder: str, config: Config | None) -> str:
+    """A setting's value from the config; for a config group the name of its choice."""
+    if (CONF / key).is_dir():
+        return _choices(key).get(in_folder, in_folder)
+    value: Any = config
+    for part in key.split("."):
+        value = _child(value, part)
+    return in_folder if value is _ABSENT else text_of(value)
+
+
+@functools.cache
+def _choices(group: str) -> dict[str, str]:
+    """The names of a group's choices, by their form in a folder's name."""
+    return {choice.replace("/", "_"): choice for choice in choices(group, [CONF])}
+
+
+def _distinguishing_keys(settings: Sequence[Settings]) -> list[str]:
+    """Keys, each of which distinguishes some configurations that the keys before it do not."""
+    chosen: list[str] = []
+    groups = 1
+    for key in dict.fromkeys(itertools.chain.from_iterable(settings)):
+        refined = _count_distinct(settings, [*chosen, key])
+        if refined > groups:
+            chosen, groups = [*chosen, key], refined
+    return chosen
+
+
+def _count_distinct(settings: Sequence[Settings], keys: Sequence[str]) -> int:
+    """The number of configurations that differ in at least one of the keys."""
+    return len({tuple(map(each.get, keys)) for each in settings})
+
+
+def _without_seeds(config: Config | None) -> Any:
+    """The config without `output` and the seeds that follow the run's seed."""
+    return _ABSENT if config is None else _drop_seeds(config, config.get("seed"))
+
+
+def _drop_seeds(section: Config, seed: Any, name: str = "") -> Config:
+    def is_dropped(key: str, value: Any) -> bool:
+        is_seed = key.endswith("seed") or name == "seeds"
+        return key == "output" or (is_seed and value == seed)
+
+    kept = {key: value for key, value in section.items() if not is_dropped(key, value)}
+    sections = {key: value for key, value in kept.items() if isinstance(value, Mapping)}
+    return kept | {key: _drop_seeds(value, seed, key) for key, value in sections.items()}
+
+
+def _differences(values: Sequence[Any], path: str = "") -> list[Settings]:
+    """For each config, the settings whose value is not the same in all configs."""
+    present = [value for value in values if value is not _ABSENT]
+    if len(present) == len(values) and all(value == present[0] for value in present):
+        return [{} for _ in values]
+    if not all(isinstance(value, Mapping) for value in present):
+        return [_setting(path, value) for value in values]
+    differences: list[Settings] = [{} for _ in values]
+    for key in dict.fromkeys(itertools.chain.from_iterable(present)):
+        children = [_child(value, key) for value in values]
+        child_path = f"{path}.{key}" if path else key
+        for settings, more in zip(differences, _differences(children, child_path)):
+            settings.update(more)
+    return differences
+
+
+def _child(value: Any, key: str) -> Any:
+    return value.get(key, _ABSENT) if isinstance(value, Mapping) else _ABSENT
+
+
+def _setting(path: str, value: Any) -> Settings:
+    """The setting of a leaf. A class is the value of its section: `model.body=CNNBody`."""
+    if value is _ABSENT:
+        return {}
+    if path.endswith("._target_"):
+        path, value = path.removesuffix("._target_"), str(value).rpartition(".")[2]
+    return {path: f"{path}={text_of(value)}"}

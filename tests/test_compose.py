@@ -1,0 +1,146 @@
+"""Composition of a sweep's configs, and which of them can train together."""
+
+import re
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from digitpairs.cli import CONF
+from digitpairs.sweeps.check import Checker
+from digitpairs.sweeps.compose import JobRequest, compose_command, compose_sweep
+from digitpairs.sweeps.jobs import fingerprint, plan_jobs
+
+SWEEP = [
+    ["seed=0", "aux.lambda=0.5"],
+    ["seed=1", "aux.lambda=0.5"],
+    ["seed=1", "aux.lambda={schedule:linear,start:0,end:1,epochs:2}"],
+    ["seed=2", "aux.lambda=0.7"],
+    ["seed=3", "model=mlp", "data.seed=7"],
+    ["seed=4", "model=mlp", "data.seed=7"],
+    ["seed=5", "data.root=null"],
+    ["seed=6", "data.root=a b"],
+    ["seed=6", "data.augmentation.shift=1", "optimizer=sgd"],
+    ["seed=7", "data.augmentation.shift=2", "optimizer=sgd"],
+    ["seed=0", "aux.lambda=1"],
+]
+NUMBERS = [
+    "seed=3",
+    "data.seed=4",
+    "data.augmentation.shift=1",
+    "aux.lambda=0.3",
+    "optimizer.lr=0.1",
+    "optimizer.weight_decay=0.1",
+    "optimizer.betas=[0.8,0.9]",
+    "scheduler=step",
+    "trainer.gradient_clip_val=1",
+    "early_stopping.patience=2 early_stopping.monitor=train/loss",
+]
+KINDS = [
+    "data.batch_size=50",
+    "data.pairs=500",
+    "data.validation=0.1",
+    "model=mlp",
+    "aux=gamma",
+    "optimizer=adamw",
+    "trainer.max_epochs=3",
+]
+
+
+def composed(*sweep: list[str]) -> list[JobRequest]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        master = loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
+        return compose_sweep(loader, master, sweep)
+
+
+def keys(*sweep: str) -> list:
+    """The keys of the jobs: jobs with equal keys can train together."""
+    checker = Checker()
+    jobs = plan_jobs(composed(*(["data=digits", *overrides.split()] for overrides in sweep)))
+    return [checker.check(job.config) for job in jobs]
+
+
+def test_configs_composed_once_equal_those_that_hydra_composes():
+    requests = composed(*SWEEP)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for overrides, request in zip(SWEEP, requests):
+            expected = compose("config", overrides=overrides)
+            assert request.config == OmegaConf.to_container(expected, resolve=True)
+            assert request.overrides == overrides
+            assert request.model == ("mlp" if "model=mlp" in overrides else "siamese_cnn")
+    assert requests[0].pattern == requests[1].pattern != requests[3].pattern
+    pattern = requests[4].pattern
+    assert pattern["seed"] == pattern["seeds"]["order"] == "*"
+    assert pattern["data"]["seed"] == 7
+
+
+def test_each_combination_of_choices_is_composed_once(monkeypatch):
+    calls = []
+    original = ConfigLoaderImpl.load_sweep_config
+
+    def load_sweep_config(loader, *arguments, **named):
+        calls.append(arguments)
+        return original(loader, *arguments, **named)
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", load_sweep_config)
+    sweep = [
+        [f"seed={seed}", f"optimizer.lr={rate}", f"model={model}"]
+        for seed in range(20)
+        for rate in (0.1, 0.2)
+        for model in ("mlp", "cnn")
+    ]
+    assert len(composed(*sweep)) == 80
+    assert len(calls) == 2
+
+
+def test_runs_that_differ_in_numbers_train_together():
+    assert len(set(keys("seed=9", *NUMBERS))) == 1
+
+
+def test_runs_of_different_kinds_do_not_train_together():
+    assert len(set(keys("", *KINDS))) == 1 + len(KINDS)
+
+
+def test_folds_train_together():
+    (key,) = set(keys(*(f"data.folds=5 data.fold={fold}" for fold in range(5))))
+    assert key is not None
+
+
+@pytest.mark.parametrize("changed, same", [({}, True), ({"delay": 1}, False)])
+def test_a_fingerprint_from_before_a_setting_existed_equals_that_of_its_default(changed, same):
+    overrides = ["seed=0", "data=digits", "scheduler=warm_restarts"]
+    (job,) = plan_jobs(composed(overrides))
+    before = job.config | {"scheduler": dict(job.config["scheduler"])}
+    del before["scheduler"]["delay"]
+    now = job.config | {"scheduler": job.config["scheduler"] | changed}
+    assert before != now
+    assert (fingerprint(before) == fingerprint(now)) is same
+
+
+def folders(*overrides: str) -> set[tuple[str, str]]:
+    """The folders of the sweep and of the configurations of these jobs."""
+    jobs = plan_jobs(compose_command(CONF, ["data=digits", "model=mlp", *overrides]))
+    return {(job.folder.parts[-3], job.folder.parts[-2]) for job in jobs}
+
+
+@pytest.mark.parametrize("same", ["seed=3", "seed=0,1", "output=elsewhere", "sweep.plan=serial"])
+def test_folders_do_not_depend_on_seeds_paths_and_plans(same):
+    assert folders(same) == folders()
+
+
+@pytest.mark.parametrize("other", ["data.seed=0", "optimizer.lr=0.004"])
+def test_folders_depend_on_other_settings(other):
+    ((sweep, configuration),), ((other_sweep, other_configuration),) = folders(), folders(other)
+    assert sweep != other_sweep and configuration != other_configuration
+
+
+def test_folders_of_configurations_are_named_by_the_settings_in_which_they_differ():
+    names = {configuration for _, configuration in folders("optimizer.lr=0.001,0.002", "seed=0,1")}
+    assert {re.sub("-[0-9a-f]{8}$", "", name) for name in names} == {
+        "mlp,optimizer.lr=0.001",
+        "mlp,optimizer.lr=0.002",
+    }
