@@ -25,8 +25,8 @@ from digitpairs.cli import exit_on_error, show_own_warnings_plainly
 from digitpairs.terminal import make_output_robust
 
 NOTE = (
-    "difference: mean of first minus second over shared seeds; 95 % CI: BCa bootstrap; p: sign-flip "
-    "test, adjusted by Holm's method; seeds needed: for a power of 80 % at the observed d_z"
+    "difference: mean of first minus second over shared seeds; 95 % CI: BCa bootstrap; "
+    "p: sign-flip test, adjusted by Holm's method; seeds needed: for a power of 80 % at the observed d_z"
 )
 
 

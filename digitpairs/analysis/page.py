@@ -258,7 +258,8 @@ def _provenance(runs: Runs) -> str:
         for name in columns
         if name in frame
     ]
-    versions = [runs.run(number).result["versions"] for number in frame.index if runs.run(number)]
+    finished = [run for run in map(runs.run, range(len(frame))) if run is not None]
+    versions = [run.result["versions"] for run in finished]
     different = {key: sorted({each[key] for each in versions}) for key in versions[0]}
     lines += [f"{key}: {', '.join(values)}" for key, values in different.items()]
     folders = sorted({str(Path(folder).parent) for folder in frame["folder"]})

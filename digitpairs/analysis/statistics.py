@@ -82,7 +82,7 @@ def bca_interval(difference: np.ndarray) -> tuple[float, float]:
 
 
 def seeds_needed(effect: float) -> float:
-    """Seeds for which a paired t-test finds this d_z at 5 % with a power of 80 %; nan or inf if none.
+    """Seeds for a paired t-test at 5 % with a power of 80 % at this d_z; nan or inf if none.
 
     An estimate from the seeds at hand: it is as uncertain as the effect itself.
     """
