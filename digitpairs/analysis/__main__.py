@@ -26,7 +26,8 @@ from digitpairs.terminal import make_output_robust
 
 NOTE = (
     "difference: mean of first minus second over shared seeds; 95 % CI: BCa bootstrap; "
-    "p: sign-flip test, adjusted by Holm's method; seeds needed: for a power of 80 % at the observed d_z"
+    "p: sign-flip test, adjusted by Holm's method; "
+    "seeds needed: for a power of 80 % at the observed d_z"
 )
 
 
