@@ -72,6 +72,7 @@ def _by_folder(folders: Sequence[str], settings: Sequence[Settings]) -> dict[str
 
 def _typed_settings(folder: str, config: Config | None) -> Settings:
     """The model and the settings in a folder's name, with their values from the config."""
+    folder = folder.rpartition("/")[2]
     short, _, digest = folder.rpartition("-")
     if not re.fullmatch("[0-9a-f]{8}", digest):
         short = folder

@@ -358,7 +358,7 @@ def test_folds_over_images_that_are_paired_again(data):
 
 def test_members_of_unequal_size_are_refused(data):
     array = PairDataModuleArray([pairs_of(0, data), pairs_of(1, data, pairs=40)])
-    with pytest.raises(ValueError, match="training, held-out, test pairs, batch size"):
+    with pytest.raises(ValueError, match="training, held-out and test pairs, batch size"):
         array.setup()
 
 

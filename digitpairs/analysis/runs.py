@@ -98,7 +98,7 @@ def finished_runs(folder: Path, pattern: str) -> list[Run]:
     results = folder.glob(f"{pattern}/{files.RESULT}")
     folders = [path.parent for path in results if re.fullmatch("seed=[0-9]+", path.parent.name)]
     folders.sort(key=lambda path: (path.parts[:-1], int(path.name.removeprefix("seed="))))
-    return undamaged(folders, _finished_run)
+    return undamaged(folders, read_run)
 
 
 def undamaged(folders: Iterable[Path], read: Callable[[Path], T | None]) -> list[T]:
@@ -117,7 +117,8 @@ def undamaged(folders: Iterable[Path], read: Callable[[Path], T | None]) -> list
     return [content for content in contents if content is not None]
 
 
-def _finished_run(folder: Path) -> Run | None:
+def read_run(folder: Path) -> Run | None:
+    """The finished run in a folder; None if there is no result. Raises DamagedFileError."""
     result = records.read_result(folder)
     if result is None:  # removed since the folders were listed
         return None

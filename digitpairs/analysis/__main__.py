@@ -1,0 +1,103 @@
+"""Statistics of finished runs.
+
+    python -m digitpairs.analysis outputs
+    python -m digitpairs.analysis SWEEP OTHER_SWEEP --baseline "optimizer.lr=0.005"
+    python -m digitpairs.analysis SWEEP --by epoch --metric validation/comparison_error
+    python -m digitpairs.analysis SWEEP --html report.html
+
+Runs are grouped by all settings but the seed. Groups on the same test set are compared by the seeds
+that they share.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from digitpairs.analysis import groups
+from digitpairs.analysis.frames import Runs, load
+from digitpairs.analysis.tables import FORMATS, Section, write
+from digitpairs.cli import exit_on_error, show_own_warnings_plainly
+from digitpairs.terminal import make_output_robust
+
+NOTE = (
+    "difference: mean of first minus second over shared seeds; 95 % CI: BCa bootstrap; "
+    "p: sign-flip test, adjusted by Holm's method; seeds needed: for a power of 80 % at the observed d_z"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status is 2 for input that cannot be analysed."""
+    options = _parser().parse_args(arguments)
+    make_output_robust()
+    show_own_warnings_plainly()
+    with exit_on_error():
+        runs = load(*options.folders)
+        sections = _sections(runs, options)
+        write(sections, options.format, Console())
+        if options.html:
+            from digitpairs.analysis.page import write_page
+
+            write_page(runs, options.html, options.metric, options.baseline)
+            print(f"Page: {options.html}", file=sys.stderr)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m digitpairs.analysis",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="outputs, sweeps or runs")
+    parser.add_argument("--metric", help="the first test error by default")
+    parser.add_argument(
+        "--baseline",
+        metavar="CONFIG",
+        help="a config of the table; all others are compared with it",
+    )
+    parser.add_argument("--by", choices=["epoch"], help="a row for each config and epoch")
+    parser.add_argument("--format", choices=FORMATS, default="table", help="table by default")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a self-contained page")
+    return parser
+
+
+def _sections(runs: Runs, options: argparse.Namespace) -> list[Section]:
+    metric = groups.metric_of(runs, options.metric) if options.by is None else options.metric
+    if options.by == "epoch":
+        name = metric or f"train/{groups.metric_of(runs, None).partition('/')[2]}"
+        return [Section("epochs", f"{name} by epoch", groups.by_epoch(runs, name))]
+    return statistics_of(runs, metric, options.baseline)
+
+
+def statistics_of(runs: Runs, metric: str, baseline: str | None) -> list[Section]:
+    """Groups, comparisons, effects of factors and failures, without empty tables."""
+    table = groups.summarise(runs, metric)
+    tested = table[groups.TEST_SET].dropna().drop_duplicates().to_numpy().tolist()
+    title = f"{metric}, {groups.unit(metric)}"
+    if len(tested) == 1:
+        title += f"; data: {tested[0][0]}, {tested[0][1]:.0f} test examples"
+        table = table.drop(columns=groups.TEST_SET)
+    sections = [Section("groups", title, table)]
+    compared = groups.compare_groups(runs, metric, baseline)
+    if len(compared):
+        if len(tested) == 1:
+            compared = compared.drop(columns=groups.TEST_SET)
+        sections.append(Section("comparisons", "Paired comparisons", compared, NOTE))
+    found = groups.effects(runs, metric)
+    if found["factor"].nunique() > 1 if len(found) else False:
+        note = "mean over all values of the other factors; 95 % CI over seeds"
+        sections.append(Section("effects", "Effect of each factor", found, note))
+    failed = runs.runs[runs.runs["failure"].notna()]
+    if len(failed):
+        columns = failed[["group", "seed", "failure"]].rename(columns={"failure": "reason"})
+        sections.append(Section("failures", "Failed runs", columns))
+    return sections
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""Data frames of statistics as tables: for the terminal, as CSV, Markdown, LaTeX or JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+FORMATS = ("table", "csv", "markdown", "latex", "json")
+TEXT = ("group", "first", "second", "factor", "value", "source", "verdict", "reason", "folder")
+
+
+class Section(NamedTuple):
+    """A table with its name, and what a reader should know of it."""
+
+    name: str
+    title: str
+    frame: pd.DataFrame
+    note: str = ""
+
+
+def write(sections: Sequence[Section], kind: str, console: Console) -> None:
+    """Print the sections in one of FORMATS; numbers in CSV and JSON are not rounded."""
+    if kind == "table":
+        for section in sections:
+            _print_table(section, console)
+        return
+    console.file.write(_TEXTS[kind](sections) + "\n")
+
+
+def shown(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame as rounded texts, with an interval in one column and a seed beside its value."""
+    table = frame.copy()
+    if {"low", "high"} <= set(table):
+        table["low"] = [_interval(*ends) for ends in zip(table["low"], table["high"], strict=True)]
+        table = table.drop(columns="high").rename(columns={"low": "95 % CI"})
+    for end in ("best", "worst"):
+        if f"{end}_seed" in table:
+            pairs = zip(table[end], table.pop(f"{end}_seed"), strict=True)
+            table[end] = [_with_seed(value, seed) for value, seed in pairs]
+    for column in table.columns:
+        table[column] = table[column].map(_FORMATS.get(str(column), _number))
+    return table.rename(columns=_HEADS)
+
+
+def _interval(low: float, high: float) -> str:
+    return "-" if math.isnan(low) else f"{low:.2f} to {high:.2f}"
+
+
+def _with_seed(value: float, seed: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f} ({seed:.0f})"
+
+
+def _number(value: Any) -> str:
+    """Two decimals of a float, other values as they are, a dash for none."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _whole(value: Any) -> str:
+    if math.isnan(value):
+        return "-"
+    return "over 78,000" if math.isinf(value) else f"{value:.0f}"
+
+
+def _p_value(value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"
+
+
+def _setting(value: Any) -> str:
+    return "-" if value is None or value != value else str(value)  # nan is unequal to itself
+
+
+_FORMATS: dict[str, Callable[[Any], str]] = {
+    **dict.fromkeys(("n", "failed", "seconds", "test_examples", "epoch", "seeds_needed"), _whole),
+    **dict.fromkeys(("p", "p_holm"), _p_value),
+    "value": _setting,
+}
+_HEADS = {
+    "group": "config",
+    "test_examples": "test",
+    "p_holm": "p (Holm)",
+    "p_better": "P(better)",
+    "seeds_needed": "seeds needed",
+    "seconds": "s",
+}
+
+
+def _print_table(section: Section, console: Console) -> None:
+    table = Table(
+        title=Text(section.title, style="table.title"),  # no markup: brackets are part of names
+        caption=section.note or None,
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+        collapse_padding=True,
+    )
+    texts = shown(section.frame)
+    for column, original in zip(texts.columns, _columns(section.frame), strict=True):
+        is_text = original in TEXT
+        table.add_column(
+            str(column),
+            justify="left" if is_text else "right",
+            overflow="fold" if is_text else "ellipsis",
+            no_wrap=not is_text,
+        )
+    for row in texts.itertuples(index=False):
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
+
+
+def _columns(frame: pd.DataFrame) -> list[str]:
+    """The frame's columns that `shown` keeps."""
+    dropped = {"high", "best_seed", "worst_seed"}
+    return [str(column) for column in frame.columns if column not in dropped]
+
+
+def _csv(sections: Sequence[Section]) -> str:
+    return "\n".join(section.frame.to_csv(index=False) for section in sections).rstrip("\n")
+
+
+def _markdown(sections: Sequence[Section]) -> str:
+    return "\n\n".join(f"## {each.title}\n\n{_markdown_table(each)}" for each in sections)
+
+
+def _markdown_table(section: Section) -> str:
+    texts = shown(section.frame).map(lambda cell: cell.replace("|", r"\|"))
+    marks = ["---" if name in TEXT else "---:" for name in _columns(section.frame)]
+    lines = [list(map(str, texts.columns)), marks, *texts.to_numpy().tolist()]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{table}\n\n{section.note}" if section.note else table
+
+
+def _latex(sections: Sequence[Section]) -> str:
+    return "\n\n".join(_latex_table(section) for section in sections)
+
+
+def _latex_table(section: Section) -> str:
+    """A table for LaTeX's package booktabs."""
+    aligned = "".join("l" if name in TEXT else "r" for name in _columns(section.frame))
+    texts = shown(section.frame)
+    lines = [_latex_row(map(str, texts.columns)), r"\midrule"]
+    lines += [_latex_row(row) for row in texts.itertuples(index=False)]
+    body = "\n".join([rf"\begin{{tabular}}{{{aligned}}}", r"\toprule", *lines, r"\bottomrule"])
+    return f"% {section.title}\n{body}\n\\end{{tabular}}"
+
+
+def _latex_row(cells: Any) -> str:
+    return " & ".join(_escaped(cell) for cell in cells) + r" \\"
+
+
+def _escaped(text: str) -> str:
+    special = {character: f"\\{character}" for character in "&%$#_{}"}
+    special |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+    return "".join(special.get(character, character) for character in text)
+
+
+def _json(sections: Sequence[Section]) -> str:
+    frames = {each.name: json.loads(each.frame.to_json(orient="records")) for each in sections}
+    return json.dumps(frames, indent=2, ensure_ascii=False)
+
+
+_TEXTS: dict[str, Callable[[Sequence[Section]], str]] = {
+    "csv": _csv,
+    "markdown": _markdown,
+    "latex": _latex,
+    "json": _json,
+}
