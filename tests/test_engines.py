@@ -109,11 +109,9 @@ def test_both_engines_give_the_same_results_for_the_disk(command, tmp_path, name
                 )
 
 
-STOPPING = "data.validation=0.25 trainer.max_epochs=40 optimizer.lr=0.5"
-
-
 def test_early_stopping_of_the_disk(command, tmp_path):
-    settings = with_changes(DISK, f"{STOPPING} early_stopping.patience=1")
+    stopping = "data.validation=0.25 trainer.max_epochs=40 optimizer.lr=0.5"
+    settings = with_changes(DISK, f"{stopping} early_stopping.patience=1")
     sweep = ["engine=framework,lightning", "-m", "seed=0,1", "sweep.plan=serial"]
     assert command(*settings, *sweep)[0] == 0
     runs = find_runs(tmp_path / "outputs")

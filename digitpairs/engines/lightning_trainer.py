@@ -147,10 +147,7 @@ def running() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Suppresses Lightning's messages, and its warnings about what is intended here.
-
-    Having no validation data is intended, for instance.
-    """
+    """Suppresses Lightning's messages, and its warnings that need no action here."""
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level
     logger.setLevel(logging.WARNING)
