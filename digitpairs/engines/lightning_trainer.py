@@ -70,7 +70,8 @@ def make_trainer(
     with quiet_lightning():
         trainer = pl.Trainer(**arguments)
     # Filling memory is a debugging aid of the deterministic mode, and costs a tenth of the time.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property of the module
+    # The ignore: a property of the module.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return trainer
 
 

@@ -65,7 +65,8 @@ class ArrayOptimizer(torch.optim.Optimizer):
         """Set the learning rates of the epoch's steps, (steps, members), float64."""
         self.rates = iter(self.per_member(rates))  # (members,) each
 
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]  # no closure is evaluated
+    # The ignore: no closure is evaluated.
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """One step of all members, with the gradients in the parameters' `grad`."""
         self.step_without_hooks()
 
