@@ -43,7 +43,7 @@ def display_names(configs: Mapping[str, Config | None]) -> Names:
         others = [text for key, text in settings[0].items() if key != "model"]
         return Names("", dict.fromkeys(configs, " ".join([models[0], *others])))
     if _count_distinct(settings, _distinguishing_keys(settings)) < len(settings):
-        differences = _differences([_without_seeds(config) for config in configs.values()])
+        differences = _differences([_comparable(config) for config in configs.values()])
         # Typed settings keep their place before the others, and their values.
         settings = [typed | more | typed for typed, more in zip(settings, differences)]
     return Names(models[0] if len(set(models)) == 1 else "", _by_folder(list(configs), settings))
@@ -118,9 +118,13 @@ def _count_distinct(settings: Sequence[Settings], keys: Sequence[str]) -> int:
     return len({tuple(map(each.get, keys)) for each in settings})
 
 
-def _without_seeds(config: Config | None) -> Any:
+def _comparable(config: Config | None) -> Any:
+    return _ABSENT if config is None else without_seeds(config)
+
+
+def without_seeds(config: Config) -> Config:
     """The config without `output` and the seeds that follow the run's seed."""
-    return _ABSENT if config is None else _drop_seeds(config, config.get("seed"))
+    return _drop_seeds(config, config.get("seed"))
 
 
 def _drop_seeds(section: Config, seed: Any, name: str = "") -> Config:

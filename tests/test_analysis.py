@@ -153,6 +153,31 @@ def test_other_sources_and_test_sets_are_never_pooled_or_compared(tmp_path):
     assert groups.compare_groups(runs).empty
 
 
+def test_a_pinned_seed_does_not_split_its_group(tmp_path):
+    """With data.seed=0 the config of seed 0 alone looks as if its data followed the seed."""
+    for seed in range(3):
+        folder = write_run(tmp_path, seed, 5.0 + seed)
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config["data"]["seed"] = 0
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    assert groups.summarise(load(tmp_path))["n"].tolist() == [3]
+
+
+def test_effects_and_curves_are_those_of_one_test_set(tmp_path):
+    for lr, seed in itertools.product([0.001, 0.005], range(3)):
+        write_run(tmp_path / "a", seed, 5.0 + seed, lr=lr)
+        write_run(tmp_path / "b", seed, 50.0 + seed, lr=lr, source="digits")
+    runs = load(tmp_path)
+    table = groups.effects(runs)
+    assert (
+        table[["source", "mean"]].to_numpy().tolist() == [["digits", 51]] * 2 + [["mnist", 6]] * 2
+    )
+    epochs = groups.by_epoch(runs, "train/comparison_error")
+    assert epochs["n"].tolist() == [3] * 12 and epochs["group"].nunique() == 4
+    with pytest.raises(InvalidValueError, match="digits.* is not accepted: runs on one test set"):
+        groups.heat_map(runs, "optimizer.lr", "optimizer.lr")
+
+
 def test_the_effect_of_a_factor_is_the_mean_over_the_others(tmp_path):
     errors = grid(tmp_path, seeds=8)
     table = groups.effects(load(tmp_path)).set_index(["factor", "value"])
@@ -208,6 +233,13 @@ def test_folders_without_runs_are_refused(tmp_path, name):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidValueError, match=name):
         load(tmp_path / name)
+
+
+def test_equal_values_have_an_interval_without_a_warning(tmp_path, recwarn):
+    for seed in range(3):
+        write_run(tmp_path, seed, 5.0)
+    (row,) = groups.summarise(load(tmp_path)).to_dict("records")
+    assert (row["low"], row["high"]) == (5.0, 5.0) and not recwarn
 
 
 def test_seeds_needed_is_that_of_the_literature():

@@ -77,7 +77,7 @@ def refusal(base: tuple[str, ...], argument: str) -> str | None:
     before = sys.argv
     try:
         config_of(base, argument)
-    except Exception as error:
+    except Exception as error:  # as the command does: what is no user's error is raised again
         if not is_user_error(error):
             raise
         return error_message(error)

@@ -20,15 +20,10 @@ from rich.console import Console
 
 from digitpairs.analysis import groups
 from digitpairs.analysis.frames import Runs, load
+from digitpairs.analysis.sections import sections_of
 from digitpairs.analysis.tables import FORMATS, Section, write
 from digitpairs.cli import exit_on_error, show_own_warnings_plainly
 from digitpairs.terminal import make_output_robust
-
-NOTE = (
-    "difference: mean of first minus second over shared seeds; 95 % CI: BCa bootstrap; "
-    "p: sign-flip test, adjusted by Holm's method; "
-    "seeds needed: for a power of 80 % at the observed d_z"
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,36 +63,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _sections(runs: Runs, options: argparse.Namespace) -> list[Section]:
-    metric = groups.metric_of(runs, options.metric) if options.by is None else options.metric
-    if options.by == "epoch":
-        name = metric or f"train/{groups.metric_of(runs, None).partition('/')[2]}"
-        return [Section("epochs", f"{name} by epoch", groups.by_epoch(runs, name))]
-    return statistics_of(runs, metric, options.baseline)
-
-
-def statistics_of(runs: Runs, metric: str, baseline: str | None) -> list[Section]:
-    """Groups, comparisons, effects of factors and failures, without empty tables."""
-    table = groups.summarise(runs, metric)
-    tested = table[groups.TEST_SET].dropna().drop_duplicates().to_numpy().tolist()
-    title = f"{metric}, {groups.unit(metric)}"
-    if len(tested) == 1:
-        title += f"; data: {tested[0][0]}, {tested[0][1]:.0f} test examples"
-        table = table.drop(columns=groups.TEST_SET)
-    sections = [Section("groups", title, table)]
-    compared = groups.compare_groups(runs, metric, baseline)
-    if len(compared):
-        if len(tested) == 1:
-            compared = compared.drop(columns=groups.TEST_SET)
-        sections.append(Section("comparisons", "Paired comparisons", compared, NOTE))
-    found = groups.effects(runs, metric)
-    if found["factor"].nunique() > 1 if len(found) else False:
-        note = "mean over all values of the other factors; 95 % CI over seeds"
-        sections.append(Section("effects", "Effect of each factor", found, note))
-    failed = runs.runs[runs.runs["failure"].notna()]
-    if len(failed):
-        columns = failed[["group", "seed", "failure"]].rename(columns={"failure": "reason"})
-        sections.append(Section("failures", "Failed runs", columns))
-    return sections
+    if options.by is None:
+        return sections_of(runs, groups.metric_of(runs, options.metric), options.baseline)
+    name = options.metric or f"train/{groups.metric_of(runs, None).partition('/')[2]}"
+    return [Section("epochs", f"{name} by epoch", groups.by_epoch(runs, name))]
 
 
 if __name__ == "__main__":

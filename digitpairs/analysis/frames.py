@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,19 +17,18 @@ import pandas as pd
 
 from digitpairs import files, records
 from digitpairs.analysis.runs import Run, read_run, undamaged
+from digitpairs.arguments import PATH_KEYS
 from digitpairs.checks import DigitPairsWarning, InvalidValueError
-from digitpairs.names import display_names, text_of
-from digitpairs.sweeps.jobs import digest
+from digitpairs.names import display_names, text_of, without_seeds
 
-PLACES = ("output", "data.root")  # settings that do not change a result
-SEEDS = ("seed", "data.seed", "data.order_seed", "data.augmentation_seed")
+TEST_SET = ["source", "test_examples"]
 
 
 class Outcome(NamedTuple):
     """A run that ended: its config, and its result or the reason of its failure."""
 
     folder: Path
-    config: Mapping[str, Any]  # by dotted key
+    config: Mapping[str, Any]
     run: Run | None
     failure: str | None = None
 
@@ -37,9 +37,22 @@ class Outcome(NamedTuple):
         """The digest of the run's config."""
         return self.run.result["fingerprint"] if self.run else str(self.folder)
 
+    @property
+    def configuration(self) -> str:
+        """Equal for runs that differ in nothing but the seed.
+
+        The name of a sweep's folder ends in the digest of what its runs have in common. A config
+        alone does not tell a seed that is pinned to 0 from one that follows seed=0. Folders of
+        other launchers have no digest.
+        """
+        found = re.search("-([0-9a-f]{8})$", self.folder.parent.name)
+        return found[1] if found else json.dumps(without_seeds(self.config), sort_keys=True)
+
 
 class Runs:
-    """Runs and their groups; a group has all runs whose configs differ in nothing but the seed.
+    """Runs and their groups; the runs of a group differ in nothing but the seed.
+
+    The runs of a group have the same test set: data, and number of examples.
 
     Attributes:
         runs: a row for each run, indexed from 0. Columns: `folder`, `group` (its name), `seed`,
@@ -50,12 +63,16 @@ class Runs:
 
     def __init__(self, outcomes: Sequence[Outcome]) -> None:
         self._outcomes = list(outcomes)
-        self.settings = _varied(outcomes)
-        names = _group_names(outcomes)
+        groups = {outcome.configuration: outcome for outcome in outcomes}
+        settings = {key: flat(without_seeds(each.config)) for key, each in groups.items()}
+        self.settings = _varied(list(settings.values()))
+        names = _group_names(groups)
         self.runs = pd.DataFrame(
-            _row(outcome, name, self.settings)
-            for outcome, name in zip(outcomes, names, strict=True)
+            _row(outcome, names[outcome.configuration])
+            | {key: _plain(settings[outcome.configuration].get(key)) for key in self.settings}
+            for outcome in outcomes
         )
+        _name_test_sets(self.runs)
 
     @functools.cached_property
     def curves(self) -> pd.DataFrame:
@@ -71,10 +88,6 @@ class Runs:
     def run(self, number: int) -> Run | None:
         """The run in a row of `runs`; None if it failed."""
         return self._outcomes[number].run
-
-    def config(self, number: int) -> Mapping[str, Any]:
-        """The config of the run in a row of `runs`, by dotted key."""
-        return self._outcomes[number].config
 
 
 def load(*folders: str | Path) -> Runs:
@@ -116,11 +129,11 @@ def _run_folders(folder: Path) -> list[Path]:
 def _outcome(folder: Path) -> Outcome | None:
     run = read_run(folder)
     if run is not None:
-        return Outcome(folder, flat(records.read_config(folder)), run)
+        return Outcome(folder, records.read_config(folder), run)
     failure = records.read_failure(folder)
     if failure is None:
         return None
-    return Outcome(folder, flat(records.read_config(folder)), None, failure["reason"])
+    return Outcome(folder, records.read_config(folder), None, failure["reason"])
 
 
 def _repetition(repeated: Sequence[Path]) -> str:
@@ -142,60 +155,41 @@ def flat(section: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     return found
 
 
-def nested(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `flat`."""
-    root: dict[str, Any] = {}
-    for key, value in config.items():
-        *sections, leaf = key.split(".")
-        inside = root
-        for section in sections:
-            inside = inside.setdefault(section, {})
-        inside[leaf] = value
-    return root
-
-
-def _without_seed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that are equal in all runs of a group.
-
-    A stream's seed that was pinned to another number than the run's stays: it is a setting.
-    """
-    seed = config.get("seed")
-    streams = {key for key in config if key in SEEDS or key.startswith("seeds.")}
-    following = {key for key in streams if config[key] == seed}
-    return {k: v for k, v in config.items() if k not in following and k not in PLACES}
-
-
-def _row(outcome: Outcome, name: str, settings: Sequence[str]) -> dict[str, Any]:
+def _row(outcome: Outcome, name: str) -> dict[str, Any]:
     result = dict(outcome.run.result) if outcome.run else {}
-    examples = result.get("test_pairs", result.get("test_points"))
     columns = {
         "folder": str(outcome.folder),
         "group": name,
         "seed": outcome.config["seed"],
         "failure": outcome.failure,
         "source": result.get("source"),
-        "test_examples": examples,
+        "test_examples": result.get("test_pairs", result.get("test_points")),
     }
     entries = {key: value for key, value in result.items() if isinstance(value, (int, float, str))}
-    return entries | columns | {key: _plain(outcome.config.get(key)) for key in settings}
+    return entries | columns
 
 
-def _group_names(outcomes: Sequence[Outcome]) -> list[str]:
-    """For each run the name of its group: the settings that tell it from the other groups."""
-    digests = [digest(_without_seed(outcome.config)) for outcome in outcomes]
-    first = dict(zip(reversed(digests), reversed(outcomes), strict=True))
-    folders = {key: f"{key}/{outcome.folder.parent.name}" for key, outcome in first.items()}
-    names = display_names({folders[key]: nested(each.config) for key, each in first.items()})
-    return [names.of[folders[key]] for key in digests]
+def _group_names(groups: Mapping[str, Outcome]) -> dict[str, str]:
+    """For each group its name: the settings that tell it from the other groups."""
+    folders = {key: f"{key}/{outcome.folder.parent.name}" for key, outcome in groups.items()}
+    names = display_names({folders[key]: outcome.config for key, outcome in groups.items()})
+    return {key: names.of[folder] for key, folder in folders.items()}
 
 
-def _varied(outcomes: Iterable[Outcome]) -> list[str]:
-    """The settings that differ between groups, in the order of the configs."""
-    values: dict[str, set[str]] = {}
-    configs = [_without_seed(outcome.config) for outcome in outcomes]
-    for key in dict.fromkeys(key for config in configs for key in config):
-        values[key] = {json.dumps(config.get(key)) for config in configs}
-    return [key for key, different in values.items() if len(different) > 1]
+def _name_test_sets(runs: pd.DataFrame) -> None:
+    """Name the test set in the groups of a configuration that was tested on several."""
+    tested = runs["source"].notna()
+    counts = runs[tested].drop_duplicates(["group", *TEST_SET]).groupby("group").size()
+    mixed = tested & runs["group"].map(counts).gt(1)
+    examples = runs.loc[mixed, "test_examples"].map("{:.0f}".format)
+    runs.loc[mixed, "group"] += " (" + runs.loc[mixed, "source"] + ", " + examples + ")"
+
+
+def _varied(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The settings that differ between the groups' configs, in the order of the configs."""
+    keys = dict.fromkeys(key for config in configs for key in config)
+    values = {key: {json.dumps(config.get(key)) for config in configs} for key in keys}
+    return [key for key in keys if key not in PATH_KEYS and len(values[key]) > 1]
 
 
 def _plain(value: Any) -> Any:

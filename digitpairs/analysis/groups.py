@@ -15,10 +15,17 @@ import pandas as pd
 
 from digitpairs import records
 from digitpairs.analysis import statistics
-from digitpairs.analysis.frames import Runs
+from digitpairs.analysis.frames import TEST_SET, Runs
 from digitpairs.checks import InvalidValueError, suggestion
 
-TEST_SET = ["source", "test_examples"]
+SUMMARY = ["group", *TEST_SET, "n", "mean", "std", "low", "high"] + [
+    "best",
+    "best_seed",
+    "worst",
+    "worst_seed",
+    "seconds",
+    "failed",
+]
 MAX_PAIRS = 45  # of groups; with more groups than ten each one is compared with the best alone
 
 
@@ -52,19 +59,16 @@ def summarise(runs: Runs, metric: str | None = None) -> pd.DataFrame:
     missing = sorted(set(failed.index) - {row["group"] for row in rows})
     table = pd.DataFrame(rows + [{"group": group, "n": 0} for group in missing])
     table["failed"] = table["group"].map(failed).fillna(0).astype(int)
-    return table.sort_values(["source", "mean"], ignore_index=True)
+    columns = [column for column in SUMMARY if column in table]
+    return table[columns].sort_values(["source", "mean"], ignore_index=True)
 
 
 def _summary(part: pd.DataFrame, metric: str) -> dict[str, Any]:
     values = part.set_index("seed")[metric].dropna()
-    low, high = statistics.bca_interval(values.to_numpy()) if len(values) > 1 else (math.nan,) * 2
     ends = {"best": values.idxmin(), "worst": values.idxmax()} if len(values) else {}
     return {
-        "n": len(values),
-        "mean": values.mean(),
+        **_mean_of_seeds(values),
         "std": values.std(),
-        "low": low,
-        "high": high,
         **{name: values[seed] for name, seed in ends.items()},
         **{f"{name}_seed": seed for name, seed in ends.items()},
         "seconds": part["seconds"].sum(),
@@ -148,40 +152,52 @@ def _verdict(n: int, p: float) -> str:
 
 
 def factors(runs: Runs) -> list[str]:
-    """The settings with several values among the finished runs, each of which varies on its own."""
+    """The settings that vary on a test set, without those that only vary with another one."""
     frame = runs.runs[runs.runs["failure"].isna()]
+    test_sets = [frame[name] for name in TEST_SET]
     seen: dict[tuple[int, ...], str] = {}
     for setting in runs.settings:
-        codes, values = pd.factorize(frame[setting].map(repr))
-        if len(values) > 1:
-            seen.setdefault(tuple(codes), setting)
+        values = frame[setting].map(repr)
+        if values.groupby(test_sets).nunique().max() > 1:
+            seen.setdefault(tuple(pd.factorize(values)[0]), setting)
     return list(seen.values())
 
 
 def effects(runs: Runs, metric: str | None = None) -> pd.DataFrame:
-    """A row for each value of each factor: the mean over all values of the other factors.
+    """A row for each test set, factor and value: the mean over all values of the other factors.
 
-    Columns: factor, value, n (seeds), mean, low and high (95 % BCa over seeds). A seed counts for
-    a factor if it has a run for every combination of values; ablations without a full grid give
-    the mean over the runs that there are.
+    Columns: source, test_examples, factor, value, n (seeds), mean, low and high (95 % BCa over
+    seeds). Without a full grid a mean is that over the runs that there are.
     """
     name = metric_of(runs, metric)
     frame = runs.runs[runs.runs["failure"].isna()]
     rows: list[dict[str, Any]] = []
     for factor in factors(runs):
-        for value, part in frame.groupby(factor, sort=True, dropna=False):
-            by_seed = part.groupby("seed")[name].mean().dropna().to_numpy()
-            low, high = (
-                statistics.bca_interval(by_seed) if len(by_seed) > 1 else (math.nan, math.nan)
-            )
-            row = {"n": len(by_seed), "mean": by_seed.mean(), "low": low, "high": high}
-            rows.append({"factor": factor, "value": value, **row})
-    return pd.DataFrame(rows)
+        for key, part in frame.groupby([*TEST_SET, factor], sort=True, dropna=False):
+            by_seed = part.groupby("seed")[name].mean().dropna()
+            if len(by_seed):
+                where = dict(zip([*TEST_SET, "value"], key, strict=True))
+                rows.append({**where, "factor": factor, **_mean_of_seeds(by_seed)})
+    columns = [*TEST_SET, "factor", "value", "n", "mean", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _mean_of_seeds(values: pd.Series) -> dict[str, Any]:
+    """n, mean and its 95 % BCa interval, nan below two seeds."""
+    low, high = statistics.bca_interval(values.to_numpy())
+    return {"n": len(values), "mean": values.mean(), "low": low, "high": high}
 
 
 def heat_map(runs: Runs, row: str, column: str, metric: str | None = None) -> pd.DataFrame:
-    """The mean of the metric for each pair of values of two factors."""
+    """The mean of the metric for each pair of values of two factors.
+
+    Raises:
+        InvalidValueError: for runs on several test sets, which have no mean in common.
+    """
     name = metric_of(runs, metric)
+    tested = runs.runs[TEST_SET].dropna().drop_duplicates()
+    if len(tested) > 1:
+        raise InvalidValueError("folder", ", ".join(tested["source"]), "runs on one test set")
     return runs.runs.pivot_table(index=row, columns=column, values=name, aggfunc="mean")
 
 

@@ -26,7 +26,8 @@ from matplotlib.ticker import MaxNLocator
 from digitpairs import files
 from digitpairs.analysis import groups
 from digitpairs.analysis.drawing import literal
-from digitpairs.analysis.frames import Runs
+from digitpairs.analysis.frames import TEST_SET, Runs
+from digitpairs.analysis.sections import sections_of
 from digitpairs.analysis.tables import TEXT, Section, shown
 
 MAX_DRAWN = 40  # groups in a plot; more cannot be told apart
@@ -79,10 +80,8 @@ document.querySelectorAll('th button').forEach(button => button.addEventListener
 
 def write_page(runs: Runs, path: Path, metric: str | None, baseline: str | None) -> None:
     """Write the page about the runs to the file, whole or not at all."""
-    from digitpairs.analysis.__main__ import statistics_of
-
     name = groups.metric_of(runs, metric)
-    sections = statistics_of(runs, name, baseline)
+    sections = sections_of(runs, name, baseline)
     tables = {section.name: section for section in sections}
     parts = [_table(tables["groups"]), _figure(*_group_plot(tables["groups"].frame, name))]
     if "comparisons" in tables:
@@ -192,7 +191,9 @@ def _difference_plot(section: Section) -> tuple[plt.Figure, str]:
 
 
 def _heat_maps(runs: Runs, metric: str) -> list[str]:
-    """A heat map of the first two factors."""
+    """A heat map of the first two factors, if there is one test set."""
+    if len(runs.runs[TEST_SET].dropna().drop_duplicates()) > 1:
+        return []
     first, second = groups.factors(runs)[:2]
     table = groups.heat_map(runs, first, second, metric)
     figure, axes = plt.subplots(figsize=(1.5 + len(table.columns), 1.2 + 0.45 * len(table)))

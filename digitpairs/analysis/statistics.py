@@ -38,11 +38,9 @@ def compare(first: Sequence[float], second: Sequence[float]) -> Comparison:
         return Comparison(0, math.nan, (math.nan, math.nan), math.nan, math.nan)
     mean = float(difference.mean())
     less = float((difference < 0).mean() + (difference == 0).mean() / 2)
-    if n == 1:
-        return Comparison(1, mean, (math.nan, math.nan), math.nan, less)
-    if np.ptp(difference) == 0:  # equal differences have no spread
-        return Comparison(n, mean, (mean, mean), math.nan, less)
-    return Comparison(n, mean, bca_interval(difference), mean / float(difference.std(ddof=1)), less)
+    varies = n > 1 and np.ptp(difference) > 0
+    effect = mean / float(difference.std(ddof=1)) if varies else math.nan
+    return Comparison(n, mean, bca_interval(difference), effect, less)
 
 
 def sign_flip(difference: np.ndarray) -> float:
@@ -65,9 +63,13 @@ def sign_flip(difference: np.ndarray) -> float:
 
 
 def bca_interval(difference: np.ndarray) -> tuple[float, float]:
-    """95 % confidence interval of the mean; nan where too few values differ."""
+    """95 % confidence interval of the mean; nan below two values, or where too few differ."""
     from scipy import stats
 
+    if len(difference) < 2:
+        return math.nan, math.nan
+    if np.ptp(difference) == 0:  # equal values have no spread
+        return float(difference.mean()), float(difference.mean())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # the interval is nan then
         bootstrap = stats.bootstrap(
