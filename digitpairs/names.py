@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from digitpairs import files
-from digitpairs.configs import CONF, choices
+from digitpairs.configs import CONF, PATH_KEYS, choices
 
 Config = Mapping[str, Any]
 Settings = dict[str, str]  # the text "key=value" by key
@@ -58,6 +58,36 @@ def text_of(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     return str(value)
+
+
+def flat(section: Config, path: str = "") -> dict[str, Any]:
+    """A config by dotted key: {"model": {"hidden": [4]}} -> {"model.hidden": [4]}."""
+    found: dict[str, Any] = {}
+    for key, value in section.items():
+        name = f"{path}{key}"
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{name}.")
+        else:
+            found[name] = value
+    return found
+
+
+def varied_settings(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The settings that differ between `flat` configs, without paths, in the configs' order."""
+    keys = dict.fromkeys(key for config in configs for key in config)
+    values = {key: {json.dumps(config.get(key)) for config in configs} for key in keys}
+    return [key for key in keys if key not in PATH_KEYS and len(values[key]) > 1]
+
+
+def plain_value(value: Any) -> bool | int | float | str | None:
+    """A setting's value as a number, a truth value or text."""
+    return value if isinstance(value, (bool, int, float, str)) or value is None else text_of(value)
+
+
+def is_path_or_seed(override: str) -> bool:
+    """Whether an override is no part of names: a seed, a path or a setting of the sweep."""
+    key = override.lstrip("+").split("=", 1)[0]
+    return key in ("seed", *PATH_KEYS) or key.startswith("sweep.")
 
 
 def _by_folder(folders: Sequence[str], settings: Sequence[Settings]) -> dict[str, str]:

@@ -17,9 +17,14 @@ import pandas as pd
 
 from digitpairs import files, records
 from digitpairs.analysis.runs import Run, read_run, undamaged
-from digitpairs.arguments import PATH_KEYS
 from digitpairs.checks import DigitPairsWarning, InvalidValueError
-from digitpairs.names import display_names, text_of, without_seeds
+from digitpairs.names import (
+    display_names,
+    flat,
+    plain_value,
+    varied_settings,
+    without_seeds,
+)
 
 TEST_SET = ["source", "test_examples"]
 
@@ -65,11 +70,11 @@ class Runs:
         self._outcomes = list(outcomes)
         groups = {outcome.configuration: outcome for outcome in outcomes}
         settings = {key: flat(without_seeds(each.config)) for key, each in groups.items()}
-        self.settings = _varied(list(settings.values()))
+        self.settings = varied_settings(list(settings.values()))
         names = _group_names(groups)
         self.runs = pd.DataFrame(
             _row(outcome, names[outcome.configuration])
-            | {key: _plain(settings[outcome.configuration].get(key)) for key in self.settings}
+            | {key: plain_value(settings[outcome.configuration].get(key)) for key in self.settings}
             for outcome in outcomes
         )
         _name_test_sets(self.runs)
@@ -143,18 +148,6 @@ def _repetition(repeated: Sequence[Path]) -> str:
     )
 
 
-def flat(section: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """A config by dotted key: {"model": {"hidden": [4]}} -> {"model.hidden": [4]}."""
-    found: dict[str, Any] = {}
-    for key, value in section.items():
-        name = f"{path}{key}"
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{name}.")
-        else:
-            found[name] = value
-    return found
-
-
 def _row(outcome: Outcome, name: str) -> dict[str, Any]:
     result = dict(outcome.run.result) if outcome.run else {}
     columns = {
@@ -183,15 +176,3 @@ def _name_test_sets(runs: pd.DataFrame) -> None:
     mixed = tested & runs["group"].map(counts).gt(1)
     examples = runs.loc[mixed, "test_examples"].map("{:.0f}".format)
     runs.loc[mixed, "group"] += " (" + runs.loc[mixed, "source"] + ", " + examples + ")"
-
-
-def _varied(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The settings that differ between the groups' configs, in the order of the configs."""
-    keys = dict.fromkeys(key for config in configs for key in config)
-    values = {key: {json.dumps(config.get(key)) for config in configs} for key in keys}
-    return [key for key in keys if key not in PATH_KEYS and len(values[key]) > 1]
-
-
-def _plain(value: Any) -> Any:
-    """A setting's value as a number, a truth value or text."""
-    return value if isinstance(value, (bool, int, float, str)) or value is None else text_of(value)

@@ -39,7 +39,7 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame as rounded texts, with an interval in one column and a seed beside its value."""
     table = frame.copy()
     if {"low", "high"} <= set(table):
-        table["low"] = [_interval(*ends) for ends in zip(table["low"], table["high"], strict=True)]
+        table["low"] = [interval(*ends) for ends in zip(table["low"], table["high"], strict=True)]
         table = table.drop(columns="high").rename(columns={"low": "95 % CI"})
     for end in ("best", "worst"):
         if f"{end}_seed" in table:
@@ -50,7 +50,8 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
     return table.rename(columns=_HEADS)
 
 
-def _interval(low: float, high: float) -> str:
+def interval(low: float, high: float) -> str:
+    """The ends of an interval in words."""
     return "-" if math.isnan(low) else f"{low:.2f} to {high:.2f}"
 
 
@@ -71,7 +72,8 @@ def _whole(value: Any) -> str:
     return "over 78,000" if math.isinf(value) else f"{value:.0f}"
 
 
-def _p_value(value: float) -> str:
+def p_value(value: float) -> str:
+    """A p value with four decimals."""
     if math.isnan(value):
         return "-"
     return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"
@@ -83,7 +85,7 @@ def _setting(value: Any) -> str:
 
 _FORMATS: dict[str, Callable[[Any], str]] = {
     **dict.fromkeys(("n", "failed", "seconds", "test_examples", "epoch", "seeds_needed"), _whole),
-    **dict.fromkeys(("p", "p_holm"), _p_value),
+    **dict.fromkeys(("p", "p_holm"), p_value),
     "value": _setting,
 }
 _HEADS = {

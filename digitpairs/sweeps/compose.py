@@ -22,8 +22,9 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from digitpairs.arguments import PATH_KEYS, expand_sweep, keys_given, sections_with_target
+from digitpairs.arguments import expand_sweep, keys_given, sections_with_target
 from digitpairs.checks import DigitPairsWarning, InvalidValueError
+from digitpairs.configs import PATH_KEYS
 from digitpairs.targets import target_arguments
 
 _PLAIN_TYPES = (bool, int, float, str, type(None))

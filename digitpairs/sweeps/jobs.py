@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +21,10 @@ from digitpairs import files
 from digitpairs.checks import InvalidValueError, folder
 from digitpairs.data import sources
 from digitpairs.engines import get_engine
+from digitpairs.names import is_path_or_seed
 from digitpairs.streams import check_seed
 from digitpairs.sweeps.compose import JobRequest
+from digitpairs.sweeps.shown_settings import Setting, shown_settings
 
 # Settings that digests leave out at these values. Results from before a setting existed are found.
 NEUTRAL_DEFAULTS = {"label_smoothing": 0, "scheduler.delay": 0, "data.polarity": "auto"}
@@ -35,6 +37,7 @@ class Job(NamedTuple):
     seed: int
     configuration: str  # the name of the folder of its configuration
     folder: Path
+    settings: Mapping[str, Setting]  # what tells it from other runs, for TensorBoard
 
 
 def plan_jobs(requests: Sequence[JobRequest]) -> list[Job]:
@@ -50,7 +53,8 @@ def plan_jobs(requests: Sequence[JobRequest]) -> list[Job]:
     sweep_name = _folder_name(sorted(common)) if common else names[0]
     sweep = f"{sweep_name}-{digest(sorted(set(digests)))}"
     configurations = [f"{name}-{own_digest}" for name, own_digest in zip(names, digests)]
-    jobs = [_job(config, sweep, name) for config, name in zip(configs, configurations)]
+    shown = shown_settings(requests, configs)
+    jobs = [_job(*each, sweep) for each in zip(configs, configurations, shown)]
     _refuse_repetitions(jobs)
     return jobs
 
@@ -65,10 +69,12 @@ def fingerprint(config: dict[str, Any]) -> str:
     return digest(_without_paths(config))
 
 
-def _job(config: dict[str, Any], sweep: str, configuration: str) -> Job:
+def _job(
+    config: dict[str, Any], configuration: str, settings: Mapping[str, Setting], sweep: str
+) -> Job:
     seed = check_seed("seed", config["seed"])
     path = Path(config["output"], sweep, configuration, f"seed={seed}")
-    return Job(config, seed, configuration, path)
+    return Job(config, seed, configuration, path, settings)
 
 
 def _refuse_repetitions(jobs: Sequence[Job]) -> None:
@@ -134,12 +140,7 @@ def _configuration_name(request: JobRequest, common: set[str]) -> str:
 
 def _named_overrides(request: JobRequest) -> list[str]:
     """The overrides that are part of folder names: no seeds, paths or settings of the sweep."""
-    return [override for override in request.overrides if not _is_path_or_seed(override)]
-
-
-def _is_path_or_seed(override: str) -> bool:
-    key = override.lstrip("+").split("=", 1)[0]
-    return key in ("seed", "output", "data.root") or key.startswith("sweep.")
+    return [override for override in request.overrides if not is_path_or_seed(override)]
 
 
 def _folder_name(parts: Sequence[str]) -> str:
