@@ -75,11 +75,14 @@ def run_and_print_table(requests: Sequence[JobRequest], launch: LaunchJobs | Non
     from rich.console import Console
 
     from digitpairs.analysis.table import print_table
+    from digitpairs.dashboard import write_closing
     from digitpairs.sweeps import run_sweep
 
     outcome = run_sweep(requests, launch)
     console = Console()
     print_table(outcome.runs, console, outcome.names)
+    for fault in write_closing(outcome.runs):
+        print(f"warning: {fault}", file=sys.stderr)
     for line in _closing_lines(outcome):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     return outcome.failures

@@ -13,7 +13,7 @@ import io
 import reprlib
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ from digitpairs.inventory import check_inventory
 TEST_ERRORS = ("test/comparison_error", "test/error")
 PACKAGES = ("torch", "pytorch_lightning", "python")  # their versions are shown
 DIGITS = 10
+BOUNDARY_ARRAYS = ("epochs", "inside", "points", "labels")
+PREDICTION_ARRAYS = ("comparison", "digits", "wrong", "images", "digit_logits")
+OPTIONAL = ("digit_logits",)  # absent where the network does not classify digits
 MAX_DEPTH = 50  # nesting of a config
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C, if PyYAML was built with it
 # Exceptions of zipfile and NumPy for a damaged archive
@@ -78,17 +81,35 @@ def read_boundary(folder: Path) -> dict[str, np.ndarray]:
         `epochs` (n,), `inside` (n, side, side): the network's answer for each point of a grid,
         and the training `points` (m, 2) with their `labels` (m,).
     """
-    path = folder / files.BOUNDARY
+    return _read_arrays(folder / files.BOUNDARY, BOUNDARY_ARRAYS, check_boundary)
+
+
+def read_predictions(folder: Path) -> dict[str, np.ndarray] | None:
+    """The predictions for the test pairs; None for runs that have none, such as older ones.
+
+    Returns:
+        The arrays that `digitpairs.engines.predictions.predictions_file` describes.
+    """
+    path = folder / files.PREDICTIONS
+    if not path.exists():
+        return None
+    return _read_arrays(path, PREDICTION_ARRAYS, check_predictions)
+
+
+def _read_arrays(
+    path: Path, names: Sequence[str], check: Callable[[Mapping[str, np.ndarray]], None]
+) -> dict[str, np.ndarray]:
+    """The named arrays of an archive that has no others, checked."""
     content = io.BytesIO(files.read_bytes(path))
     try:
         if sum(entry.file_size for entry in zipfile.ZipFile(content).infolist()) > files.LARGE:
             raise DamagedFileError(path, f"it unpacks to more than {files.LARGE >> 20} MiB")
         with np.load(content, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("epochs", "inside", "points", "labels")}
+            arrays = {name: file[name] for name in names if name in file or name not in OPTIONAL}
     except _ARCHIVE_ERRORS as error:
         raise DamagedFileError(path, error) from None
     with raise_as_damaged(path):
-        check_boundary(arrays)
+        check(arrays)
     return arrays
 
 
@@ -169,6 +190,24 @@ def check_boundary(arrays: Mapping[str, np.ndarray]) -> None:
     for name, shape in shapes.items():
         if arrays[name].shape != shape or arrays[name].dtype.kind not in "biuf":
             raise InvalidValueError(name, arrays[name], f"numbers of shape {shape}")
+
+
+def check_predictions(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise InvalidValueError unless the arrays are numbers with the shapes of a run's file."""
+    pairs, wrong = (_length(arrays[name]) for name in ("comparison", "wrong"))
+    shapes = {
+        "comparison": [(pairs, 1), (pairs, 2)],
+        "digits": [(pairs, 2)],
+        "digit_logits": [(pairs, 2, DIGITS)],
+        "wrong": [(wrong,)],
+        "images": [(wrong, 2, *arrays["images"].shape[2:])],
+    }
+    for name, array in arrays.items():
+        if array.shape not in shapes[name] or array.dtype.kind not in "iuf":
+            accepted = " or ".join(map(str, shapes[name]))
+            raise InvalidValueError(name, array, f"numbers of shape {accepted}")
+    if wrong and not 0 <= arrays["wrong"].min() <= arrays["wrong"].max() < pairs:
+        raise InvalidValueError("wrong", arrays["wrong"], f"rows below {pairs}")
 
 
 def check_config(config: Any) -> None:

@@ -45,8 +45,9 @@ class EventFile:
     ten times the cost, which is too much for an array of a thousand runs.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
+    def __init__(self, folder: Path, suffix: str = "") -> None:
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}{suffix}"
+        self._path = folder / name
         self._write([Event(wall_time=time.time(), file_version="brain.Event:2")])
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
