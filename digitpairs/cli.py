@@ -130,8 +130,7 @@ def _run_job(config: DictConfig, settings: HydraConf) -> int:
 def _job_request(config: DictConfig, settings: HydraConf) -> JobRequest:
     from digitpairs.sweeps import compose_one
 
-    model = str(settings.runtime.choices.get("model"))
-    return compose_one(config, list(settings.overrides.task), model)
+    return compose_one(config, list(settings.overrides.task), settings.runtime.choices)
 
 
 def check_sweeper(settings: HydraConf) -> None:

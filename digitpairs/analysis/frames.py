@@ -19,6 +19,7 @@ from digitpairs import files, records
 from digitpairs.analysis.runs import Run, read_run, undamaged
 from digitpairs.checks import DigitPairsWarning, InvalidValueError
 from digitpairs.names import (
+    Origin,
     display_names,
     flat,
     plain_value,
@@ -26,6 +27,7 @@ from digitpairs.names import (
     without_seeds,
 )
 
+RECIPES = ("experiment", "smoke", "smoke_data")  # groups that only set other settings
 TEST_SET = ["source", "test_examples"]
 
 
@@ -35,7 +37,13 @@ class Outcome(NamedTuple):
     folder: Path
     config: Mapping[str, Any]
     run: Run | None
-    failure: str | None = None
+    failure: Mapping[str, Any] | None = None  # the content of its file
+
+    @property
+    def origin(self) -> Origin | None:
+        """How its config was composed; None for older runs."""
+        record = self.run.result if self.run else self.failure
+        return records.origin_of(record or {})
 
     @property
     def fingerprint(self) -> str:
@@ -69,7 +77,8 @@ class Runs:
     def __init__(self, outcomes: Sequence[Outcome]) -> None:
         self._outcomes = list(outcomes)
         groups = {outcome.configuration: outcome for outcome in outcomes}
-        settings = {key: flat(without_seeds(each.config)) for key, each in groups.items()}
+        named = all(outcome.origin for outcome in groups.values())
+        settings = {key: _settings(each, named) for key, each in groups.items()}
         self.settings = varied_settings(list(settings.values()))
         names = _group_names(groups)
         self.runs = pd.DataFrame(
@@ -138,7 +147,7 @@ def _outcome(folder: Path) -> Outcome | None:
     failure = records.read_failure(folder)
     if failure is None:
         return None
-    return Outcome(folder, records.read_config(folder), None, failure["reason"])
+    return Outcome(folder, records.read_config(folder), None, failure)
 
 
 def _repetition(repeated: Sequence[Path]) -> str:
@@ -148,13 +157,22 @@ def _repetition(repeated: Sequence[Path]) -> str:
     )
 
 
+def _settings(outcome: Outcome, named: bool) -> dict[str, Any]:
+    """The settings by dotted key; if all runs are `named`, choices in place of their classes."""
+    settings = flat(without_seeds(outcome.config))
+    if not named or outcome.origin is None:
+        return settings
+    choices = {key: value for key, value in outcome.origin.choices.items() if key not in RECIPES}
+    return choices | {key: value for key, value in settings.items() if not key.endswith("_target_")}
+
+
 def _row(outcome: Outcome, name: str) -> dict[str, Any]:
     result = dict(outcome.run.result) if outcome.run else {}
     columns = {
         "folder": str(outcome.folder),
         "group": name,
         "seed": outcome.config["seed"],
-        "failure": outcome.failure,
+        "failure": outcome.failure["reason"] if outcome.failure else None,
         "source": result.get("source"),
         "test_examples": result.get("test_pairs", result.get("test_points")),
     }
@@ -165,7 +183,10 @@ def _row(outcome: Outcome, name: str) -> dict[str, Any]:
 def _group_names(groups: Mapping[str, Outcome]) -> dict[str, str]:
     """For each group its name: the settings that tell it from the other groups."""
     folders = {key: f"{key}/{outcome.folder.parent.name}" for key, outcome in groups.items()}
-    names = display_names({folders[key]: outcome.config for key, outcome in groups.items()})
+    names = display_names(
+        {folders[key]: outcome.config for key, outcome in groups.items()},
+        {folders[key]: outcome.origin for key, outcome in groups.items()},
+    )
     return {key: names.of[folder] for key, folder in folders.items()}
 
 

@@ -67,8 +67,8 @@ def wrong_pairs(predictions: Arrays) -> list[WrongPair]:
     logits = predictions.get("digit_logits")
     pairs = []
     for row, images in zip(predictions["wrong"], predictions["images"]):
-        read = None if logits is None else tuple(map(int, logits[row].argmax(-1)))
-        digits = tuple(map(int, predictions["digits"][row]))
+        read = None if logits is None else _pair(logits[row].argmax(-1))
+        digits = _pair(predictions["digits"][row])
         probability = 1 / (1 + math.exp(-min(abs(margin[row]), 700.0)))
         pairs.append(WrongPair(images, digits, bool(margin[row] > 0), probability, read))
     return pairs
@@ -133,6 +133,10 @@ def draw_boundary(boundary: Arrays, place: int) -> Picture:
         draw.ellipse((left - 2, top - 2, left + 2, top + 2), BLUE if label else ORANGE)
     epoch = int(boundary["epochs"][place])
     return Picture(image, f"Decision boundary after {epoch} epochs, with the training points")
+
+
+def _pair(values: np.ndarray) -> tuple[int, int]:
+    return int(values[0]), int(values[1])
 
 
 def _canvas(width: float, height: float) -> tuple[Image.Image, ImageDraw.ImageDraw]:
