@@ -29,7 +29,7 @@ from digitpairs.analysis import groups
 from digitpairs.analysis.drawing import literal
 from digitpairs.analysis.frames import TEST_SET, Runs
 from digitpairs.analysis.sections import sections_of
-from digitpairs.analysis.tables import TEXT, Section, setting, shown
+from digitpairs.analysis.tables import FOLDED, TEXT, Section, setting, shown
 from digitpairs.dashboard.closing import best_and_median, pictures_of
 from digitpairs.dashboard.pictures import Picture
 
@@ -46,8 +46,8 @@ body { margin: 0 auto; max-width: 1180px; padding: 1.2rem; color: var(--fg);
        background: var(--bg); font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right;
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .88rem; }
+th, td { padding: .3rem .5rem; border-bottom: 1px solid var(--line); text-align: right;
          white-space: nowrap; }
 th { background: var(--soft); position: sticky; top: 0; }
 th button { all: unset; cursor: pointer; font-weight: 600; }
@@ -55,6 +55,7 @@ th button:focus-visible { outline: 2px solid; }
 th[aria-sort=ascending] button::after { content: " \\2191"; }
 th[aria-sort=descending] button::after { content: " \\2193"; }
 .text { text-align: left; white-space: normal; overflow-wrap: break-word; min-width: 11rem; }
+.word { text-align: left; }
 figure { margin: 1rem 0; overflow-x: auto; }
 figure svg { max-width: 100%; min-width: 36rem; height: auto; color: var(--fg); }
 .picture img { max-width: 100%; height: auto; border-radius: 4px; }
@@ -133,7 +134,9 @@ def _cells(row: Sequence[str], columns: Iterable[Any]) -> str:
 
 
 def _class(column: Any) -> str:
-    return ' class="text"' if column in (*TEXT, "config") else ""
+    if column in (*FOLDED, "config"):
+        return ' class="text"'
+    return ' class="word"' if column in TEXT else ""
 
 
 def _sort_key(cell: str) -> str:

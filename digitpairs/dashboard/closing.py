@@ -93,7 +93,7 @@ def _write(folder: Path, results: Mapping[Path, Result]) -> None:
         seed = results[run]["seed"]
         for name, epoch, picture in pictures_of(run):
             image = picture.image
-            tag = f"{name}/{rank} seed ({seed})"
+            tag = f"pictures/{name}, {rank} seed ({seed})"  # after "errors" and "losses"
             file.write(epoch, [image_value(tag, picture.png(), image.width, image.height)])
     file.write(0, list(_texts(results)))
 
