@@ -75,7 +75,7 @@ def run_and_print_table(requests: Sequence[JobRequest], launch: LaunchJobs | Non
     from rich.console import Console
 
     from digitpairs.analysis.table import print_table
-    from digitpairs.dashboard import write_closing
+    from digitpairs.dashboard.closing import write_closing
     from digitpairs.sweeps import run_sweep
 
     outcome = run_sweep(requests, launch)

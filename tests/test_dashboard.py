@@ -20,7 +20,9 @@ from tensorboard.plugins.hparams import (
 )
 
 from digitpairs import records
-from digitpairs.dashboard import EventFile, EventsLogger, MeanCurves, means, tag_of
+from digitpairs.dashboard import means
+from digitpairs.dashboard.events import EventFile, EventsLogger, tag_of
+from digitpairs.dashboard.means import MeanCurves
 from tests.conftest import SMALL, SMALL_DATA_AND_MODEL, contents
 
 

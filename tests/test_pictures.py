@@ -10,7 +10,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from digitpairs import files, records
-from digitpairs.dashboard import closing, pictures, write_closing
+from digitpairs.dashboard import closing, pictures
+from digitpairs.dashboard.closing import write_closing
 from digitpairs.data import PairDataModule
 from digitpairs.training import PairComparison
 from tests.conftest import SMALL
@@ -134,8 +135,8 @@ def test_the_picture_of_a_boundary_has_the_bottom_below():
 
 def test_tensorboard_has_the_pictures_of_the_best_and_the_median_seed(runs):
     results = {run: records.read_result(run) for run in runs}
-    ranked = sorted(runs, key=lambda run: (closing.error_of(results[run]), results[run]["seed"]))
-    assert closing.best_and_median(results) == {"best": ranked[0], "median": ranked[1]}
+    ranked = sorted(runs, key=lambda run: (pictures.error_of(results[run]), results[run]["seed"]))
+    assert pictures.best_and_median(results) == {"best": ranked[0], "median": ranked[1]}
     events = EventAccumulator(str(runs[0].parent / "mean")).Reload()
     best, median = (results[run]["seed"] for run in ranked[:2])
     assert set(events.Tags()["images"]) == {
@@ -164,7 +165,7 @@ def test_the_disk_has_its_boundary_over_the_epochs(command, tmp_path):
 
 
 def test_damaged_files_are_named_and_the_rest_is_drawn(runs):
-    run = closing.best_and_median({run: records.read_result(run) for run in runs})["best"]
+    run = pictures.best_and_median({run: records.read_result(run) for run in runs})["best"]
     path = run / files.PREDICTIONS
     content = path.read_bytes()
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from digitpairs.checks import InvalidValueError
-from digitpairs.dashboard import EventsLogger
+from digitpairs.dashboard.events import EventsLogger
 from digitpairs.sweeps.lock import sweep_lock
 from digitpairs.sweeps.workers import available_cores
 from tests.conftest import SMALL, SMALL_DATA_AND_MODEL, contents

@@ -40,7 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.html:
             from digitpairs.analysis.page import write_page
 
-            write_page(runs, options.html, options.metric, options.baseline)
+            name = groups.metric_of(runs, options.metric)
+            if options.by:
+                sections = sections_of(runs, name, options.baseline)
+            write_page(runs, sections, options.html, name)
             print(f"Page: {options.html}", file=sys.stderr)
     return 0
 

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -31,13 +32,24 @@ RECIPES = ("experiment", "smoke", "smoke_data")  # groups that only set other se
 TEST_SET = ["source", "test_examples"]
 
 
-class Outcome(NamedTuple):
-    """A run that ended: its config, and its result or the reason of its failure."""
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """A run that ended: its result, or the reason of its failure."""
 
     folder: Path
-    config: Mapping[str, Any]
     run: Run | None
     failure: Mapping[str, Any] | None = None  # the content of its file
+
+    @functools.cached_property
+    def config(self) -> Mapping[str, Any]:
+        """The config, which is read when it is first used: runs of a group share all but seeds."""
+        return records.read_config(self.folder)
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        record = self.run.result if self.run else self.failure or {}
+        return record["seed"] if "seed" in record else self.config["seed"]
 
     @property
     def origin(self) -> Origin | None:
@@ -76,7 +88,8 @@ class Runs:
 
     def __init__(self, outcomes: Sequence[Outcome]) -> None:
         self._outcomes = list(outcomes)
-        groups = {outcome.configuration: outcome for outcome in outcomes}
+        groups = {outcome.configuration: outcome for outcome in reversed(outcomes)}
+        groups = dict(reversed(groups.items()))  # the first run of each, in their order
         named = all(outcome.origin for outcome in groups.values())
         settings = {key: _settings(each, named) for key, each in groups.items()}
         self.settings = varied_settings(list(settings.values()))
@@ -142,12 +155,13 @@ def _run_folders(folder: Path) -> list[Path]:
 
 def _outcome(folder: Path) -> Outcome | None:
     run = read_run(folder)
-    if run is not None:
-        return Outcome(folder, records.read_config(folder), run)
-    failure = records.read_failure(folder)
-    if failure is None:
+    failure = None if run is not None else records.read_failure(folder)
+    if run is None and failure is None:
         return None
-    return Outcome(folder, records.read_config(folder), None, failure)
+    outcome = Outcome(folder, run, failure)
+    if run is None or files.FILES not in run.result:  # without a digest, reading shows its damage
+        assert outcome.config is not None
+    return outcome
 
 
 def _repetition(repeated: Sequence[Path]) -> str:
@@ -171,7 +185,7 @@ def _row(outcome: Outcome, name: str) -> dict[str, Any]:
     columns = {
         "folder": str(outcome.folder),
         "group": name,
-        "seed": outcome.config["seed"],
+        "seed": outcome.seed,
         "failure": outcome.failure["reason"] if outcome.failure else None,
         "source": result.get("source"),
         "test_examples": result.get("test_pairs", result.get("test_points")),

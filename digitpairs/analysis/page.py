@@ -28,10 +28,8 @@ from digitpairs import files
 from digitpairs.analysis import groups
 from digitpairs.analysis.drawing import literal
 from digitpairs.analysis.frames import TEST_SET, Runs
-from digitpairs.analysis.sections import sections_of
 from digitpairs.analysis.tables import FOLDED, TEXT, Section, setting, shown
-from digitpairs.dashboard.closing import best_and_median, pictures_of
-from digitpairs.dashboard.pictures import Picture
+from digitpairs.dashboard.pictures import Picture, best_and_median, pictures_of
 
 MAX_DRAWN = 40  # groups in a plot; more cannot be told apart
 MAX_CURVES = 8
@@ -83,10 +81,15 @@ document.querySelectorAll('th button').forEach(button => button.addEventListener
 """
 
 
-def write_page(runs: Runs, path: Path, metric: str | None, baseline: str | None) -> None:
-    """Write the page about the runs to the file, whole or not at all."""
-    name = groups.metric_of(runs, metric)
-    sections = sections_of(runs, name, baseline)
+def write_page(runs: Runs, sections: Sequence[Section], path: Path, name: str) -> None:
+    """Write the page about the runs to the file, whole or not at all.
+
+    Args:
+        runs: the runs.
+        sections: their tables (see `sections_of`).
+        path: of the page.
+        name: the metric.
+    """
     tables = {section.name: section for section in sections}
     parts = [_table(tables["groups"]), _figure(*_group_plot(tables["groups"].frame, name))]
     if "comparisons" in tables:

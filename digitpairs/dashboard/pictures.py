@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from digitpairs import files, records
 
 PAPER, INK, PALE = (255, 255, 255), (27, 31, 36), (208, 215, 222)
 BLUE, ORANGE = (31, 119, 180), (230, 120, 20)
@@ -23,6 +26,7 @@ CELL = 30  # of a confusion table
 MOST_PAIRS, COLUMNS = 16, 4
 
 Arrays = Mapping[str, np.ndarray]
+Result = Mapping[str, Any]
 
 
 class Picture(NamedTuple):
@@ -53,6 +57,32 @@ class WrongPair(NamedTuple):
         sign = "<=" if self.answer else ">"
         read = [] if self.read_as is None else [f"read as {self.read_as[0]}, {self.read_as[1]}"]
         return [f"{first} and {second}", f"said {sign} ({self.probability:.2f})", *read]
+
+
+def error_of(result: Result) -> float:
+    """The test error that ranks the seeds, in per cent."""
+    return next(result[name] for name in records.TEST_ERRORS if name in result)
+
+
+def best_and_median(results: Mapping[Path, Result]) -> dict[str, Path]:
+    """The runs with the lowest and with the (lower) median test error."""
+    ranked = sorted(results, key=lambda run: (error_of(results[run]), results[run]["seed"]))
+    chosen = {"best": ranked[0], "median": ranked[(len(ranked) - 1) // 2]}
+    return {name: run for name, run in chosen.items() if name == "best" or run != ranked[0]}
+
+
+def pictures_of(run: Path) -> Iterator[tuple[str, int, Picture]]:
+    """A run's pictures, each with what it is and the epoch. Runs without such files have none."""
+    predictions, confusion = records.read_predictions(run), records.read_confusion(run)
+    wrong = draw_wrong_pairs(predictions) if predictions is not None else None
+    if wrong is not None:
+        yield "wrong pairs", 0, wrong
+    if confusion is not None:
+        yield "confusion of digits", 0, draw_confusion(confusion)
+    if (run / files.BOUNDARY).exists():
+        boundary = records.read_boundary(run)
+        for place, epoch in enumerate(boundary["epochs"]):
+            yield "decision boundary", int(epoch), draw_boundary(boundary, place)
 
 
 def margins(predictions: Arrays) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from digitpairs import files
-from digitpairs.dashboard import EventsLogger
+from digitpairs.dashboard.events import EventsLogger
 from digitpairs.engines import Run, get_engine
 from digitpairs.inventory import inventory
 from digitpairs.sweeps.jobs import Job, fingerprint
