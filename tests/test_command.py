@@ -1,6 +1,8 @@
 """The command: its arguments, its files, its messages."""
 
 import json
+import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from digitpairs.training import PairComparison
 from tests.conftest import ROOT, SMALL, SMALL_DATA_AND_MODEL, contents
 
 SGD = ["optimizer=sgd", "scheduler=none"]
+TINY = ["data=digits", "data.pairs=20", "data.test_pairs=10", "trainer.max_epochs=1"]
 
 
 @pytest.mark.parametrize(
@@ -99,13 +102,19 @@ def weights(folder: Path) -> dict[str, dict]:
 
 
 def test_a_run_alone_and_in_a_sweep_gives_the_same_bits(command, tmp_path):
-    """Also in a new process, which starts in another folder."""
-    run = [*SMALL, "model.body.dropout=0.3", "data.augmentation.shift=1", "aux=random"]
+    """Also in a new process, which starts in another folder and whose reader leaves early."""
+    run = [*TINY, "model=mlp", "model.body.dropout=0.3", "data.augmentation.shift=1", "aux=random"]
     sweep, alone, fresh = (tmp_path / name for name in ("sweep", "alone", "fresh"))
     assert command(*run, "sweep.plan=serial", "-m", "seed=2,0,1", output=sweep)[0] == 0
     assert command(*run, "seed=1", output=alone)[0] == 0
-    train = [sys.executable, ROOT / "train.py", *run, "seed=1", f"output={fresh}"]
-    subprocess.run(train, check=True, capture_output=True, cwd=tmp_path)
+    train = shlex.join([sys.executable, str(ROOT / "train.py"), *run, f"output={fresh}"])
+    script = f"{train} sweep.plan=serial -m seed=1,0 | head -1; echo ${{PIPESTATUS[0]}}"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    piped = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    line, status = piped.stdout.splitlines()
+    assert "2 runs" in line and (status, piped.stderr) == ("0", "")
     expected, other = (weights(sweep)[seed] for seed in ("seed=1", "seed=0"))
     for output in (alone, fresh):
         found = weights(output)["seed=1"]
@@ -222,9 +231,9 @@ def test_help_and_config_are_printed_without_importing_torch(arguments):
 )
 def test_every_choice_trains(command, choice):
     group, _, name = choice.partition("=")
-    small = [item for item in SMALL if group != "model" or not item.startswith("model")]
+    model = [choice] if group == "model" else ["model=siamese_mlp", choice]
     rate = ["optimizer.lr=0.01"] if name == "sgd" else []
-    status, _, err = command(*small, choice, *rate)
+    status, _, err = command(*TINY, *model, *rate)
     assert status == 0, err
 
 

@@ -516,9 +516,7 @@ def is_accepted_or_refused_by_name(base: tuple[str, ...], key: str, argument: st
 
 
 @pytest.mark.usefixtures("mnist_on_disk")
-@settings(
-    max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(lines())
 def test_any_argument_is_accepted_or_refused_by_name(line):
     is_accepted_or_refused_by_name(*line)
