@@ -116,6 +116,7 @@ def test_a_page_has_the_content_of_the_files(small_study, capsys, tmp_path, only
 def test_results_of_other_settings_are_never_used(small_study):
     study = Results(small_study, SMALL_STUDY).study("wang/dropout")
     assert len(study.runs) == len(study.members)
+    assert {run.result["epochs"] for run in study.runs} == {2}
     for other in ("data.pairs=60", "optimizer.lr=0.002", "data.seed=7"):
         settings = dict(each.split("=") for each in [*SMALL_STUDY, other])
         overrides = [f"{key}={value}" for key, value in settings.items()]
