@@ -6,7 +6,6 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from digitpairs.cli import CONF, normalize_arguments
-from digitpairs.configs import install_config_source
 from digitpairs.networks import create
 from digitpairs.streams import stream
 from digitpairs.sweeps.check import Checker
@@ -15,7 +14,6 @@ from digitpairs.sweeps.jobs import plan_jobs
 from digitpairs.training import build
 from tests.conftest import contents
 
-install_config_source()  # its cache
 STUDIES = sorted(
     str(path.relative_to(CONF / "experiment").with_suffix(""))
     for path in (CONF / "experiment").glob("*/*.yaml")
