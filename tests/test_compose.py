@@ -1,5 +1,6 @@
 """Composition of a sweep's configs, and which of them can train together."""
 
+import functools
 import re
 
 import pytest
@@ -138,6 +139,7 @@ def test_a_fingerprint_from_before_a_setting_existed_equals_that_of_its_default(
     assert (fingerprint(before) == fingerprint(now)) is same
 
 
+@functools.cache
 def folders(*overrides: str) -> set[tuple[str, str]]:
     """The folders of the sweep and of the configurations of these jobs."""
     jobs = plan_jobs(compose_command(CONF, ["data=digits", "model=mlp", *overrides]))

@@ -89,25 +89,24 @@ TWIN_SETTINGS = {
 @pytest.mark.parametrize("name", TWIN_SETTINGS)
 def test_both_engines_give_the_same_results_for_the_disk(command, tmp_path, name):
     settings = with_changes(DISK, f"{TWIN_SETTINGS[name]} trainer.precision=64-true")
-    sweep = ["engine=framework,lightning", "-m", "seed=3,4", "sweep.plan=serial"]
+    sweep = ["engine=framework,lightning", "-m", "seed=3", "sweep.plan=serial"]
     assert command(*settings, *sweep)[0] == 0
-    runs = find_runs(tmp_path / "outputs")
-    for ours, theirs in zip(runs[:2], runs[2:], strict=True):
-        result, expected = read_result(ours), read_result(theirs)
-        assert (result["engine"], expected["engine"]) == ("framework", "lightning")
-        for row, expected_row in zip(read_history(ours), read_history(theirs), strict=True):
-            assert row == pytest.approx(expected_row, rel=1e-6, abs=1e-9)
-        for metric in ("test/loss", "test/error"):
-            assert result[metric] == pytest.approx(expected[metric], rel=1e-6)
-        weights, expected_weights = (
-            torch.load(run / "checkpoint.ckpt", weights_only=False)["state_dict"]
-            for run in (ours, theirs)
-        )
-        for key in weights:
-            if not key.endswith("num_batches_tracked"):  # torch counts them and does not use them
-                torch.testing.assert_close(
-                    weights[key].double(), expected_weights[key].double(), atol=1e-6, rtol=1e-5
-                )
+    ours, theirs = find_runs(tmp_path / "outputs")
+    result, expected = read_result(ours), read_result(theirs)
+    assert (result["engine"], expected["engine"]) == ("framework", "lightning")
+    for row, expected_row in zip(read_history(ours), read_history(theirs), strict=True):
+        assert row == pytest.approx(expected_row, rel=1e-6, abs=1e-9)
+    for metric in ("test/loss", "test/error"):
+        assert result[metric] == pytest.approx(expected[metric], rel=1e-6)
+    weights, expected_weights = (
+        torch.load(run / "checkpoint.ckpt", weights_only=False)["state_dict"]
+        for run in (ours, theirs)
+    )
+    for key in weights:
+        if not key.endswith("num_batches_tracked"):  # torch counts them and does not use them
+            torch.testing.assert_close(
+                weights[key].double(), expected_weights[key].double(), atol=1e-6, rtol=1e-5
+            )
 
 
 def test_early_stopping_of_the_disk(command, tmp_path):

@@ -138,8 +138,9 @@ def test_a_given_key_that_the_class_does_not_accept_is_refused(command, folder, 
     assert status == 2 and refusal in err
 
 
-@pytest.mark.parametrize("plan", ["serial", "processes"])
-@pytest.mark.parametrize("place", ["working directory", "config folder"])
+@pytest.mark.parametrize(
+    "place, plan", [("working directory", "processes"), ("config folder", "serial")]
+)
 def test_a_class_of_the_users_own_trains(command, folder, tmp_path, place, plan):
     arguments = [*SMALL, f"sweep.plan={plan}", "model.body._target_=own.Body"]
     if place == "config folder":

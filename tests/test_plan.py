@@ -10,9 +10,9 @@ import pytest
 from digitpairs.sweeps import measure
 from digitpairs.sweeps.measure import Measurement, best_size, read_cache, write_cache
 from digitpairs.sweeps.plan import Plan, cut
-from tests.conftest import SMALL, contents
+from tests.conftest import SMALL, SMALL_DATA_AND_MODEL, contents
 
-FOUR_RUNS = [*SMALL, "-m", "seed=0..3"]
+FOUR_RUNS = [*SMALL_DATA_AND_MODEL, "trainer.max_epochs=1", "-m", "seed=0..3"]
 
 
 @pytest.fixture

@@ -221,8 +221,9 @@ def test_home_and_variables_in_paths_are_replaced(monkeypatch):
         assert config_of(DIGITS, f"data.root={argument}")["data"]["root"] == path
 
 
-@pytest.mark.parametrize("multirun", [[], ["-m"]])
-@pytest.mark.parametrize("value", ["null", "[a]", "{a:1}", ""])
+@pytest.mark.parametrize(
+    "value, multirun", [("null", []), ("[a]", ["-m"]), ("{a:1}", []), ("", []), ("", ["-m"])]
+)
 def test_an_invalid_output_creates_no_folder(command, tmp_path, monkeypatch, value, multirun):
     monkeypatch.chdir(tmp_path)
     status, _, err = command(*DIGITS, f"output={value}", *multirun, output=None)
