@@ -20,6 +20,7 @@ from digitpairs.checks import DataError, InvalidValueError, suggestion
 _PACKAGE = Path(__file__).resolve().parent
 _INSTALLED, _CHECKOUT = _PACKAGE / "conf", _PACKAGE.parent / "conf"
 CONF = _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT
+PATH_KEYS = ("output", "data.root")  # settings that are paths
 CLASS_GROUPS = ("data", "model", "aux", "optimizer", "scheduler", "loss")
 _HYDRA_SECTIONS = ("run", "sweep", "sweeper", "launcher", "job", "help")
 _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # all values as text

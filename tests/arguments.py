@@ -61,7 +61,9 @@ def config_of(base: tuple[str, ...], argument: str) -> dict:
     sys.argv = ["train.py", *arguments]
     check_arguments(arguments)
     *rest, normalized = normalize_arguments(arguments)
-    request = compose_one(composed(tuple(rest), normalized), [*rest, normalized], "network")
+    request = compose_one(
+        composed(tuple(rest), normalized), [*rest, normalized], {"model": "network"}
+    )
     settings_of(request.config.get("sweep", {}))
     (job,) = plan_jobs([request])
     Checker().check(job.config)

@@ -74,7 +74,9 @@ def test_configs_composed_once_equal_those_that_hydra_composes():
             expected = compose("config", overrides=overrides)
             assert request.config == OmegaConf.to_container(expected, resolve=True)
             assert request.overrides == overrides
-            assert request.model == ("mlp" if "model=mlp" in overrides else "siamese_cnn")
+            assert request.choices["model"] == (
+                "mlp" if "model=mlp" in overrides else "siamese_cnn"
+            )
     assert requests[0].pattern == requests[1].pattern != requests[3].pattern
     pattern = requests[4].pattern
     assert pattern["seed"] == pattern["seeds"]["order"] == "*"

@@ -126,15 +126,7 @@ def test_measurements_are_cached_and_a_damaged_cache_is_replaced(
     assert status == 0 and "cannot be kept" in err
 
 
-DAMAGED_VALUES = [
-    1.0,
-    [1.0],
-    [1.0, 2.0, 3.0],
-    ["1", 2.0],
-    [1.0, None],
-    [-1.0, 2.0],
-    {"seconds": 1.0},
-]
+DAMAGED_VALUES = [1.0, [1.0], [1.0, 2.0, 3.0], ["1", 2.0], [1.0, None], [-1.0, 2.0], {"seconds": 1}]
 DAMAGED_SIZES = ["x", "0", "-4", "1.5", "9" * 5000]
 
 

@@ -444,23 +444,10 @@ BASES = [
     (*DISK, "engine=lightning", "loss=binary_cross_entropy"),
 ]
 WORDS = (
-    [
-        "null",
-        "true",
-        "nan",
-        "-inf",
-        "1e400",
-        "foo",
-        "''",
-        "'7'",
-        "../x",
-        "~/x",
-        "$HOME",
-        "/etc/passwd",
-    ]
-    + ["a=b", "é", "???", "${seed}", "${nothing}", "${oc.env:HOME}", "0..3", "0.1..0.9", "1,2"]
-    + ["[1,", "{a", "int(3)", "int(", "1_000", "builtins.dict", "os.getcwd", "framework.MSE"]
-    + ["digitpairs.networks.CNNBody", "torch.optim.SGD"]
+    ["null", "true", "nan", "-inf", "1e400", "foo", "''", "'7'", "../x", "~/x", "$HOME", "a=b"]
+    + ["/etc/passwd", "é", "???", "${seed}", "${nothing}", "${oc.env:HOME}", "0..3", "0.1..0.9"]
+    + ["1,2", "[1,", "{a", "int(3)", "int(", "1_000", "builtins.dict", "os.getcwd"]
+    + ["framework.MSE", "digitpairs.networks.CNNBody", "torch.optim.SGD"]
 )
 SCALARS = st.one_of(
     st.sampled_from([*WORDS, "a b", "\t", "3\r", "x" * 300]),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from digitpairs.checks import InvalidValueError
-from digitpairs.sweeps.events import EventsLogger
+from digitpairs.dashboard import EventsLogger
 from digitpairs.sweeps.lock import sweep_lock
 from digitpairs.sweeps.workers import available_cores
 from tests.conftest import SMALL, SMALL_DATA_AND_MODEL, contents
@@ -53,7 +53,7 @@ def test_an_output_folder_that_is_removed_is_one_message(command, tmp_path, monk
     [
         "digitpairs.files.write_config",
         "digitpairs.files.write_metrics",
-        "digitpairs.sweeps.events.EventsLogger._append",
+        "digitpairs.dashboard.events.EventFile._write",
     ],
 )
 def test_a_full_disk_is_one_message_a_run_and_the_same_command_goes_on(command, full):

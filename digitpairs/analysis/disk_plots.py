@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from digitpairs import files
+from digitpairs import files, records
 from digitpairs.analysis.drawing import draw_epochs, literal, panel_grid, plt, save
 from digitpairs.analysis.runs import Run, configs_of, finished_runs, undamaged
 from digitpairs.analysis.table import mean_std_half_width
@@ -57,7 +57,9 @@ def runs_of_the_disk(sweep: Path) -> Runs:
     for run in finished_runs(sweep, "*/seed=[0-9]*"):
         if run.result["source"] == "disk":
             runs[run.folder.parent.name].append(run)
-    names = display_names(configs_of(run.folder for group in runs.values() for run in group))
+    configs = configs_of(run.folder for group in runs.values() for run in group)
+    origins = {folder: records.origin_of(group[0].result) for folder, group in runs.items()}
+    names = display_names(configs, origins)
     return {names.of[folder]: group for folder, group in runs.items()}
 
 

@@ -7,6 +7,7 @@ would add megabytes of script to each page, and show no number that the tables d
 
 from __future__ import annotations
 
+import base64
 import html
 import io
 import re
@@ -28,7 +29,9 @@ from digitpairs.analysis import groups
 from digitpairs.analysis.drawing import literal
 from digitpairs.analysis.frames import TEST_SET, Runs
 from digitpairs.analysis.sections import sections_of
-from digitpairs.analysis.tables import TEXT, Section, shown
+from digitpairs.analysis.tables import TEXT, Section, setting, shown
+from digitpairs.dashboard.closing import best_and_median, pictures_of
+from digitpairs.dashboard.pictures import Picture
 
 MAX_DRAWN = 40  # groups in a plot; more cannot be told apart
 MAX_CURVES = 8
@@ -54,6 +57,7 @@ th[aria-sort=descending] button::after { content: " \\2193"; }
 .text { text-align: left; white-space: normal; overflow-wrap: break-word; min-width: 11rem; }
 figure { margin: 1rem 0; overflow-x: auto; }
 figure svg { max-width: 100%; min-width: 36rem; height: auto; color: var(--fg); }
+.picture img { max-width: 100%; height: auto; border-radius: 4px; }
 figcaption, .note { font-size: .88rem; opacity: .85; }
 pre { background: var(--soft); padding: .7rem; overflow-x: auto; }
 @media print {
@@ -91,7 +95,7 @@ def write_page(runs: Runs, path: Path, metric: str | None, baseline: str | None)
     parts += _curves(runs, name)
     if "failures" in tables:
         parts.append(_table(tables["failures"]))
-    parts += [_settings(runs), _provenance(runs)]
+    parts += [*_mistakes(runs, tables["groups"].frame), _settings(runs), _provenance(runs)]
     files.write_atomically(path, _document(f"{name}: {len(runs.runs)} runs", parts))
 
 
@@ -198,8 +202,9 @@ def _heat_maps(runs: Runs, metric: str) -> list[str]:
     table = groups.heat_map(runs, first, second, metric)
     figure, axes = plt.subplots(figsize=(1.5 + len(table.columns), 1.2 + 0.45 * len(table)))
     image = axes.imshow(table, cmap="viridis_r", aspect="auto")
-    axes.set_xticks(range(len(table.columns)), [str(value) for value in table.columns])
-    axes.set_yticks(range(len(table)), [str(value) for value in table.index])
+    columns = [literal(setting(value)) for value in table.columns]
+    axes.set_xticks(range(len(columns)), columns, rotation=30 if max(map(len, columns)) > 8 else 0)
+    axes.set_yticks(range(len(table)), [literal(setting(value)) for value in table.index])
     axes.set_xlabel(second)
     axes.set_ylabel(first)
     middle = (table.max().max() + table.min().min()) / 2
@@ -243,11 +248,45 @@ def _curves(runs: Runs, metric: str) -> list[str]:
     return ["<h2>Learning curves</h2>", _figure(figure, text)]
 
 
+def _mistakes(runs: Runs, ranked: pd.DataFrame) -> list[str]:
+    """The wrong pairs and the confusion of the best config's best and median seed."""
+    finished = runs.runs[runs.runs["failure"].isna()]
+    group = ranked["group"].iloc[0]
+    results = {
+        Path(finished["folder"][number]): run.result
+        for number in finished.index[finished["group"] == group]
+        if (run := runs.run(number)) is not None
+    }
+    parts = []
+    for rank, folder in best_and_median(results).items():
+        try:
+            pictures = {name: picture for name, _, picture in pictures_of(folder)}
+        except files.DamagedFileError as damage:
+            parts.append(f'<p class="note">{html.escape(str(damage))}</p>')
+            continue
+        seed = results[folder]["seed"]
+        parts += [
+            _image(picture, f"{name.capitalize()} of the {rank} seed ({seed}) of {group}")
+            for name, picture in pictures.items()
+        ]
+    return ["<h2>What is wrong</h2>", *parts] if parts else []
+
+
+def _image(picture: Picture, caption: str) -> str:
+    data = base64.b64encode(picture.png()).decode()
+    text = html.escape(f"{caption}. {picture.text}", quote=True)
+    return (
+        f'<figure class="picture"><img src="data:image/png;base64,{data}" alt="{text}" '
+        f'width="{picture.image.width}"><figcaption>{html.escape(caption)}</figcaption></figure>'
+    )
+
+
 def _settings(runs: Runs) -> str:
     """What differs between the configs."""
     if not runs.settings:
         return ""
     table = runs.runs[["group", *runs.settings]].drop_duplicates("group")
+    table[runs.settings] = table[runs.settings].map(setting)
     return _table(Section("settings", "Settings that differ", table))
 
 

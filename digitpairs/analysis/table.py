@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -79,15 +78,13 @@ def mean_std_half_width(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, std, quantile * std / math.sqrt(len(values))
 
 
-def print_table(sweep: Path, runs: Iterable[Path], console: Console, names: Names) -> None:
-    """Print one table per data source, read from the runs' folders, and the sweep's folder."""
+def print_table(runs: Iterable[Path], console: Console, names: Names) -> None:
+    """Print one table per data source, read from the runs' folders."""
     tables: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in read_rows(runs):
         tables[row.source, row.metric].append(row)
     for rows in tables.values():
         console.print(_table(rows, names, plus_minus(console)))
-    for line in (f"Results: {sweep}", f"Curves:  tensorboard --logdir {shlex.quote(str(sweep))}"):
-        console.print(Text(line), soft_wrap=True)
 
 
 def _read_outcome(folder: Path) -> tuple[str, dict[str, Any] | None] | None:
