@@ -178,6 +178,7 @@ def test_an_exception_in_one_run_is_one_failed_row(command, tmp_path, monkeypatc
         ("aux.lamda=1", "aux.lamda=1 is not accepted: there is no such key; the keys here are "),
         ("data.test_pairs=301", "data.test_pairs=301 is not accepted: at most 300"),
         ("-m seed=0,1 aux.lambda=0.5,-1", "aux.lambda=-1 is not accepted"),
+        ("-m seed=0..1000000", "sweep.max_runs=10000 is not accepted: at least 1000001"),
         ("-m seed=0,0", "seed=0 is not accepted: each seed once a configuration"),
         ("-m seed=0,1 sweep.plan=array,serial", "sweep=... is not accepted: one way to run the "),
     ],

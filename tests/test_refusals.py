@@ -324,12 +324,6 @@ def test_a_sweep_of_no_values_is_refused(value):
         jobs_of({}, f"seed={value}")
 
 
-def test_a_large_sweep_is_refused_by_one_message(command):
-    status, out, err = command("-m", "seed=0..1000000", *DIGITS)
-    assert (status, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith("error: sweep.max_runs=10000 is not accepted: at least 1000001")
-
-
 def test_long_work_before_the_training_is_counted(capsys, monkeypatch):
     assert list(counted(range(3), "checked")) == [0, 1, 2]
     assert capsys.readouterr().out == ""
