@@ -1,5 +1,6 @@
 """Composition of a sweep's configs, and which of them can train together."""
 
+import functools
 import re
 
 import pytest
@@ -9,7 +10,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from digitpairs import configs
 from digitpairs.cli import CONF
+from digitpairs.configs import FileConfigSource
 from digitpairs.sweeps.check import Checker
 from digitpairs.sweeps.compose import JobRequest, compose_command, compose_sweep
 from digitpairs.sweeps.jobs import fingerprint, plan_jobs
@@ -99,6 +102,21 @@ def test_each_combination_of_choices_is_composed_once(monkeypatch):
     assert len(calls) == 2
 
 
+def test_a_config_file_is_parsed_again_only_when_it_has_changed(tmp_path, monkeypatch):
+    source, file = FileConfigSource("main", str(tmp_path)), tmp_path / "some.yaml"
+    parsed, check_choice = [], configs.check_choice
+    monkeypatch.setattr(
+        configs, "check_choice", lambda *names: parsed.append(names) or check_choice(*names)
+    )
+    for rate in (1, 2):
+        file.write_text(f"rate: {rate}")
+        for _ in range(2):
+            config = source.load_config("some").config
+            assert config == {"rate": rate}
+            config.rate = 3  # as Hydra changes what it loads
+        assert len(parsed) == rate
+
+
 def test_runs_that_differ_in_numbers_train_together():
     assert len(set(keys("seed=9", *NUMBERS))) == 1
 
@@ -123,6 +141,7 @@ def test_a_fingerprint_from_before_a_setting_existed_equals_that_of_its_default(
     assert (fingerprint(before) == fingerprint(now)) is same
 
 
+@functools.cache
 def folders(*overrides: str) -> set[tuple[str, str]]:
     """The folders of the sweep and of the configurations of these jobs."""
     jobs = plan_jobs(compose_command(CONF, ["data=digits", "model=mlp", *overrides]))

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from digitpairs.arguments import expand_sweep, keys_given, sections_with_target
 from digitpairs.checks import DigitPairsWarning, InvalidValueError
-from digitpairs.configs import PATH_KEYS
+from digitpairs.configs import PATH_KEYS, install_config_source
 from digitpairs.names import Origin, is_path_or_seed
 from digitpairs.targets import target_arguments
 
@@ -82,12 +82,14 @@ def compose_sweep(
 
 def compose_command(conf: Path, arguments: Sequence[str]) -> list[JobRequest]:
     """The jobs of `train.py -m` with these arguments, without running them."""
+    install_config_source()
     with initialize_config_dir(str(conf), version_base="1.3"):
         return compose_sweep(*_load_and_expand(arguments))
 
 
 def expand_command(conf: Path, arguments: Sequence[str]) -> list[list[str]]:
     """The overrides of each job of `train.py -m` with these arguments."""
+    install_config_source()
     with initialize_config_dir(str(conf), version_base="1.3"):
         return _load_and_expand(arguments)[2]
 
