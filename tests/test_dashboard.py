@@ -210,7 +210,8 @@ def test_a_resumed_sweep_has_the_means_of_all_runs(command, tmp_path):
         (result,) = (tmp_path / "outputs").glob(f"*/*/seed={seed}/result.json")
         result.unlink()
     assert command(*sweep)[0] == 0 and scalars(mean) == before
-    assert len(contents(tmp_path / "outputs")) == 4 and len(list(mean.iterdir())) == 1
+    assert len(contents(tmp_path / "outputs")) == 4
+    assert len(list(mean.iterdir())) == 2  # the means and the pictures, each once
 
 
 def test_a_failed_run_has_that_status(tmp_path):
