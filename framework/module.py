@@ -142,10 +142,15 @@ class Module(Differentiable, Generic[Output]):
         return {name: part for name, part in self._parts() if isinstance(part, Module)}
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Yield each parameter with its name, such as "0.weight"."""
+        """Yield each parameter with its name, such as "0.weight".
+
+        A parameter of several layers is yielded once: their gradients add up in it.
+        """
+        found: set[Parameter] = set()
         for prefix, module in self.modules():
             for name, part in module._parts():
-                if isinstance(part, Parameter):
+                if isinstance(part, Parameter) and part not in found:
+                    found.add(part)
                     yield _path(prefix, name), part
 
     def parameters(self) -> list[Parameter]:

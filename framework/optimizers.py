@@ -53,6 +53,17 @@ class Optimizer:
         for parameter, data, grad in zip(self.parameters, values, gradients):
             parameter.rebind(data, grad, self)
 
+    def has(self, parameter: Parameter) -> bool:
+        """Whether steps change this parameter: its tensors are views of the two vectors.
+
+        They are not after another optimiser was made for it, or after `parameter.data.data = ...`.
+        """
+        pairs = ((parameter.data, self.values), (parameter.grad, self.gradients))
+        return parameter.owner is self and all(
+            view.untyped_storage().data_ptr() == vector.untyped_storage().data_ptr()
+            for view, vector in pairs
+        )
+
     def zero_grad(self) -> None:
         """Set all gradients to 0."""
         self.gradients.zero_()

@@ -223,10 +223,10 @@ class Trainer(Generic[Output]):
                     f"{name} is {shape_of(parameter.data)}, accepted are {self.replicas} replicas, "
                     "one for each generator"
                 )
-            if parameter.owner is not self.optimizer:
+            if not self.optimizer.has(parameter):
                 raise ValueError(
                     f"the optimiser does not have {name}, accepted is an optimiser of the "
-                    "network's parameters"
+                    "network's parameters, made after they were replaced"
                 )
 
     def _train_epoch(self, train: Data, epochs: int) -> list[Row]:

@@ -228,3 +228,47 @@ def test_several_tensors_are_refused():
     answer = fw.siamese.Answer(normal(R, 4, 1), normal(R, 4, 2, 10))
     with pytest.raises(ValueError, match="input of gradcheck is Answer, accepted is one tensor"):
         fw.gradcheck(fw.PairLoss(torch.ones(3)), answer, target=pair_targets())
+
+
+class AssignsItsGradient(fw.Linear):
+    def backward(self, dy, input_gradient=True):
+        x = self._take()
+        self.weight.grad = x.mT @ dy
+        self.bias.grad += dy.sum(1, keepdim=True)
+        return dy @ self.weight.data.mT
+
+
+class AlwaysInputGradient(fw.Linear):
+    def backward(self, dy):
+        return super().backward(dy)
+
+
+def test_gradient_that_is_assigned_instead_of_added_is_named():
+    network = fw.Sequential(fw.Tanh(), AssignsItsGradient(4, 3, generators(R)))
+    message = "second backward of Sequential does not add to the gradient of 1.weight, accepted"
+    with pytest.raises(AssertionError, match=message):
+        fw.gradcheck(network, normal(R, 5, 4))
+
+
+def test_backward_without_the_argument_input_gradient_fails():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'input_gradient'"):
+        fw.gradcheck(AlwaysInputGradient(4, 3, generators(R)), normal(R, 5, 4))
+
+
+KINKS = {  # a layer, an input
+    "relu": (fw.ReLU(), torch.zeros(1, 2, 3)),
+    "relu-near": (fw.ReLU(), torch.full((1, 2, 3), 3e-7)),
+    "leaky": (fw.LeakyReLU(), torch.zeros(1, 2, 3)),
+    "pool": (fw.MaxPool2d(2), torch.ones(1, 2, 1, 2, 2)),
+}
+
+
+@pytest.mark.parametrize("case", KINKS)
+def test_kink_is_named(case):
+    with pytest.raises(AssertionError, match=r"of x by .*; there is a kink at a value of x: check"):
+        fw.gradcheck(*KINKS[case])
+
+
+def test_smooth_wrong_gradient_is_not_called_a_kink():
+    with pytest.raises(AssertionError, match=r"\(tolerance 1e-05\)$"):
+        fw.gradcheck(TanhOfItsInput(), normal(R, 5, 4))
