@@ -56,11 +56,11 @@ class MSE(ElementwiseLoss):
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         _check_equal(self, prediction, target)
         difference = prediction - target
-        self._keep(difference)
+        self.keep(difference)
         return self._reduce(difference.square())
 
     def backward(self) -> Tensor:
-        difference: Tensor = self._take()
+        difference: Tensor = self.take()
         return difference * (2 * self._weight(difference))
 
 
@@ -76,11 +76,11 @@ class BinaryCrossEntropy(ElementwiseLoss):
         _check_equal(self, prediction, target)
         positive = prediction.clamp(min=0)
         tail = prediction.abs().neg_().exp_().log1p_()
-        self._keep((prediction, target, tail))
+        self.keep((prediction, target, tail))
         return self._reduce(positive.addcmul_(prediction, target, value=-1).add_(tail))
 
     def backward(self) -> Tensor:
-        kept: tuple[Tensor, Tensor, Tensor] = self._take()
+        kept: tuple[Tensor, Tensor, Tensor] = self.take()
         prediction, target, tail = kept
         # log sigmoid(x) = min(x, 0) - log(1 + exp(-|x|))
         probability = prediction.clamp(max=0).sub_(tail).exp_()
@@ -98,11 +98,11 @@ class CrossEntropy(ElementwiseLoss):
             accepted = f"{tuple(prediction.shape[:-1])} int64 for logits {shape_of(prediction)}"
             raise tensor_error("the target of CrossEntropy", target, accepted)
         log_probabilities = prediction - prediction.logsumexp(-1, keepdim=True)
-        self._keep((log_probabilities, target))
+        self.keep((log_probabilities, target))
         return self._reduce(-log_probabilities.gather(-1, target[..., None]).squeeze(-1))
 
     def backward(self) -> Tensor:
-        kept: tuple[Tensor, Tensor] = self._take()
+        kept: tuple[Tensor, Tensor] = self.take()
         log_probabilities, target = kept
         probabilities = log_probabilities.exp()
         minus_one = probabilities.new_full((1,), -1.0).expand(*target.shape, 1)

@@ -3,69 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Generator, Tensor
 
-from framework.errors import check_state, shape_of, tensor_error
+from framework.errors import check_state
+from framework.parameter import Parameter
 
 Output = TypeVar("Output")  # what a module computes: a tensor, or a NamedTuple of tensors
-
-
-class Owner(Protocol):
-    """An optimiser, as its parameters see it."""
-
-    retired: bool  # whether it has lost a parameter, and can make no step any more
-
-
-class Parameter:
-    """Values that are learned, and their gradient; both have the shape (replicas, ...).
-
-    Assigning to `data` or `grad` copies the values into the existing tensor, because an optimiser
-    updates that tensor. ValueError for values of another shape or type. A copied or unpickled
-    parameter has no optimiser, unless the optimiser is copied with it.
-    """
-
-    def __init__(self, data: Tensor) -> None:
-        self._data, self._grad = data, data.new_zeros(data.shape)
-        self.owner: Owner | None = None  # the optimiser whose vectors contain both tensors
-
-    @property
-    def data(self) -> Tensor:
-        return self._data
-
-    @data.setter
-    def data(self, values: Tensor) -> None:
-        _copy("data", values, self._data)
-
-    @property
-    def grad(self) -> Tensor:
-        return self._grad
-
-    @grad.setter
-    def grad(self, values: Tensor) -> None:
-        _copy("grad", values, self._grad)
-
-    def rebind(self, data: Tensor, grad: Tensor, owner: Owner | None = None) -> None:
-        """Replace both tensors by tensors of the same size that belong to `owner`.
-
-        The previous owner is retired.
-        """
-        if self.owner is not None:
-            self.owner.retired = True
-        shape = self._data.shape
-        self._data, self._grad, self.owner = data.view(shape), grad.view(shape), owner
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Copies, because pickling a view would save the optimiser's whole vector."""
-        return {"_data": self._data.clone(), "_grad": self._grad.clone(), "owner": None}
 
 
 class Differentiable:
     """Base of modules and losses: `forward` keeps the values that `backward` needs.
 
-    `forward` calls `_keep(values)` and `backward` gets them from `_take()`. Each backward pass
+    `forward` calls `keep(values)` and `backward` gets them from `take()`. Each backward pass
     belongs to one forward pass. RuntimeError for a second forward pass before the backward pass,
     and for a backward pass without a forward pass. Nothing is kept during evaluation.
     """
@@ -77,7 +29,8 @@ class Differentiable:
         """Switch to training or, with False, to evaluation, and discard the values kept."""
         self.training, self._kept = mode, None
 
-    def _keep(self, kept: Any) -> None:
+    def keep(self, kept: Any) -> None:
+        """Keep the values that `backward` needs."""
         if self.training:
             if self._kept is not None:
                 raise RuntimeError(
@@ -86,7 +39,8 @@ class Differentiable:
                 )
             self.__dict__["_kept"] = kept  # without the cost of __setattr__
 
-    def _take(self) -> Any:
+    def take(self) -> Any:
+        """Return the values that `forward` kept, once."""
         kept, self.__dict__["_kept"] = self._kept, None
         if kept is None:
             reason = "no forward came before it"
@@ -217,40 +171,6 @@ class Module(Differentiable, Generic[Output]):
 Layer = Module[Tensor]  # a module whose output is one tensor
 
 
-class Sequential(Layer):
-    """Layers one after another: y = f_n(... f_1(x)).
-
-    The backward pass goes through them in reverse order, by the chain rule.
-    """
-
-    def __init__(self, *layers: Layer) -> None:
-        if not layers:
-            raise ValueError("Sequential has no layers, accepted is at least one")
-        self.sequence = layers
-
-    def children(self) -> dict[str, Module[Any]]:
-        return {str(index): layer for index, layer in enumerate(self.sequence)}
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.sequence:
-            x = layer.forward(x)
-        return x
-
-    def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor | None:
-        first, *others = self.sequence
-        for layer in reversed(others):
-            dy = input_gradient_of(layer, dy)
-        return first.backward(dy, input_gradient)
-
-
-def input_gradient_of(layer: Layer, dy: Tensor) -> Tensor:
-    """The dL/dx that `layer.backward(dy)` returns; RuntimeError if it returns None."""
-    dx = layer.backward(dy)
-    if dx is None:
-        raise RuntimeError(f"backward of {type(layer).__name__} returned None, accepted is dL/dx")
-    return dx
-
-
 def _path(*names: str) -> str:
     return ".".join(name for name in names if name)
 
@@ -264,14 +184,3 @@ def _parameters_in(value: Any) -> list[Parameter]:
     if isinstance(value, (list, tuple)):
         return [parameter for item in value for parameter in _parameters_in(item)]
     return []
-
-
-def _copy(name: str, values: Any, target: Tensor) -> None:
-    accepted = shape_of(target)
-    if not isinstance(values, Tensor):
-        raise ValueError(
-            f"the {name} of a parameter is {values!r}, accepted is a tensor {accepted}"
-        )
-    if shape_of(values) != accepted:
-        raise tensor_error(f"the {name} of a parameter", values, accepted)
-    target.copy_(values.detach())

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from framework.errors import check_state, not_negative
-from framework.module import Parameter
+from framework.parameter import Parameter
 
 
 class Optimizer:

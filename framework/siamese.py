@@ -13,7 +13,8 @@ from torch import Tensor
 
 from framework.errors import check_input, shape_of
 from framework.losses import BinaryCrossEntropy, CrossEntropy, Loss
-from framework.module import Layer, Module, input_gradient_of
+from framework.module import Layer, Module
+from framework.sequential import input_gradient_of
 
 
 class Answer(NamedTuple):
@@ -45,11 +46,11 @@ class Siamese(Module[Answer]):
         logits = self.body.forward(x.flatten(1, 2).unsqueeze(2))
         seen = logits.softmax(-1) if self.sees == "probabilities" else logits
         comparison = self.comparison.forward(seen.reshape(replicas, rows, -1))
-        self._keep(seen)
+        self.keep(seen)
         return Answer(comparison, logits.view(replicas, rows, 2, -1))
 
     def backward(self, dy: Answer, input_gradient: bool = True) -> Tensor | None:
-        seen = self._take()
+        seen = self.take()
         dlogits = input_gradient_of(self.comparison, dy.comparison).view(seen.shape)
         if self.sees == "probabilities":  # y = softmax(x): dx = y (dy - the sum of y dy)
             dlogits = seen * (dlogits - (dlogits * seen).sum(-1, keepdim=True))

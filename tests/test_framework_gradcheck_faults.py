@@ -54,7 +54,7 @@ class BatchNormOfConstants(fw.BatchNorm):
 
 class TanhOfItsInput(fw.Tanh):
     def backward(self, dy, input_gradient=True):
-        return dy * (1 - self._take())
+        return dy * (1 - self.take())
 
 
 class ConvWithoutLastPixel(fw.Conv2d):
@@ -130,7 +130,7 @@ class HalfMSE(fw.MSE):
 
 class CrossEntropyWithoutTarget(fw.CrossEntropy):
     def backward(self):
-        log_probabilities, target = self._take()
+        log_probabilities, target = self.take()
         return log_probabilities.exp() / target[0].numel()
 
 
@@ -199,11 +199,11 @@ def test_wrong_gradient_of_pairs_is_found_in_the_body(kind, loss, names):
 def test_small_gradient_of_the_wrong_sign_is_found():
     class Small(fw.Module):
         def forward(self, x):
-            self._keep(x)
+            self.keep(x)
             return 1e-6 * x
 
         def backward(self, dy, input_gradient=True):
-            self._take()
+            self.take()
             return -1e-6 * dy
 
     assert wrong_names(Small(), torch.randn(1, 3, 4)) == {"x"}
@@ -232,7 +232,7 @@ def test_several_tensors_are_refused():
 
 class AssignsItsGradient(fw.Linear):
     def backward(self, dy, input_gradient=True):
-        x = self._take()
+        x = self.take()
         self.weight.grad = x.mT @ dy
         self.bias.grad += dy.sum(1, keepdim=True)
         return dy @ self.weight.data.mT

@@ -279,11 +279,11 @@ class Scale(fw.Module):
         self.factors = [fw.Parameter(torch.full((2, 1, 3), 1.5))]
 
     def forward(self, x):
-        self._keep(x)
+        self.keep(x)
         return x * self.factors[0].data
 
     def backward(self, dy, input_gradient=True):
-        self.factors[0].grad = (dy * self._take()).sum(1, keepdim=True)
+        self.factors[0].grad = (dy * self.take()).sum(1, keepdim=True)
         return dy * self.factors[0].data
 
 
