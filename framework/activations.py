@@ -19,11 +19,11 @@ class ReLU(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         y = x.relu()
-        self.keep(y)
+        self.keep(y, y)
         return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        y: Tensor = self.take()
+        y: Tensor = self.take(dy)
         return y.sign().mul_(dy)  # three times as fast as a boolean mask
 
 
@@ -34,11 +34,12 @@ class LeakyReLU(Layer):
         self.slope = slope
 
     def forward(self, x: Tensor) -> Tensor:
-        self.keep(x)
-        return torch.where(x > 0, x, self.slope * x)
+        y = torch.where(x > 0, x, self.slope * x)
+        self.keep(x, y)
+        return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        return torch.where(self.take() > 0, dy, self.slope * dy)
+        return torch.where(self.take(dy) > 0, dy, self.slope * dy)
 
 
 class Tanh(Layer):
@@ -46,11 +47,11 @@ class Tanh(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         y = x.tanh()
-        self.keep(y)
+        self.keep(y, y)
         return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        y: Tensor = self.take()
+        y: Tensor = self.take(dy)
         return dy - dy * y * y
 
 
@@ -59,11 +60,11 @@ class Sigmoid(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         y = sigmoid(x)
-        self.keep(y)
+        self.keep(y, y)
         return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        y: Tensor = self.take()
+        y: Tensor = self.take(dy)
         return dy * y * (1 - y)
 
 
@@ -78,11 +79,11 @@ class SELU(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.SCALE * torch.where(x > 0, x, self.ALPHA * x.clamp(max=0).expm1())
-        self.keep(y)
+        self.keep(y, y)
         return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        y: Tensor = self.take()
+        y: Tensor = self.take(dy)
         return dy * torch.where(y > 0, self.SCALE, y + self.SCALE * self.ALPHA)
 
 
@@ -94,11 +95,12 @@ class GELU(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         cumulative = 0.5 * (1 + torch.erf(x / math.sqrt(2)))
-        self.keep((x, cumulative))
-        return x * cumulative
+        y = x * cumulative
+        self.keep((x, cumulative), y)
+        return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        kept: tuple[Tensor, Tensor] = self.take()
+        kept: tuple[Tensor, Tensor] = self.take(dy)
         x, cumulative = kept
         density = (-0.5 * x * x).exp() / math.sqrt(2 * math.pi)
         return dy * (cumulative + x * density)

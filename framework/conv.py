@@ -56,12 +56,13 @@ class Conv2d(Layer):
         replicas, rows, _, height, width = windows.shape[:5]
         # (R, B, inputs, H', W', kernel, kernel) -> (R, B, H', W', inputs, kernel, kernel)
         patches = windows.permute(0, 1, 3, 4, 2, 5, 6).reshape(replicas, rows * height * width, -1)
-        self.keep((patches, x.shape))
         y = product(patches, weight, self.bias.data)  # (R, B H' W', outputs)
-        return y.view(replicas, rows, height, width, -1).permute(0, 1, 4, 2, 3)
+        y = y.view(replicas, rows, height, width, -1).permute(0, 1, 4, 2, 3)
+        self.keep((patches, x.shape), y)
+        return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor | None:
-        patches, shape = self.take()
+        patches, shape = self.take(dy)
         replicas, rows, outputs, height, width = dy.shape
         dy = dy.permute(0, 1, 3, 4, 2).reshape(replicas, rows * height * width, outputs)
         add_product(self.weight.grad, patches, dy)
@@ -109,11 +110,11 @@ class MaxPool2d(Layer):
             raise tensor_error("the input of MaxPool2d", x, accepted)
         windows = _windows(x, self.kernel, self.stride).flatten(-2)  # (R, B, C, H', W', kernel^2)
         y, index = windows.max(-1)
-        self.keep((index, x.shape))
+        self.keep((index, x.shape), y)
         return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        index, shape = self.take()
+        index, shape = self.take(dy)
         height, width = index.shape[-2:]
         top = torch.arange(height, device=dy.device)[:, None] * self.stride
         left = torch.arange(width, device=dy.device) * self.stride
@@ -128,11 +129,12 @@ class Flatten(Layer):
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() < 3:
             raise tensor_error("the input of Flatten", x, "(replicas, rows, ...)")
-        self.keep(x.shape)
-        return x.flatten(2)
+        y = x.flatten(2)
+        self.keep(x.shape, y)
+        return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        return dy.view(self.take())
+        return dy.view(self.take(dy))
 
 
 def _pad(x: Tensor, padding: int) -> Tensor:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -29,6 +30,27 @@ def shape_of(tensor: Tensor) -> str:
 def tensor_error(name: str, tensor: Tensor, accepted: str) -> ValueError:
     """The error for a tensor whose shape or type is not accepted."""
     return ValueError(f"{name} is {shape_of(tensor)}, accepted is {accepted}")
+
+
+def check_target(
+    user: str,
+    target: Tensor,
+    prediction: Tensor,
+    dtype: torch.dtype | None = None,
+    classes: bool = False,
+) -> None:
+    """ValueError unless the target of a loss or measure fits the prediction, (R, B, ...).
+
+    It has the prediction's shape or, with `classes`, that without the last axis; and this type.
+    """
+    shape = prediction.shape[:-1] if classes else prediction.shape
+    if target.shape == shape and len(shape) >= 2 and dtype in (None, target.dtype):
+        return
+    kind = "" if dtype is None else " " + str(dtype).removeprefix("torch.")
+    accepted = f"{tuple(shape)}{kind} for the prediction {shape_of(prediction)}"
+    if len(shape) < 2:
+        accepted += ", which needs axes of replicas and of rows"
+    raise tensor_error(f"the target of {user}", target, accepted)
 
 
 def at_least_one(name: str, value: int) -> int:

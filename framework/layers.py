@@ -48,11 +48,11 @@ class Linear(Layer):
         except RuntimeError:
             check_input(self, x, (len(weight), "rows", weight.shape[1]), weight)
             raise
-        self.keep(x)
+        self.keep(x, y)
         return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor | None:
-        x: Tensor = self.take()
+        x: Tensor = self.take(dy)
         add_product(self.weight.grad, x, dy)
         if self.bias is not None:
             self.bias.grad.add_(dy if x.shape[1] == 1 else dy.sum(1, keepdim=True))
@@ -83,9 +83,9 @@ class Dropout(Layer):
             torch.rand(values.shape, generator=generator, out=values)
         keep = 1 - self.probability
         mask = (uniform < keep).to(x.dtype).div_(keep)
-        self.keep(mask)
+        self.keep(mask, x)
         return x * mask
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        mask: Tensor = self.take()
+        mask: Tensor = self.take(dy)
         return dy * mask

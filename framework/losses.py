@@ -11,7 +11,7 @@ from typing import Any, Generic
 import torch
 from torch import Tensor
 
-from framework.errors import shape_of, tensor_error
+from framework.errors import check_target
 from framework.module import Differentiable, Output
 
 
@@ -54,7 +54,7 @@ class MSE(ElementwiseLoss):
     """
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        _check_equal(self, prediction, target)
+        check_target(type(self).__name__, target, prediction, prediction.dtype)
         difference = prediction - target
         self.keep(difference)
         return self._reduce(difference.square())
@@ -73,7 +73,7 @@ class BinaryCrossEntropy(ElementwiseLoss):
     """
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        _check_equal(self, prediction, target)
+        check_target(type(self).__name__, target, prediction, prediction.dtype)
         positive = prediction.clamp(min=0)
         tail = prediction.abs().neg_().exp_().log1p_()
         self.keep((prediction, target, tail))
@@ -94,9 +94,7 @@ class CrossEntropy(ElementwiseLoss):
     """
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        if prediction.shape[:-1] != target.shape or target.dtype != torch.int64:
-            accepted = f"{tuple(prediction.shape[:-1])} int64 for logits {shape_of(prediction)}"
-            raise tensor_error("the target of CrossEntropy", target, accepted)
+        check_target("CrossEntropy", target, prediction, torch.int64, classes=True)
         log_probabilities = prediction - prediction.logsumexp(-1, keepdim=True)
         self.keep((log_probabilities, target))
         return self._reduce(-log_probabilities.gather(-1, target[..., None]).squeeze(-1))
@@ -108,9 +106,3 @@ class CrossEntropy(ElementwiseLoss):
         minus_one = probabilities.new_full((1,), -1.0).expand(*target.shape, 1)
         probabilities.scatter_add_(-1, target[..., None], minus_one)
         return probabilities.mul_(self._weight(target))
-
-
-def _check_equal(loss: ElementwiseLoss, prediction: Tensor, target: Tensor) -> None:
-    if prediction.shape != target.shape or prediction.dtype != target.dtype:
-        accepted = f"{shape_of(prediction)}, as the prediction"
-        raise tensor_error(f"the target of {type(loss).__name__}", target, accepted)

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Generator, Tensor
 
-from framework.errors import check_state
+from framework.errors import check_state, tensor_error
 from framework.parameter import Parameter
 
 Output = TypeVar("Output")  # what a module computes: a tensor, or a NamedTuple of tensors
@@ -17,7 +17,7 @@ Output = TypeVar("Output")  # what a module computes: a tensor, or a NamedTuple 
 class Differentiable:
     """Base of modules and losses: `forward` keeps the values that `backward` needs.
 
-    `forward` calls `keep(values)` and `backward` gets them from `take()`. Each backward pass
+    `forward` calls `keep(values, y)` and `backward` gets them from `take(dy)`. Each backward pass
     belongs to one forward pass. RuntimeError for a second forward pass before the backward pass,
     and for a backward pass without a forward pass. Nothing is kept during evaluation.
     """
@@ -29,24 +29,32 @@ class Differentiable:
         """Switch to training or, with False, to evaluation, and discard the values kept."""
         self.training, self._kept = mode, None
 
-    def keep(self, kept: Any) -> None:
-        """Keep the values that `backward` needs."""
+    def keep(self, kept: Any, y: Tensor | None = None) -> None:
+        """Keep the values that `backward` needs, and the shape of the output y."""
         if self.training:
             if self._kept is not None:
                 raise RuntimeError(
                     f"{type(self).__name__}: a second forward before the backward of the first, "
                     "which would lose its values"
                 )
-            self.__dict__["_kept"] = kept  # without the cost of __setattr__
+            shape = None if y is None else y.shape
+            self.__dict__["_kept"] = (kept, shape)  # without the cost of __setattr__
 
-    def take(self) -> Any:
-        """Return the values that `forward` kept, once."""
-        kept, self.__dict__["_kept"] = self._kept, None
-        if kept is None:
+    def take(self, dy: Tensor | None = None) -> Any:
+        """Return the values that `forward` kept, once.
+
+        ValueError if dy does not have the shape of y; a right dy may then follow.
+        """
+        if self._kept is None:
             reason = "no forward came before it"
             if not self.training:
                 reason = "forward keeps nothing during evaluation; call train() first"
             raise RuntimeError(f"{type(self).__name__}: backward cannot be computed, {reason}")
+        kept, shape = self._kept
+        if dy is not None and shape is not None and dy.shape != shape:
+            accepted = f"{tuple(shape)}, as the output"
+            raise tensor_error(f"the output's gradient of {type(self).__name__}", dy, accepted)
+        self.__dict__["_kept"] = None
         return kept
 
 

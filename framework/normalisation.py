@@ -43,11 +43,11 @@ class BatchNorm(Layer):
             mean, variance = self._statistics(x)
         inverse_deviation = (_over_pixels(variance, x) + self.eps).rsqrt()
         z = (x - _over_pixels(mean, x)) * inverse_deviation
-        self.keep((z, inverse_deviation))
+        self.keep((z, inverse_deviation), x)
         return z * _over_pixels(scale, x) + _over_pixels(shift, x)
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        kept: tuple[Tensor, Tensor] = self.take()
+        kept: tuple[Tensor, Tensor] = self.take(dy)
         z, inverse_deviation = kept
         axes = _averaged_axes(dy)
         dshift, dscale = dy.sum(axes, keepdim=True), (dy * z).sum(axes, keepdim=True)

@@ -46,11 +46,12 @@ class Siamese(Module[Answer]):
         logits = self.body.forward(x.flatten(1, 2).unsqueeze(2))
         seen = logits.softmax(-1) if self.sees == "probabilities" else logits
         comparison = self.comparison.forward(seen.reshape(replicas, rows, -1))
-        self.keep(seen)
-        return Answer(comparison, logits.view(replicas, rows, 2, -1))
+        digits = logits.view(replicas, rows, 2, -1)
+        self.keep(seen, digits)
+        return Answer(comparison, digits)
 
     def backward(self, dy: Answer, input_gradient: bool = True) -> Tensor | None:
-        seen = self.take()
+        seen = self.take(dy.digits)
         dlogits = input_gradient_of(self.comparison, dy.comparison).view(seen.shape)
         if self.sees == "probabilities":  # y = softmax(x): dx = y (dy - the sum of y dy)
             dlogits = seen * (dlogits - (dlogits * seen).sum(-1, keepdim=True))

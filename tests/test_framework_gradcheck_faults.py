@@ -47,7 +47,7 @@ class BatchNormOfConstants(fw.BatchNorm):
     """Ignores that mean and variance depend on the input."""
 
     def backward(self, dy, input_gradient=True):
-        inverse_deviation = self._kept[1]
+        (_, inverse_deviation), _ = self._kept
         super().backward(dy, input_gradient)
         return dy * self.scale.data * inverse_deviation
 
@@ -67,8 +67,8 @@ class ConvWithoutLastPixel(fw.Conv2d):
 
 class PoolToTheLast(fw.MaxPool2d):
     def backward(self, dy, input_gradient=True):
-        index, shape = self._kept
-        self._kept = (self.kernel**2 - 1 - index, shape)
+        (index, shape), output = self._kept
+        self._kept = ((self.kernel**2 - 1 - index, shape), output)
         return super().backward(dy, input_gradient)
 
 
