@@ -102,12 +102,17 @@ def check_input(
 
 def check_state(state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     """KeyError if the names are not as in `own`, ValueError if shapes or types are not."""
-    if state.keys() != own.keys():
-        accepted = ", ".join(own) or "nothing"
-        raise KeyError(f"the state has {', '.join(state) or 'nothing'}; accepted is {accepted}")
+    check_names(state, own)
     for name, value in own.items():
         if _kind(state[name]) != _kind(value):
             raise ValueError(f"{name} is {_kind(state[name])}, accepted is {_kind(value)}")
+
+
+def check_names(state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """KeyError if the names are not as in `own`."""
+    if state.keys() != own.keys():
+        accepted = ", ".join(own) or "nothing"
+        raise KeyError(f"the state has {', '.join(state) or 'nothing'}; accepted is {accepted}")
 
 
 def _kind(value: Any) -> str:

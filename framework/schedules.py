@@ -7,6 +7,7 @@ its settings are in epochs.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from framework.errors import at_least_one, integer, positive
 
@@ -32,6 +33,19 @@ class Schedule:
             epoch: the length of an epoch in intervals.
         """
         raise NotImplementedError
+
+    def rates(self, start: float, epoch: int, epochs: int, steps: int) -> Callable[[int], float]:
+        """The learning rate of each step of an epoch, as a function of the number of the step.
+
+        Args:
+            start: the optimiser's rate.
+            epoch: the number of the epoch, from 0.
+            epochs: the length of the training.
+            steps: the number of steps in an epoch.
+        """
+        if self.interval == "epoch":
+            return lambda step: self.rate(start, epoch, epochs)
+        return lambda step: self.rate(start, epoch * steps + step, epochs * steps, steps)
 
 
 class Constant(Schedule):
