@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from framework.errors import finite
 from framework.module import Layer
 from framework.operations import sigmoid
 
@@ -31,7 +32,7 @@ class LeakyReLU(Layer):
     """y = x where x > 0, else slope * x; dx = dy or slope * dy likewise (Maas et al. 2013)."""
 
     def __init__(self, slope: float = 0.01) -> None:
-        self.slope = slope
+        self.slope = finite("slope", slope)
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.where(x > 0, x, self.slope * x)

@@ -26,12 +26,16 @@ class Checkpoint:
     """Saves and restores the parts of a training.
 
     Args:
-        settings: what a file and this training must have in common, by name.
-        parts: whose state is saved, by name.
+        settings: what a file and this training must have in common, by name: values, or objects,
+            whose class and settings count.
+        parts: whose state is saved, by name; None is left out.
     """
 
-    def __init__(self, settings: Mapping[str, Any], parts: Mapping[str, Stateful]) -> None:
-        self.settings, self.parts = dict(settings), parts
+    def __init__(self, settings: Mapping[str, Any], parts: Mapping[str, Stateful | None]) -> None:
+        self.settings: dict[str, Any] = {}
+        for name, value in settings.items():
+            self.settings |= _settings_of(name, value)
+        self.parts = {name: part for name, part in parts.items() if part is not None}
 
     def save(self, path: str | Path) -> None:
         """Save the settings and the states; the file is written whole or not at all."""
@@ -84,10 +88,10 @@ class GeneratorStates:
             generator.set_state(value)
 
 
-def settings_of(name: str, part: object) -> dict[str, Any]:
-    """The class and the settings of a part of a training, with names such as "optimizer.eps"."""
-    if part is None:
-        return {name: None}
+def _settings_of(name: str, part: object) -> dict[str, Any]:
+    """The class and the settings of an object, with names such as "optimizer.eps"."""
+    if _is_plain(part):
+        return {name: part}
     changing = (*_CHANGING, *getattr(part, "state_names", ()))
     settings = {
         f"{name}.{key}": list(value) if isinstance(value, tuple) else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from framework.errors import at_least_one, check_input, not_negative, tensor_error
+from framework.errors import at_least_one, check_input, integer, tensor_error
 from framework.initialisers import Generators, Initialiser, draw, draw_bias, torch_uniform
 from framework.module import Layer
 from framework.operations import add_product, product
@@ -39,7 +39,8 @@ class Conv2d(Layer):
         padding: int = 0,
         initialise: Initialiser = torch_uniform,
     ) -> None:
-        self.inputs, self.padding = inputs, int(not_negative("padding", padding))
+        self.inputs, outputs = at_least_one("inputs", inputs), at_least_one("outputs", outputs)
+        self.padding = integer("padding", padding, at_least=0)
         self.kernel, self.stride = at_least_one("kernel", kernel), at_least_one("stride", stride)
         fans = (inputs * kernel**2, outputs * kernel**2)
         self.weight = Parameter(draw(initialise, (fans[0], outputs), fans, generators))

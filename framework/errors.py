@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+Kind = TypeVar("Kind")
 
 
 class NotFiniteError(ArithmeticError):
@@ -53,6 +55,14 @@ def check_target(
     raise tensor_error(f"the target of {user}", target, accepted)
 
 
+def instance(name: str, value: Any, kind: type[Kind]) -> Kind:
+    """Return `value`; ValueError unless it is an instance of the class."""
+    if isinstance(value, kind):
+        return value
+    described = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+    raise ValueError(f"{name} is {described}, accepted is an instance of {kind.__name__}")
+
+
 def at_least_one(name: str, value: int) -> int:
     """Return `value`; ValueError unless it is a whole number of at least 1."""
     return integer(name, value, at_least=1)
@@ -76,6 +86,20 @@ def positive(name: str, value: float) -> float:
     """Return `value`; ValueError unless it is a finite number above 0."""
     if not _is_finite(value) or value <= 0:
         raise ValueError(f"{name} is {value!r}, accepted is a number above 0")
+    return value
+
+
+def fraction(name: str, value: float) -> float:
+    """Return `value`; ValueError unless it is a number from 0 to 1."""
+    if not _is_finite(value) or not 0 <= value <= 1:
+        raise ValueError(f"{name} is {value!r}, accepted is a number from 0 to 1")
+    return value
+
+
+def finite(name: str, value: float) -> float:
+    """Return `value`; ValueError unless it is a finite number."""
+    if not _is_finite(value):
+        raise ValueError(f"{name} is {value!r}, accepted is a finite number")
     return value
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from framework.data import Data, Examples, joined
+from framework.errors import instance
 from framework.losses import Loss
 from framework.metrics import Measure
 from framework.module import Module, Output
@@ -20,8 +21,11 @@ class Evaluator(Generic[Output]):
     def __init__(
         self, network: Module[Output], loss: Loss[Output], replicas: int, measure: Measure | None
     ) -> None:
-        self.network, self.loss, self.replicas = network, loss, replicas
+        self.network = instance("the network", network, Module)
+        self.loss, self.replicas = instance("the loss", loss, Loss), replicas
         self.measure: Measure = measure or (lambda prediction, target: {})
+        if not callable(self.measure):
+            raise ValueError(f"the measure is {measure!r}, accepted is a function, see metrics")
 
     def evaluate(self, data: Examples) -> list[Row]:
         """Compute the loss and the error rates of each replica in evaluation mode.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from framework.errors import check_input
+from framework.errors import at_least_one, check_input, fraction
 from framework.initialisers import Generators, Initialiser, as_list, draw, draw_bias, torch_uniform
 from framework.module import Layer
 from framework.operations import add_product, product
@@ -35,7 +35,7 @@ class Linear(Layer):
         bias: bool = True,
         initialise: Initialiser = torch_uniform,
     ) -> None:
-        fans = (inputs, outputs)
+        fans = (at_least_one("inputs", inputs), at_least_one("outputs", outputs))
         self.weight = Parameter(draw(initialise, fans, fans, generators))
         self.bias: Parameter | None = None
         if bias:
@@ -67,7 +67,7 @@ class Dropout(Layer):
     """
 
     def __init__(self, probability: float, generators: Generators) -> None:
-        if not 0 <= probability < 1:
+        if fraction("the probability of dropout", probability) == 1:
             raise ValueError(
                 f"the probability of dropout is {probability}, accepted is 0 to below 1"
             )

@@ -66,7 +66,7 @@ class Module(Differentiable, Generic[Output]):
 
     A subclass sets its parameters, buffers and layers as attributes. Buffers are tensors of its
     state that are not learned; `buffer_names` lists them. Parameters and layers may also be in
-    lists or tuples.
+    lists, tuples and dicts.
     """
 
     buffer_names: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ class Module(Differentiable, Generic[Output]):
 
         The optimiser would go on to update the old parameter.
         """
-        for parameter in set(_parameters_in(vars(self).get(name))) - set(_parameters_in(value)):
+        for parameter in _parameters_in(vars(self).get(name)) - _parameters_in(value):
             parameter.rebind(parameter.data, parameter.grad)
         super().__setattr__(name, value)
 
@@ -168,12 +168,8 @@ class Module(Differentiable, Generic[Output]):
         check_state(state, self.state())
 
     def _parts(self) -> Iterator[tuple[str, Any]]:
-        """Yield the attributes by name, and the items of lists and tuples, such as "layers.0"."""
-        for name, value in vars(self).items():
-            if isinstance(value, (list, tuple)):
-                yield from ((f"{name}.{index}", item) for index, item in enumerate(value))
-            else:
-                yield name, value
+        """Yield the attributes by name, and the items of lists and dicts, such as "layers.0"."""
+        return _parts_in("", vars(self))
 
 
 Layer = Module[Tensor]  # a module whose output is one tensor
@@ -183,12 +179,19 @@ def _path(*names: str) -> str:
     return ".".join(name for name in names if name)
 
 
-def _parameters_in(value: Any) -> list[Parameter]:
-    """The parameters in an attribute: a parameter, a layer, or a list or tuple of these."""
-    if isinstance(value, Parameter):
-        return [value]
-    if isinstance(value, Module):
-        return value.parameters()
+def _parts_in(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The items of lists, tuples and dicts, nested as they may be; or the value itself."""
     if isinstance(value, (list, tuple)):
-        return [parameter for item in value for parameter in _parameters_in(item)]
-    return []
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
+        yield name, value
+        return
+    for key, item in value.items():
+        yield from _parts_in(_path(name, str(key)), item)
+
+
+def _parameters_in(value: Any) -> set[Parameter]:
+    """The parameters in an attribute, and in the layers in it."""
+    parts = [part for _, part in _parts_in("", value)]
+    parameters = {part for part in parts if isinstance(part, Parameter)}
+    return parameters.union(*(part.parameters() for part in parts if isinstance(part, Module)))

@@ -44,6 +44,8 @@ def mlp(
     """
     _check_key("activation", activation, ACTIVATIONS)
     _check_key("initialise", initialise, INITIALISERS)
+    if not isinstance(hidden, (list, tuple)):
+        raise ValueError(f"hidden is {hidden!r}, accepted is a list of widths, such as [64, 64]")
     layers: list[Layer] = []
     for width in hidden:
         at_least_one("a hidden width", width)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, ones, zeros
 
-from framework.errors import check_input
+from framework.errors import at_least_one, check_input, fraction, not_negative
 from framework.module import Layer
 from framework.parameter import Parameter
 
@@ -29,10 +29,10 @@ class BatchNorm(Layer):
     def __init__(
         self, channels: int, replicas: int = 1, *, eps: float = 1e-5, momentum: float = 0.1
     ) -> None:
-        shape = (replicas, 1, channels)
+        shape = (at_least_one("replicas", replicas), 1, at_least_one("channels", channels))
         self.scale, self.shift = Parameter(ones(shape)), Parameter(zeros(shape))
         self.running_mean, self.running_variance = zeros(shape), ones(shape)
-        self.eps, self.momentum = eps, momentum
+        self.eps, self.momentum = not_negative("eps", eps), fraction("momentum", momentum)
 
     def forward(self, x: Tensor) -> Tensor:
         scale, shift = self.scale.data, self.shift.data
@@ -63,7 +63,8 @@ class BatchNorm(Layer):
         if n < 2:
             raise ValueError(
                 f"batch norm cannot train on {n} number a channel, from an input of shape "
-                f"{tuple(x.shape)}: at least 2 are needed"
+                f"{tuple(x.shape)}: at least 2 are needed, as by another batch size or "
+                "Trainer(..., drop_last=True)"
             )
         axes = _averaged_axes(x)
         mean = x.mean(axes, keepdim=True)

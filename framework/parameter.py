@@ -24,6 +24,10 @@ class Parameter:
     """
 
     def __init__(self, data: Tensor) -> None:
+        if not isinstance(data, Tensor) or not data.is_floating_point() or not data.dim():
+            described = shape_of(data) if isinstance(data, Tensor) else repr(data)
+            accepted = "a tensor (replicas, ...) of floating-point numbers"
+            raise ValueError(f"a parameter is {described}, accepted is {accepted}")
         self._data, self._grad = data, data.new_zeros(data.shape)
         self.owner: Owner | None = None  # the optimiser whose vectors contain both tensors
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -62,3 +63,8 @@ class Results:
         if values.shape != (self.replicas,):
             accepted = f"({self.replicas},), a number for each replica"
             raise tensor_error(f"the {name} of a batch or an epoch", values, accepted)
+
+
+def prefixed(split: str, metrics: Mapping[str, float]) -> Row:
+    """The metrics of a split of the data, with names such as "train/loss"."""
+    return {f"{split}/{name}": value for name, value in metrics.items()}

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from framework.errors import instance
 from framework.module import Layer, Module
 
 
@@ -18,6 +19,16 @@ class Sequential(Layer):
     def __init__(self, *layers: Layer) -> None:
         if not layers:
             raise ValueError("Sequential has no layers, accepted is at least one")
+        if isinstance(layers[0], (list, tuple)):
+            raise ValueError("Sequential has a list, accepted are layers: Sequential(*layers)")
+        for layer in layers:
+            instance("a layer of Sequential", layer, Module)
+            if layers.count(layer) > 1:
+                raise ValueError(
+                    f"Sequential has the same {type(layer).__name__} twice, but a layer keeps the "
+                    "values of one forward; accepted are two layers, which may share a parameter: "
+                    "second.weight = first.weight"
+                )
         self.sequence = layers
 
     def children(self) -> dict[str, Module[Any]]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from framework.errors import check_input, shape_of
+from framework.errors import check_input, instance, shape_of
 from framework.losses import BinaryCrossEntropy, CrossEntropy, Loss
 from framework.module import Layer, Module
 from framework.sequential import input_gradient_of
@@ -38,7 +38,8 @@ class Siamese(Module[Answer]):
             raise ValueError(
                 f"the comparison sees {sees!r}, accepted is 'probabilities' or 'logits'"
             )
-        self.body, self.comparison, self.sees = body, comparison, sees
+        self.body = instance("the body", body, Module)
+        self.comparison, self.sees = instance("the comparison", comparison, Module), sees
 
     def forward(self, x: Tensor) -> Answer:
         check_input(self, x, ("replicas", "rows", 2, "height", "width"))
@@ -69,7 +70,7 @@ class PairLoss(Loss[Answer]):
     """
 
     def __init__(self, weights: Tensor) -> None:
-        self.weights = weights
+        self.weights = instance("weights", weights, Tensor)
         self.digit_losses = (CrossEntropy(), CrossEntropy())
         self.comparison_loss = BinaryCrossEntropy()
 

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from framework.checkpoint import Checkpoint, GeneratorStates, Stateful, settings_of
-from framework.data import Data, Examples, Targets
+from framework.checkpoint import Checkpoint, GeneratorStates, Stateful
+from framework.data import Data, Examples
 from framework.early_stopping import EarlyStopping
-from framework.errors import NotFiniteError, at_least_one, shape_of
-from framework.evaluator import Evaluator
-from framework.initialisers import Generators, as_list
+from framework.errors import NotFiniteError, instance
+from framework.initialisers import Generators
+from framework.learner import Learner
 from framework.listeners import Listener
 from framework.losses import Loss
 from framework.metrics import Measure
 from framework.module import Module, Output
 from framework.optimizers import Optimizer
+from framework.preconditions import check_epochs, check_parameters, check_single_row
 from framework.record import Record
-from framework.results import Row
-from framework.schedules import Constant, Schedule
+from framework.results import Row, prefixed
+from framework.schedules import Schedule
 
 
-class Trainer(Evaluator[Output]):
+class Trainer(Learner[Output]):
     """Fits a network to data by mini-batches, and keeps its history.
 
     Args:
@@ -34,6 +33,7 @@ class Trainer(Evaluator[Output]):
         optimizer: an optimiser of the network's parameters; its rate is read once, here.
         generators: of the order of the mini-batches, one for each replica.
         batch_size: rows of a step; the last step of an epoch may have fewer.
+        drop_last: leave out the rows of a last step with fewer.
         schedule: of the learning rate; constant by default.
         measure: computes the error rates of an epoch's predictions, see `framework.metrics`.
         listeners: called after each epoch, see `framework.listeners`.
@@ -61,18 +61,22 @@ class Trainer(Evaluator[Output]):
         generators: Generators,
         *,
         batch_size: int = 100,
+        drop_last: bool = False,
         schedule: Schedule | None = None,
         measure: Measure | None = None,
         listeners: Sequence[Listener] = (),
     ) -> None:
-        self.generators = as_list(generators)
-        super().__init__(network, loss, len(self.generators), measure)
-        self.optimizer = optimizer
-        self.batch_size = at_least_one("batch_size", batch_size)
-        self.schedule = schedule or Constant()
-        self.listeners = listeners
-        self._check_parameters()
-        self.start_rate = optimizer.lr
+        super().__init__(
+            network,
+            loss,
+            optimizer,
+            generators,
+            batch_size=batch_size,
+            drop_last=drop_last,
+            schedule=schedule,
+            measure=measure,
+        )
+        self.listeners = [instance("a listener", listener, Listener) for listener in listeners]
         self.record = Record(self.replicas)
 
     @property
@@ -116,9 +120,10 @@ class Trainer(Evaluator[Output]):
             ValueError: if nothing is to be trained: the epochs are done, or an earlier call has
                 ended the training of every replica.
         """
-        self._check_epochs(epochs)
-        self._check_parameters()
+        check_epochs(epochs, self.record)
+        check_parameters(self.network, self.optimizer, self.replicas)
         train_data = Data.of(train, self.replicas)
+        check_single_row(self.network, train_data, self.batch_size, self.rows_used(train_data))
         with torch.inference_mode():  # autograd cannot record anything
             self.record.go_on(early_stopping, self.network)
             try:
@@ -138,17 +143,6 @@ class Trainer(Evaluator[Output]):
             raise NotFiniteError(self.failures)
         return self.history
 
-    def step(self, inputs: Tensor, targets: Targets) -> tuple[Output, Tensor]:
-        """Make one step; return the predictions, and the losses (replicas,), from before it."""
-        if not (self.network.training and self.loss.training):
-            self.set_mode(training=True)
-        self.optimizer.zero_grad()
-        prediction = self.network.forward(inputs)
-        loss = self.loss.forward(prediction, targets)
-        self.network.backward(self.loss.backward(), input_gradient=False)
-        self.optimizer.step()
-        return prediction, loss
-
     def save(self, path: str | Path, early_stopping: EarlyStopping | None = None) -> None:
         """Save everything that the training depends on; the file is written whole or not at all."""
         self._checkpoint(early_stopping).save(path)
@@ -166,46 +160,23 @@ class Trainer(Evaluator[Output]):
             early_stopping.history = self.history
 
     def _checkpoint(self, early_stopping: EarlyStopping | None) -> Checkpoint:
-        parts: dict[str, Stateful] = {
+        settings = {
+            "batch_size": self.batch_size,
+            "drop_last": self.drop_last,
+            "learning_rate": self.start_rate,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            "loss": self.loss,
+            "early_stopping": early_stopping,
+        }
+        parts: dict[str, Stateful | None] = {
             "network": self.network,
             "optimizer": self.optimizer,
             "generators": GeneratorStates(self.generators + self.network.all_generators()),
             "record": self.record,
-        }
-        if early_stopping is not None:
-            parts["early_stopping"] = early_stopping
-        settings = {
-            "batch_size": self.batch_size,
-            "learning_rate": self.start_rate,
-            **settings_of("optimizer", self.optimizer),
-            **settings_of("schedule", self.schedule),
-            **settings_of("loss", self.loss),
-            **settings_of("early_stopping", early_stopping),
+            "early_stopping": early_stopping,
         }
         return Checkpoint(settings, parts)
-
-    def _check_epochs(self, epochs: int) -> None:
-        at_least_one("epochs", epochs)
-        if epochs <= self.epochs:
-            raise ValueError(
-                f"epochs is {epochs}, accepted is more than {self.epochs}, the number of epochs "
-                "that are done"
-            )
-        if not self.record.training:
-            raise ValueError("every replica has ended in an earlier fit, accepted is a new trainer")
-
-    def _check_parameters(self) -> None:
-        for name, parameter in self.network.named_parameters():
-            if len(parameter.data) != self.replicas:
-                raise ValueError(
-                    f"{name} is {shape_of(parameter.data)}, accepted are {self.replicas} replicas, "
-                    "one for each generator"
-                )
-            if not self.optimizer.has(parameter):
-                raise ValueError(
-                    f"the optimiser does not have {name}, accepted is an optimiser of the "
-                    "network's parameters, made after they were replaced"
-                )
 
     def _fit_epoch(
         self,
@@ -215,30 +186,12 @@ class Trainer(Evaluator[Output]):
         early_stopping: EarlyStopping | None,
     ) -> None:
         """Train for an epoch, evaluate, record both and call the listeners."""
-        rows = self._train_epoch(train, epochs)
+        rows = self.train_epoch(train, self.epochs, epochs)
         if validation is not None:
             for row, metrics in zip(rows, self.evaluate(validation)):
-                row |= _prefixed("validation", metrics)
+                row |= prefixed("validation", metrics)
         training = self.record.training
         self.record.add(rows, early_stopping, self.network)
         for replica in training:
             for listener in self.listeners:
                 listener.epoch(replica, rows[replica])
-
-    def _train_epoch(self, train: Data, epochs: int) -> list[Row]:
-        """Make the steps of an epoch; return each replica's row of the history."""
-        self.set_mode(training=True)
-        results = self.new_results()
-        orders = [torch.randperm(train.rows, generator=generator) for generator in self.generators]
-        steps = math.ceil(train.rows / self.batch_size)
-        rate = self.schedule.rates(self.start_rate, self.epochs, epochs, steps)
-        for number, batch in enumerate(train.batches(self.batch_size, torch.stack(orders))):
-            self.optimizer.lr = rate(number)
-            prediction, loss = self.step(*batch)
-            results.add(prediction, batch.targets, loss)
-        start: Row = {"epoch": self.epochs, "learning_rate": rate(0)}
-        return [start | _prefixed("train", metrics) for metrics in results.rows()]
-
-
-def _prefixed(split: str, metrics: Mapping[str, float]) -> Row:
-    return {f"{split}/{name}": value for name, value in metrics.items()}

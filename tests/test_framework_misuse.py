@@ -269,7 +269,7 @@ def test_gradient_of_another_shape_is_refused_and_the_right_one_may_follow(case)
     assert layer.backward(dy).shape == x.shape
 
 
-# --- targets, settings
+# --- targets
 
 TARGETS = {  # the target; what the error says is accepted, or the end of the error
     "MSE-shape": (normal32(R, 5, 1), "(3, 5, 2) float32"),
@@ -365,24 +365,6 @@ def test_wrong_weights_of_a_pair_loss_are_named(shape):
     _, prediction, target = LOSSES["PairLoss"]
     with pytest.raises(ValueError, match=f"weights.*{re.escape(str(shape))}.*accepted"):
         fw.PairLoss(torch.ones(shape)).forward(prediction, target)
-
-
-SETTINGS = {
-    "dropout.*1.0.*accepted": lambda: fw.Dropout(1.0, generators(R)),
-    "dropout.*-0.1.*accepted": lambda: fw.Dropout(-0.1, generators(R)),
-    "dropout.*nan.*accepted": lambda: fw.Dropout(float("nan"), generators(R)),
-    "reduction.*'max'.*'mean' or 'sum'": lambda: fw.MSE("max"),
-    "sees 'images'.*'logits'": lambda: fw.Siamese(fw.Flatten(), fw.Flatten(), sees="images"),
-    "output_activation is 'sin'.*tanh": lambda: fw.mlp(
-        2, [], 1, generators(R), output_activation="sin"
-    ),
-}
-
-
-@pytest.mark.parametrize("message", SETTINGS)
-def test_wrong_setting_is_named(message):
-    with pytest.raises(ValueError, match=message):
-        SETTINGS[message]()
 
 
 def test_state_that_does_not_fit_is_named_and_changes_nothing():
