@@ -12,7 +12,7 @@ from torch import Tensor
 
 from framework.errors import finite
 from framework.module import Layer
-from framework.operations import sigmoid
+from framework.operations import sigmoid, sigmoid_derivative
 
 
 class ReLU(Layer):
@@ -44,16 +44,16 @@ class LeakyReLU(Layer):
 
 
 class Tanh(Layer):
-    """y = tanh(x); dx = (1 - y^2) dy."""
+    """y = tanh(x) = 2 sigmoid(2 x) - 1; dx = (1 - y^2) dy = 4 sigmoid'(2 x) dy."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = x.tanh()
-        self.keep(y, y)
+        self.keep(x, y)
         return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        y: Tensor = self.take(dy)
-        return dy - dy * y * y
+        x: Tensor = self.take(dy)
+        return sigmoid_derivative(2 * x).mul_(4).mul_(dy)
 
 
 class Sigmoid(Layer):
@@ -61,47 +61,50 @@ class Sigmoid(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         y = sigmoid(x)
-        self.keep(y, y)
+        self.keep(x, y)
         return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        y: Tensor = self.take(dy)
-        return dy * y * (1 - y)
+        x: Tensor = self.take(dy)
+        return sigmoid_derivative(x).mul_(dy)
 
 
 class SELU(Layer):
     """y = scale * x where x > 0, else scale * alpha * (exp(x) - 1).
 
-    dx = scale * dy where x > 0, else (y + scale * alpha) dy. The constants are from Klambauer et
-    al. 2017, equation 14.
+    dx = scale * dy where x > 0, else scale * alpha * exp(x) dy. The constants are from Klambauer
+    et al. 2017, equation 14.
     """
 
     ALPHA, SCALE = 1.6732632423543772, 1.0507009873554805
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.SCALE * torch.where(x > 0, x, self.ALPHA * x.clamp(max=0).expm1())
-        self.keep(y, y)
+        self.keep(x, y)
         return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        y: Tensor = self.take(dy)
-        return dy * torch.where(y > 0, self.SCALE, y + self.SCALE * self.ALPHA)
+        x: Tensor = self.take(dy)
+        negative = self.SCALE * self.ALPHA * x.clamp(max=0).exp()
+        return dy * torch.where(x > 0, self.SCALE, negative)
 
 
 class GELU(Layer):
     """y = x P(x); dx = (P(x) + x p(x)) dy (Hendrycks and Gimpel 2016).
 
-    P is the cumulative distribution function of the standard normal, p its density.
+    P(x) = erfc(-x / sqrt(2)) / 2 is the cumulative distribution function of the standard normal, p
+    its density. Both change so fast with x that less than float32 is computed in float32.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        cumulative = 0.5 * (1 + torch.erf(x / math.sqrt(2)))
-        y = x * cumulative
-        self.keep((x, cumulative), y)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        cumulative = 0.5 * torch.erfc(wide / -math.sqrt(2))
+        y = (wide * cumulative).to(x.dtype)
+        self.keep((wide, cumulative), y)
         return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
         kept: tuple[Tensor, Tensor] = self.take(dy)
         x, cumulative = kept
         density = (-0.5 * x * x).exp() / math.sqrt(2 * math.pi)
-        return dy * (cumulative + x * density)
+        return dy * (cumulative + x * density).to(dy.dtype)

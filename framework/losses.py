@@ -90,12 +90,16 @@ class BinaryCrossEntropy(ElementwiseLoss):
 class CrossEntropy(ElementwiseLoss):
     """Cross-entropy of logits x and classes c: -log p_c with p = softmax(x); dL/dx = p - onehot(c).
 
-    Logits are (R, B, ..., classes), targets (R, B, ...) int64 from 0 to classes - 1.
+    Logits are (R, B, ..., classes), targets (R, B, ...) int64 from 0 to classes - 1. A common
+    offset of a row's logits changes neither loss nor gradient. A multiple of 64 near the largest
+    logit is subtracted first, without rounding, so that log(sum(exp(x))) keeps its digits.
     """
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         check_target("CrossEntropy", target, prediction, torch.int64, classes=True)
-        log_probabilities = prediction - prediction.logsumexp(-1, keepdim=True)
+        offset = prediction.amax(-1, keepdim=True).div(64, rounding_mode="trunc").mul_(64)
+        logits = prediction - offset.nan_to_num_(0, 0, 0)
+        log_probabilities = logits - logits.logsumexp(-1, keepdim=True)
         self.keep((log_probabilities, target))
         return self._reduce(-log_probabilities.gather(-1, target[..., None]).squeeze(-1))
 

@@ -54,7 +54,7 @@ class BatchNormOfConstants(fw.BatchNorm):
 
 class TanhOfItsInput(fw.Tanh):
     def backward(self, dy, input_gradient=True):
-        return dy * (1 - self.take())
+        return dy * (1 - self.take())  # x in place of y^2
 
 
 class ConvWithoutLastPixel(fw.Conv2d):
