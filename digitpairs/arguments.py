@@ -32,7 +32,6 @@ from hydra.core.override_parser.types import (
 from digitpairs import configs
 from digitpairs.checks import InvalidFlagError, InvalidValueError
 
-PATH_KEYS = ("output", "data.root")  # settings that are paths
 MAX_LIST_LENGTH = 10_000  # values of a range that becomes a list
 _NUMBER = r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?"
 _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(?:\.\.({_NUMBER}))?")
@@ -282,7 +281,7 @@ def _is_study(experiment: str, folders: Sequence[Path]) -> bool:
 def _normalized_argument(argument: str) -> str:
     """The argument with ranges in Hydra's form, and with a path as text."""
     key, equals, value = argument.partition("=")
-    if key not in PATH_KEYS:
+    if key not in configs.PATH_KEYS:
         return expand_range(argument)
     if not _PATH_TO_QUOTE.fullmatch(value):
         return argument

@@ -7,6 +7,7 @@ interrupted. This module imports torch only when training starts.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from hydra.conf import HydraConf
 
     from digitpairs.sweeps import JobRequest
-    from digitpairs.sweeps.sweep import LaunchJobs
+    from digitpairs.sweeps.sweep import LaunchJobs, SweepOutcome
 
 __all__ = [
     "CONF",
@@ -67,18 +68,36 @@ def main() -> None:
 
 
 def run_and_print_table(requests: Sequence[JobRequest], launch: LaunchJobs | None = None) -> int:
-    """Run a sweep (see `digitpairs.sweeps.run_sweep`) and print its table.
+    """Run a sweep (see `digitpairs.sweeps.run_sweep`) and print its table and comparisons.
 
     Returns the number of failed runs.
     """
     from rich.console import Console
 
     from digitpairs.analysis.table import print_table
+    from digitpairs.dashboard.closing import write_closing
     from digitpairs.sweeps import run_sweep
 
     outcome = run_sweep(requests, launch)
-    print_table(outcome.folder, outcome.runs, Console(), outcome.names)
+    console = Console()
+    print_table(outcome.runs, console, outcome.names)
+    for fault in write_closing(outcome.runs):
+        print(f"warning: {fault}", file=sys.stderr)
+    for line in _closing_lines(outcome):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     return outcome.failures
+
+
+def _closing_lines(outcome: SweepOutcome) -> list[str]:
+    """Comparisons with the best configuration, if there are several, and what shows more."""
+    folder = shlex.quote(str(outcome.folder))
+    links = [f"Results: {outcome.folder}", f"Curves:  tensorboard --logdir {folder}"]
+    if len(outcome.names.of) < 2:
+        return links
+    from digitpairs.analysis.against_best import lines_against_best
+
+    more = f"More:    python -m digitpairs.analysis {folder} --html page.html"
+    return [*lines_against_best(outcome.runs), *links, more]
 
 
 def _run(config: DictConfig) -> int:
@@ -111,8 +130,7 @@ def _run_job(config: DictConfig, settings: HydraConf) -> int:
 def _job_request(config: DictConfig, settings: HydraConf) -> JobRequest:
     from digitpairs.sweeps import compose_one
 
-    model = str(settings.runtime.choices.get("model"))
-    return compose_one(config, list(settings.overrides.task), model)
+    return compose_one(config, list(settings.overrides.task), settings.runtime.choices)
 
 
 def check_sweeper(settings: HydraConf) -> None:

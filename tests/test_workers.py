@@ -1,15 +1,12 @@
-"""The processes that run a sweep's pieces of work, and the progress of a sweep."""
+"""The processes that run a sweep's pieces of work."""
 
-import io
 import os
 import signal
 import time
 
 import pytest
 import torch
-from rich.console import Console
 
-from digitpairs.sweeps.progress import SweepProgress
 from digitpairs.sweeps.workers import available_cores, run_in_processes
 
 
@@ -78,54 +75,3 @@ def test_workers_are_pinned_when_they_fill_the_machine():
     if len(cores) > 1:
         (alone,) = run_in_processes([work], 1, 1)
         assert alone.value == cores
-
-
-def progress_of(terminal: bool) -> tuple[SweepProgress, Console, Console]:
-    """The progress of two runs of ten epochs, and its consoles for output and errors."""
-    consoles = [
-        Console(record=True, file=io.StringIO(), force_terminal=terminal, width=120)
-        for _ in range(2)
-    ]
-    return SweepProgress(["a seed=0", "a seed=1"], [10, 10], *consoles), *consoles
-
-
-def row(epoch: int, error: float) -> dict[str, float]:
-    return {"epoch": epoch, "learning_rate": 0.1, "train/comparison_error": error}
-
-
-def test_progress_on_a_terminal_is_one_line_that_changes():
-    progress, *_ = progress_of(terminal=True)
-    with progress:
-        progress.epoch(0, row(4, 10.0))
-        progress.epoch(1, row(4, 20.0))
-        progress.epoch(1, {"epoch": 10, "test/comparison_error": 1.0})  # the test is no epoch
-        progress.ended(0, None)
-        assert not progress._display.finished
-        (task,) = progress._display.tasks
-    assert task.completed == 15 and task.fields["runs"] == "1/2 runs"
-    state = task.fields["state"]
-    assert state.startswith("15/20 epochs, train error 15.00 ± 7.07 %, ")
-    assert state.endswith(" s left")
-
-
-def test_progress_elsewhere_is_quiet_but_for_failures(monkeypatch):
-    progress, console, errors = progress_of(terminal=False)
-    with progress:
-        for epoch in range(10):
-            progress.epoch(0, row(epoch, 10.0))
-        progress.ended(0, "the loss became nan in epoch 3")
-        progress.note("warning: small")
-        progress.note("warning: small")
-        monkeypatch.setattr("digitpairs.sweeps.progress.QUIET_SECONDS", -1)
-        progress.epoch(1, row(0, 30.0))
-    assert console.export_text().startswith("1/2 runs, 11/20 epochs, train error 20.00 ± 14.14 %, ")
-    failure = "a seed=0: FAILED, the loss became nan in epoch 3\n"
-    assert errors.export_text() == f"{failure}warning: small\n" and progress.failures == 1
-
-
-def test_progress_on_a_terminal_without_the_sign():
-    progress, console, _ = progress_of(terminal=False)
-    console.file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    for index, error in enumerate((10.0, 20.0)):
-        progress.epoch(index, row(4, error))
-    assert "train error 15.00 +- 7.07 %" in progress._state()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -23,6 +22,7 @@ from digitpairs.terminal import plus_minus
 METRICS = dict(zip(records.TEST_ERRORS, ("Test error of the comparison", "Test error")))
 DIGITS = "test/digit_error"  # shown beside the comparison's error; some studies train nothing else
 CONFIDENCE = 0.95
+LONG_WORD = 24
 _OPTIONAL_COLUMNS = ("digits", "failed")  # shown where a row has a value other than "-" and "0"
 
 
@@ -79,15 +79,13 @@ def mean_std_half_width(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, std, quantile * std / math.sqrt(len(values))
 
 
-def print_table(sweep: Path, runs: Iterable[Path], console: Console, names: Names) -> None:
-    """Print one table per data source, read from the runs' folders, and the sweep's folder."""
+def print_table(runs: Iterable[Path], console: Console, names: Names) -> None:
+    """Print one table per data source, read from the runs' folders."""
     tables: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in read_rows(runs):
         tables[row.source, row.metric].append(row)
     for rows in tables.values():
         console.print(_table(rows, names, plus_minus(console)))
-    for line in (f"Results: {sweep}", f"Curves:  tensorboard --logdir {shlex.quote(str(sweep))}"):
-        console.print(Text(line), soft_wrap=True)
 
 
 def _read_outcome(folder: Path) -> tuple[str, dict[str, Any] | None] | None:
@@ -130,8 +128,12 @@ def _table(rows: Sequence[Row], names: Names, sign: str) -> Table:
         box=box.SIMPLE_HEAD,
         padding=(0, 1),
         collapse_padding=True,
+        pad_edge=False,
     )
-    table.add_column("config", overflow="fold")  # the one column that shrinks on narrow terminals
+    shown = [names.of[row.configuration] for row in rows]
+    longest = max(len(word) for name in shown for word in name.split())
+    # The one column that shrinks on narrow terminals; words stay whole unless they are very long.
+    table.add_column("config", overflow="fold", min_width=min(longest, LONG_WORD))
     cells = [_cells(row, sign) for row in rows]
     columns = []
     for name in cells[0]:

@@ -36,7 +36,8 @@ def sweep_lock(sweep: Path) -> Iterator[None]:
     try:
         _acquire(lock, sweep)
     except Timeout:
-        accepted = f"a folder where this sweep is not running: {_holder(sweep)} runs it in {sweep}"
+        holder = describe_holder(sweep)
+        accepted = f"a folder where this sweep is not running: {holder} runs it in {sweep}"
         raise InvalidValueError("output", str(sweep.parent), accepted) from None
     try:
         with contextlib.suppress(OSError):  # a full disk: the lock works without the note
@@ -63,7 +64,18 @@ def _write_holder(sweep: Path) -> None:
     files.write_json(sweep / HOLDER, holder)
 
 
-def _holder(sweep: Path) -> str:
+def is_locked(sweep: Path) -> bool:
+    """Whether a command is running this sweep."""
+    lock = FileLock(sweep / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def describe_holder(sweep: Path) -> str:
     """The process that has the lock, as far as its note can be read."""
     note: dict[str, Any] = {}
     with contextlib.suppress(files.DamagedFileError):

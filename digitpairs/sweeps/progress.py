@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
+from digitpairs.sweeps.state import Snapshot, SweepState
 from digitpairs.terminal import plus_minus
 
-QUIET_SECONDS = 10  # between lines, where the output is no terminal
+QUIET_SECONDS = 10.0  # between lines, where the output is no terminal
+LIVE_SECONDS = 0.1  # between two states of the display on a terminal
 PATIENCE_SECONDS = 2  # between lines before anything trains
-_ERRORS = ("validation/comparison_error", "train/comparison_error")  # shown, the first that exists
+MAX_LISTED = 8  # configurations in the display
 
 Item = TypeVar("Item")
 
@@ -29,58 +32,38 @@ def counted(runs: Sequence[Item], done: str) -> Iterator[Item]:
         yield run
 
 
-class SweepProgress:
-    """A listener that shows finished runs, epochs, current errors and the time left.
+class ProgressDisplay:
+    """Shows finished runs, epochs, the current errors of each configuration and the time left.
 
     Args:
-        labels: a name for each run.
-        epochs: the maximal number of epochs of each run.
+        state: what is shown.
         console: where progress is shown.
         errors: where notes and failures are printed.
     """
 
-    def __init__(
-        self, labels: Sequence[str], epochs: Sequence[int], console: Console, errors: Console
-    ) -> None:
-        self._labels, self._epochs = labels, list(epochs)
-        self._console, self._errors = console, errors
-        self._rows: dict[int, Mapping[str, float]] = {}  # the last row of each run
-        self.done: set[int] = set()  # the indices of runs that have ended
+    def __init__(self, state: SweepState, console: Console, errors: Console) -> None:
+        self._state, self._console, self._errors = state, console, errors
         self._notes: set[str] = set()
-        self.failures = 0
-        self._started = self._last_line = time.monotonic()
+        self._last_time = time.monotonic()
         columns = (
             TextColumn("{task.fields[runs]}"),
             BarColumn(24),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[rest]}"),
             TimeElapsedColumn(),
         )
+        self._bars = Progress(*columns, console=console)
+        self._bar = self._bars.add_task("", total=None, runs="", rest="")
         # Automatic refreshing would need a thread, and this process is forked.
-        self._display = Progress(*columns, console=console, auto_refresh=False, transient=True)
-        self._bar = self._display.add_task("", total=sum(self._epochs), runs="", state="")
+        self._live = Live(self._bars, console=console, auto_refresh=False, transient=True)
 
-    def __enter__(self) -> SweepProgress:
+    def __enter__(self) -> ProgressDisplay:
         if self._console.is_terminal:
-            self._display.start()
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._console.is_terminal:
-            self._display.stop()
-
-    def epoch(self, index: int, row: Mapping[str, float]) -> None:
-        """Show a row of a run's metrics. The row of the test, which is no epoch, is ignored."""
-        if "learning_rate" in row:
-            self._rows[index] = row
-            self.show()
-
-    def ended(self, index: int, failure: str | None) -> None:
-        """Count a run whose files are written, and print why it failed, if it did."""
-        self.done.add(index)
-        if failure is not None:
-            self.failures += 1
-            self.note(f"{self._labels[index]}: FAILED, {failure}")
-        self.show()
+            self._live.stop()
 
     def note(self, text: str) -> None:
         """Print the text, once a sweep."""
@@ -89,39 +72,70 @@ class SweepProgress:
             self._errors.print(text, soft_wrap=True, highlight=False, markup=False)
 
     def show(self) -> None:
-        """Show the current state; without a terminal only every `QUIET_SECONDS`."""
-        if self._console.is_terminal:
-            self._display.update(
-                self._bar, completed=self._epochs_done(), runs=self._runs(), state=self._state()
-            )
-            self._display.refresh()
-        elif time.monotonic() - self._last_line > QUIET_SECONDS:
-            self._last_line = time.monotonic()
-            self._console.print(f"{self._runs()}, {self._state()}", soft_wrap=True, highlight=False)
+        """Show the state, unless it was shown just before."""
+        interval = LIVE_SECONDS if self._console.is_terminal else QUIET_SECONDS
+        if time.monotonic() - self._last_time <= interval:
+            return
+        self._last_time = time.monotonic()
+        snapshot = self._state.snapshot()
+        runs, rest = summary(snapshot, plus_minus(self._console))
+        if not self._console.is_terminal:
+            self._console.print(f"{runs}, {rest}", soft_wrap=True, highlight=False)
+            return
+        self._bars.update(
+            self._bar,
+            total=snapshot.epochs_in_all,
+            completed=snapshot.epochs,
+            runs=runs,
+            rest=rest,
+        )
+        lines = configuration_lines(snapshot, plus_minus(self._console))
+        self._live.update(Group(self._bars, *map(Text, lines)), refresh=True)
 
-    def _epochs_done(self) -> int:
-        running = self._rows.keys() - self.done
-        in_running = sum(int(self._rows[index]["epoch"]) + 1 for index in running)
-        return in_running + sum(self._epochs[index] for index in self.done)
 
-    def _runs(self) -> str:
-        return f"{len(self.done)}/{len(self._labels)} runs"
+def summary(snapshot: Snapshot, sign: str) -> tuple[str, str]:
+    """The number of finished runs, and the rest in a line; `sign` stands for "plus or minus"."""
+    parts = [f"{snapshot.epochs}/{snapshot.epochs_in_all} epochs"]
+    best = min(
+        (each for each in snapshot.configurations if each.mean is not None),
+        key=lambda each: each.mean or 0,
+        default=None,
+    )
+    if best is not None:
+        prefix = f"best {best.configuration}: " if len(snapshot.configurations) > 1 else ""
+        parts.append(f"{prefix}{_error(best.metric, best.mean, best.std, sign)}")
+    if snapshot.seconds_left:
+        parts.append(f"{duration(snapshot.seconds_left)} left")
+    if snapshot.memory is not None:
+        parts.append(f"{snapshot.memory / 2**30:.1f} GiB")
+    failed = f", {snapshot.failed} failed" if snapshot.failed else ""
+    return f"{snapshot.done}/{snapshot.runs} runs{failed}", ", ".join(parts)
 
-    def _state(self) -> str:
-        done, total = self._epochs_done(), sum(self._epochs)
-        parts = [f"{done}/{total} epochs", *self._current_errors()]
-        if 0 < done < total:
-            left = (time.monotonic() - self._started) * (total - done) / done
-            parts.append(f"{left:.0f} s left" if left < 100 else f"{left / 60:.0f} min left")
-        return ", ".join(parts)
 
-    def _current_errors(self) -> list[str]:
-        """Mean and standard deviation of the runs' errors in their last epochs, if any."""
-        for name in _ERRORS:
-            errors = [row[name] for row in self._rows.values() if name in row]
-            if errors:
-                text = f"{name.partition('/')[0]} error {statistics.fmean(errors):.2f}"
-                if len(errors) > 1:
-                    text += f" {plus_minus(self._console)} {statistics.stdev(errors):.2f}"
-                return [f"{text} %"]
+def configuration_lines(snapshot: Snapshot, sign: str, most: int = MAX_LISTED) -> list[str]:
+    """A line for each configuration that has begun, if there are several, the best one first."""
+    begun = [each for each in snapshot.configurations if each.mean is not None]
+    if len(snapshot.configurations) < 2 or not begun:
         return []
+    ranked = sorted(begun, key=lambda each: (each.mean, each.configuration))[:most]
+    width = max(len(each.configuration) for each in ranked)
+    lines = [
+        f"{each.configuration:<{width}}  {each.done}/{each.runs} runs  epoch {each.epoch}  "
+        f"{_error(each.metric, each.mean, each.std, sign)}"
+        for each in ranked
+    ]
+    others = len(snapshot.configurations) - len(ranked)
+    return [*lines, f"and {others} more"] if others else lines
+
+
+def duration(seconds: float) -> str:
+    """A time such as "40 s", "12 min" or "3.5 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _error(metric: str | None, mean: float | None, std: float | None, sign: str) -> str:
+    split = str(metric).partition("/")[0]
+    spread = "" if std is None else f" {sign} {std:.2f}"
+    return f"{split} error {mean:.2f}{spread} %"

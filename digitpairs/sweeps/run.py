@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import torch
 
 from digitpairs import files
+from digitpairs.dashboard.events import EventsLogger
 from digitpairs.engines import Run, get_engine
 from digitpairs.inventory import inventory
-from digitpairs.sweeps.events import EventsLogger
 from digitpairs.sweeps.jobs import Job, fingerprint
 from digitpairs.sweeps.provenance import provenance
 
@@ -44,7 +44,9 @@ def run_jobs(jobs: Mapping[int, Job], listener: Listener) -> None:
     """
     started = time.perf_counter()
     try:
-        runs = _train(jobs, listener)
+        loggers = _prepare(jobs, listener)
+        configs = [job.config for job in jobs.values()]
+        runs = get_engine(configs[0]).train(configs, loggers)
     except Exception as fault:  # whatever fails in a run is reported, and the other runs go on
         if len(jobs) == 1:
             ((index, job),) = jobs.items()
@@ -58,13 +60,13 @@ def run_jobs(jobs: Mapping[int, Job], listener: Listener) -> None:
             run_jobs({index: job}, listener)
         return
     seconds = (time.perf_counter() - started) / len(jobs)
-    for (index, job), run in zip(jobs.items(), runs):
-        listener.ended(index, _write(job, run, seconds, len(jobs)))
+    for (index, job), run, logger in zip(jobs.items(), runs, loggers):
+        listener.ended(index, _write(job, run, logger, seconds, len(jobs)))
 
 
 def fail(job: Job, reason: str, **details: Any) -> str:
     """Write `failure.json`; returns the reason, and why the file could not be written."""
-    content = {"seed": job.seed, "fingerprint": fingerprint(job.config), "reason": reason}
+    content = _identity(job) | {"reason": reason}
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
         files.write_json(job.folder / files.FAILURE, content | details)
@@ -78,25 +80,24 @@ def array_failure(size: int, reason: str) -> str:
     return f"an array of {size} runs failed and is done one by one ({reason})"
 
 
-def _train(jobs: Mapping[int, Job], listener: Listener) -> list[Run]:
-    """The jobs' runs after training and test, diverged ones too."""
+def _prepare(jobs: Mapping[int, Job], listener: Listener) -> list[EventsLogger]:
+    """Make the jobs' folders, with their configs; returns a logger for each."""
     for job in jobs.values():
         if job.folder.exists():
             shutil.rmtree(job.folder)  # an interrupted run has left events without a result
         job.folder.mkdir(parents=True)
         files.write_config(job.folder, job.config)
-    loggers = [
-        EventsLogger(job.folder, functools.partial(listener.epoch, index))
+    return [
+        EventsLogger(job.folder, job.settings, functools.partial(listener.epoch, index))
         for index, job in jobs.items()
     ]
-    configs = [job.config for job in jobs.values()]
-    return get_engine(configs[0]).train(configs, loggers)
 
 
-def _write(job: Job, run: Run, seconds: float, array_size: int) -> str | None:
+def _write(job: Job, run: Run, logger: EventsLogger, seconds: float, array_size: int) -> str | None:
     """Write the files of a run; returns the reason if it failed."""
     try:
         files.write_metrics(job.folder, run.history)
+        logger.end(failed=run.failure is not None)
         if run.failure is not None:
             epoch, reason = run.failure
             return fail(job, reason, epoch=epoch)
@@ -120,8 +121,7 @@ def _result(job: Job, run: Run, seconds: float, array_size: int) -> dict[str, An
         if name.startswith(("train/", "validation/"))
     }
     return {
-        "seed": job.seed,
-        "fingerprint": fingerprint(job.config),
+        **_identity(job),
         "engine": job.config["engine"],
         "source": run.source,
         rows: run.sizes[0],
@@ -135,6 +135,16 @@ def _result(job: Job, run: Run, seconds: float, array_size: int) -> dict[str, An
         "array_size": array_size,
         "threads": torch.get_num_threads(),
         **provenance(),
+    }
+
+
+def _identity(job: Job) -> dict[str, Any]:
+    """What says which run it is."""
+    return {
+        "seed": job.seed,
+        "fingerprint": fingerprint(job.config),
+        "choices": dict(job.origin.choices),
+        "overrides": list(job.origin.overrides),
     }
 
 

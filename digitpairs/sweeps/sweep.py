@@ -23,9 +23,10 @@ from digitpairs.sweeps.check import Checker
 from digitpairs.sweeps.compose import JobRequest
 from digitpairs.sweeps.finished import is_finished, unfinished_jobs
 from digitpairs.sweeps.jobs import Job, plan_jobs
+from digitpairs.sweeps.listener import SweepListener
 from digitpairs.sweeps.lock import sweep_lock
 from digitpairs.sweeps.plan import Plan, Settings, make_plan, plural, settings_of
-from digitpairs.sweeps.progress import SweepProgress, counted
+from digitpairs.sweeps.progress import counted
 from digitpairs.sweeps.provenance import provenance
 from digitpairs.sweeps.run import array_failure, fail, run_jobs
 from digitpairs.sweeps.workers import run_in_processes
@@ -56,7 +57,7 @@ def run_sweep(requests: Sequence[JobRequest], launch: LaunchJobs | None = None) 
         jobs = plan_jobs(requests)
         checker = Checker()
         keys = [checker.check(job.config) for job in counted(jobs, "checked")]
-        names = display_names({job.configuration: job.config for job in jobs})
+        names = names_of(jobs)
         sweep = jobs[0].folder.parent.parent
         with sweep_lock(sweep):
             unfinished = unfinished_jobs(jobs)
@@ -70,27 +71,47 @@ def run_alone(request: JobRequest, folder: Path) -> int:
     (job,) = plan_jobs([request])
     job = job._replace(folder=folder, configuration=folder.parent.name)
     plan = Plan([[0]], 0, _settings([request]).threads or 1)
-    return execute_plan([job], plan, Console(), display_names({job.configuration: job.config}).of)
+    return execute_plan([job], plan, Console(), names_of([job]).of)
 
 
 def execute_plan(
-    jobs: Sequence[Job], plan: Plan, console: Console, names: Mapping[str, str]
+    jobs: Sequence[Job],
+    plan: Plan,
+    console: Console,
+    names: Mapping[str, str],
+    sweep: Path | None = None,
+    finished: Sequence[Job] = (),
 ) -> int:
-    """Run the jobs as planned; returns how many failed. `names` has the configurations' names."""
-    labels = [f"{names[job.configuration]} seed={job.seed}" for job in jobs]
-    epochs = [job.config["trainer"]["max_epochs"] for job in jobs]
-    with SweepProgress(labels, epochs, console, Console(stderr=True)) as progress:
+    """Run the jobs as planned; returns how many failed.
+
+    Args:
+        jobs: the jobs to run.
+        plan: which of them train together, and where.
+        console: where progress is shown.
+        names: the configurations' display names.
+        sweep: the sweep's folder; None for a job of another launcher.
+        finished: the jobs of the sweep that were finished before.
+    """
+    with SweepListener(jobs, finished, names, console, sweep) as listener:
         try:
             if plan.processes:
-                _run_in_processes(jobs, plan, progress)
+                _run_in_processes(jobs, plan, listener)
             else:
-                _run_here(jobs, plan, progress)
+                _run_here(jobs, plan, listener)
         except KeyboardInterrupt:
-            finished = sum(map(is_finished, jobs))
-            counts = f"{finished} of {len(jobs)} runs finished"
-            progress.note(f"interrupted: {counts}; the same command goes on with the rest")
+            counts = f"{sum(map(is_finished, jobs))} of {len(jobs)} runs finished"
+            listener.note(f"interrupted: {counts}; the same command goes on with the rest")
             raise
-        return progress.failures
+        return len(listener.state.failed)
+
+
+def names_of(jobs: Sequence[Job]) -> Names:
+    """The display names of the jobs' configurations, by their folders' names."""
+    configurations = {job.configuration: job for job in jobs}
+    return display_names(
+        {folder: job.config for folder, job in configurations.items()},
+        {folder: job.origin for folder, job in configurations.items()},
+    )
 
 
 @contextlib.contextmanager
@@ -126,55 +147,57 @@ def _run_unfinished(
         return launch(unfinished, rest)
     plan = make_plan(rest, [keys[index] for index in unfinished], settings)
     console.print(f"{count}: {plan}", soft_wrap=True, highlight=False)
-    return execute_plan(rest, plan, console, names.of)
+    chosen = set(unfinished)
+    finished = [job for index, job in enumerate(jobs) if index not in chosen]
+    return execute_plan(rest, plan, console, names.of, jobs[0].folder.parent.parent, finished)
 
 
-def _run_here(jobs: Sequence[Job], plan: Plan, progress: SweepProgress) -> None:
+def _run_here(jobs: Sequence[Job], plan: Plan, listener: SweepListener) -> None:
     with torch_threads(plan.threads):
         for piece in plan.pieces:
-            run_jobs({index: jobs[index] for index in piece}, progress)
+            run_jobs({index: jobs[index] for index in piece}, listener)
 
 
-def _run_in_processes(jobs: Sequence[Job], plan: Plan, progress: SweepProgress) -> None:
+def _run_in_processes(jobs: Sequence[Job], plan: Plan, listener: SweepListener) -> None:
     pieces = plan.pieces
     while pieces:
-        pieces = _run_pieces(jobs, plan._replace(pieces=pieces), progress)
+        pieces = _run_pieces(jobs, plan._replace(pieces=pieces), listener)
 
 
-def _run_pieces(jobs: Sequence[Job], plan: Plan, progress: SweepProgress) -> list[list[int]]:
+def _run_pieces(jobs: Sequence[Job], plan: Plan, listener: SweepListener) -> list[list[int]]:
     """Run each piece in a worker; returns the pieces to run again, one run each."""
     again: list[list[int]] = []
     works = [functools.partial(_work, jobs, piece) for piece in plan.pieces]
     processes = min(plan.processes, len(works))
     for message in run_in_processes(works, processes, plan.threads, tick=1.0):
         if message.kind == "tick":
-            progress.show()
+            listener.show()
         elif message.kind == "note":
-            progress.note(message.value)
+            listener.note(message.value)
         elif message.kind == "sent":
             for event, *arguments in message.value:
-                getattr(progress, event)(*arguments)
+                getattr(listener, event)(*arguments)
         elif message.kind in ("died", "raised"):
-            again += _handle_failure(jobs, plan.pieces[message.work], message.value, progress)
+            again += _handle_failure(jobs, plan.pieces[message.work], message.value, listener)
     return again
 
 
 def _handle_failure(
-    jobs: Sequence[Job], piece: Sequence[int], reason: str, progress: SweepProgress
+    jobs: Sequence[Job], piece: Sequence[int], reason: str, listener: SweepListener
 ) -> list[list[int]]:
     """Handle a worker that failed; returns the runs of its array, to be run one by one.
 
     A run whose worker fails while it trains alone has failed.
     """
     for index in piece:
-        if index not in progress.done and is_finished(jobs[index]):
-            progress.ended(index, None)  # the worker wrote its files and could not report it
-    rest = [index for index in piece if index not in progress.done]
+        if index not in listener.state.done and is_finished(jobs[index]):
+            listener.ended(index, None)  # the worker wrote its files and could not report it
+    rest = [index for index in piece if index not in listener.state.done]
     if len(piece) > 1:
-        progress.note(array_failure(len(piece), reason))
+        listener.note(array_failure(len(piece), reason))
         return [[index] for index in rest]
     for index in rest:
-        progress.ended(index, fail(jobs[index], reason))
+        listener.ended(index, fail(jobs[index], reason))
     return []
 
 
@@ -186,32 +209,27 @@ def _work(jobs: Sequence[Job], piece: Sequence[int], send: Callable[[Any], None]
 
 
 class _EventSender:
-    """A listener in a worker that sends events to the parent, at most once in `MESSAGE_INTERVAL`.
-
-    Of each run's epochs it sends only the last since the previous message.
-    """
+    """A listener in a worker that sends events to the parent, one message an interval."""
 
     def __init__(self, send: Callable[[Any], None]) -> None:
         self._send, self._last_message = send, time.monotonic()
-        self._epochs: dict[int, Mapping[str, float]] = {}
-        self._others: list[tuple[Any, ...]] = []
+        self._events: list[tuple[Any, ...]] = []
 
     def epoch(self, index: int, row: Mapping[str, float]) -> None:
-        self._epochs[index] = row
+        self._events.append(("epoch", index, row))
         self._flush_if_due()
 
     def ended(self, index: int, failure: str | None) -> None:
-        self._others.append(("ended", index, failure))
+        self._events.append(("ended", index, failure))
         self._flush_if_due()
 
     def note(self, text: str) -> None:
-        self._others.append(("note", text))
+        self._events.append(("note", text))
 
     def flush(self) -> None:
         """Send the collected events."""
-        epochs = [("epoch", index, row) for index, row in self._epochs.items()]
-        self._send([*epochs, *self._others])
-        self._epochs, self._others, self._last_message = {}, [], time.monotonic()
+        self._send(self._events)
+        self._events, self._last_message = [], time.monotonic()
 
     def _flush_if_due(self) -> None:
         if time.monotonic() - self._last_message > MESSAGE_INTERVAL:
