@@ -347,10 +347,11 @@ def test_the_sets_of_a_data_module_are_data_for_the_trainer():
     network = fw.mlp(2, [8], 1, generators)
     optimizer, measure = fw.SGD(network.parameters(), 0.1), fw.threshold_error(0.5)
     trainer = fw.Trainer(network, fw.MSE(), optimizer, generators, measure=measure)
-    assert [row["epoch"] for row in trainer.fit(module.train_set, 2)[1]] == [0, 1]
-    wrong = (trainer.predict(module.test_set.inputs)[0] > 0.5) != (module.test_set.target > 0.5)
+    train, test = ([part[None] for part in each] for each in (module.train_set, module.test_set))
+    assert [row["epoch"] for row in trainer.fit(train, 2)[1]] == [0, 1]
+    wrong = (trainer.predict(test[0])[0] > 0.5) != (module.test_set.target > 0.5)
     expected = 100 * wrong.double().mean().item()
-    assert trainer.evaluate(module.test_set)[0]["error"] == pytest.approx(expected)
+    assert trainer.evaluate(test)[0]["error"] == pytest.approx(expected)
 
 
 def test_plots_of_the_disk(command, tmp_path, capsys):
