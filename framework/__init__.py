@@ -4,14 +4,17 @@ Each layer computes its outputs and, explicitly, its gradients; torch's autograd
 All tensors have a leading axis of replicas: networks of one architecture that train side by side,
 each with its own weights, data and order. A single network is one replica.
 
+    settings       what `repr` shows and a checkpoint compares
     parameter      values that are learned, and their gradients
-    module         base of layers and networks: forward, backward, keep, take
+    differentiable base of modules and losses: keep, take
+    module         base of layers and networks: forward, backward
     layers         linear layers, dropout; then activations, normalisation, conv
     sequential     layers one after another, and the chain rule
     initialisers   initial weights from explicit generators
     losses         mean squared error, binary cross-entropy, cross-entropy
     optimizers     SGD, Adam, AdamW
     schedules      the learning rate over time
+    summary        a table of a network's layers
     networks       networks made of the layers
     siamese        a network that compares two images, and its loss
     gradcheck      check of every gradient against central differences
@@ -27,16 +30,25 @@ from framework.gradcheck import gradcheck
 from framework.initialisers import he, lecun, torch_uniform, xavier
 from framework.layers import Dropout, Linear
 from framework.listeners import Listener, Progress, TensorBoard
-from framework.losses import MSE, BinaryCrossEntropy, CrossEntropy, Loss
+from framework.losses import MSE, BinaryCrossEntropy, CrossEntropy, ElementwiseLoss, Loss
 from framework.metrics import argmax_error, logit_error, threshold_error
-from framework.module import Module
+from framework.module import Layer, Module
 from framework.networks import mlp
 from framework.normalisation import BatchNorm
-from framework.optimizers import SGD, Adam, AdamW
+from framework.optimizers import SGD, Adam, AdamW, Optimizer
 from framework.parameter import Parameter
-from framework.schedules import Constant, Cosine, Exponential, OneCycle, StepDecay, WarmRestarts
+from framework.schedules import (
+    Constant,
+    Cosine,
+    Exponential,
+    OneCycle,
+    Schedule,
+    StepDecay,
+    WarmRestarts,
+)
 from framework.sequential import Sequential
 from framework.siamese import PairLoss, Siamese
+from framework.summary import summary
 from framework.trainer import Trainer
 
 __all__ = [
@@ -51,9 +63,11 @@ __all__ = [
     "Data",
     "Dropout",
     "EarlyStopping",
+    "ElementwiseLoss",
     "Exponential",
     "Flatten",
     "GELU",
+    "Layer",
     "LeakyReLU",
     "Linear",
     "Listener",
@@ -63,12 +77,14 @@ __all__ = [
     "Module",
     "NotFiniteError",
     "OneCycle",
+    "Optimizer",
     "PairLoss",
     "Parameter",
     "Progress",
     "ReLU",
     "SELU",
     "SGD",
+    "Schedule",
     "Sequential",
     "Siamese",
     "Sigmoid",
@@ -83,6 +99,7 @@ __all__ = [
     "lecun",
     "logit_error",
     "mlp",
+    "summary",
     "threshold_error",
     "torch_uniform",
     "xavier",

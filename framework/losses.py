@@ -11,14 +11,18 @@ from typing import Any, Generic
 import torch
 from torch import Tensor
 
+from framework.differentiable import Differentiable
 from framework.errors import check_target
-from framework.module import Differentiable, Output
+from framework.module import Output
 
 
 class Loss(Differentiable, Generic[Output]):
     """Base of losses of a network's outputs."""
 
     reduction = "mean"  # of the rows' losses: "mean" or "sum"
+
+    def __call__(self, prediction: Output, target: Any) -> Tensor:
+        return self.forward(prediction, target)
 
     def forward(self, prediction: Output, target: Any) -> Tensor:
         """Compute each replica's loss, (replicas,)."""

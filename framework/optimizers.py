@@ -19,9 +19,10 @@ from torch import Tensor
 from framework.errors import check_state, fraction, instance, not_negative
 from framework.module import Module
 from framework.parameter import Parameter
+from framework.settings import Described
 
 
-class Optimizer:
+class Optimizer(Described):
     """Base: the two vectors and the state. `lr` may be changed before each step."""
 
     state_names: tuple[str, ...] = ()  # attributes that are the state: tensors and numbers
@@ -101,6 +102,9 @@ class Optimizer:
         self.check_state(state)
         for name, value in state.items():
             setattr(self, name, _copy(value))
+
+    def _described(self) -> dict[str, str]:
+        return super()._described() | {"parameters": str(len(self.parameters))}
 
     def _state(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.state_names}

@@ -31,6 +31,9 @@ class Parameter:
         self._data, self._grad = data, data.new_zeros(data.shape)
         self.owner: Owner | None = None  # the optimiser whose vectors contain both tensors
 
+    def __repr__(self) -> str:
+        return f"Parameter({shape_of(self._data)})"
+
     @property
     def data(self) -> Tensor:
         return self._data

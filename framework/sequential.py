@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, overload
 
 from torch import Tensor
 
@@ -30,6 +31,22 @@ class Sequential(Layer):
                     "second.weight = first.weight"
                 )
         self.sequence = layers
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.sequence)
+
+    @overload
+    def __getitem__(self, index: int) -> Layer: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequential: ...
+    def __getitem__(self, index: int | slice) -> Layer:
+        """The layer with this number, or a `Sequential` of several, which are not copied."""
+        return (
+            Sequential(*self.sequence[index]) if isinstance(index, slice) else self.sequence[index]
+        )
 
     def children(self) -> dict[str, Module[Any]]:
         return {str(index): layer for index, layer in enumerate(self.sequence)}

@@ -74,10 +74,11 @@ class PairLoss(Loss[Answer]):
         self.digit_losses = (CrossEntropy(), CrossEntropy())
         self.comparison_loss = BinaryCrossEntropy()
 
-    def train(self, mode: bool = True) -> None:
+    def train(self, mode: bool = True) -> PairLoss:
         super().train(mode)
         for loss in (*self.digit_losses, self.comparison_loss):
             loss.train(mode)
+        return self
 
     def forward(self, prediction: Answer, target: tuple[Tensor, Tensor]) -> Tensor:
         replicas = len(prediction.comparison)
