@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from framework.differentiable import Differentiable
-from framework.errors import check_target
+from framework.errors import check_classes, check_target
 from framework.module import Output
 
 
@@ -31,6 +31,12 @@ class Loss(Differentiable, Generic[Output]):
     def backward(self) -> Output:
         """Compute dL/dprediction."""
         raise NotImplementedError
+
+    def check_values(self, target: Any) -> None:
+        """ValueError if a target has values for which the loss has no meaning.
+
+        `Trainer.fit` calls this once for all training data, since it takes as long as a step.
+        """
 
 
 class ElementwiseLoss(Loss[Tensor]):
@@ -83,6 +89,14 @@ class BinaryCrossEntropy(ElementwiseLoss):
         self.keep((prediction, target, tail))
         return self._reduce(positive.addcmul_(prediction, target, value=-1).add_(tail))
 
+    def check_values(self, target: Tensor) -> None:
+        low, high = (float(limit) for limit in target.aminmax())
+        if not (low >= 0 and high <= 1):
+            raise ValueError(
+                f"the target of {type(self).__name__} has values from {low:g} to {high:g}, "
+                "accepted is 0 to 1"
+            )
+
     def backward(self) -> Tensor:
         kept: tuple[Tensor, Tensor, Tensor] = self.take()
         prediction, target, tail = kept
@@ -104,8 +118,13 @@ class CrossEntropy(ElementwiseLoss):
         offset = prediction.amax(-1, keepdim=True).div(64, rounding_mode="trunc").mul_(64)
         logits = prediction - offset.nan_to_num_(0, 0, 0)
         log_probabilities = logits - logits.logsumexp(-1, keepdim=True)
+        try:
+            chosen = log_probabilities.gather(-1, target[..., None])
+        except RuntimeError:
+            check_classes("CrossEntropy", target, prediction.shape[-1])
+            raise
         self.keep((log_probabilities, target))
-        return self._reduce(-log_probabilities.gather(-1, target[..., None]).squeeze(-1))
+        return self._reduce(-chosen.squeeze(-1))
 
     def backward(self) -> Tensor:
         kept: tuple[Tensor, Tensor] = self.take()

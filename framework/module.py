@@ -25,7 +25,9 @@ class Module(Differentiable, Generic[Output]):
 
     A subclass sets its parameters, buffers and layers as attributes. Buffers are tensors of its
     state that are not learned; `buffer_names` lists them. Parameters and layers may also be in
-    lists, tuples and dicts.
+    lists, tuples and dicts. A layer that draws random numbers draws them from its attribute
+    `generators`, a list with one for each replica: a checkpoint saves their states, and
+    `gradcheck` restores them.
     """
 
     buffer_names: tuple[str, ...] = ()
@@ -33,8 +35,14 @@ class Module(Differentiable, Generic[Output]):
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute, and retire the optimiser of each parameter that is replaced.
 
-        The optimiser would go on to update the old parameter.
+        The optimiser would go on to update the old parameter. ValueError if a tensor replaces a
+        parameter, because it would not be learned.
         """
+        if isinstance(value, Tensor) and isinstance(vars(self).get(name), Parameter):
+            raise ValueError(
+                f"{name} of {type(self).__name__} is a parameter, accepted is a Parameter in its "
+                f"place, or new values for it: {name}.data = values"
+            )
         for parameter in _parameters_in(vars(self).get(name)) - _parameters_in(value):
             parameter.rebind(parameter.data, parameter.grad)
         super().__setattr__(name, value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, ones, zeros
 
-from framework.errors import at_least_one, check_input, fraction, not_negative
+from framework.errors import at_least_one, check_input, fraction, not_negative, tensor_error
 from framework.module import Layer
 from framework.parameter import Parameter
 
@@ -36,6 +36,10 @@ class BatchNorm(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         scale, shift = self.scale.data, self.shift.data
+        if x.dim() > 2 and len(x) != len(scale):
+            replicas = f"BatchNorm({scale.shape[2]}, replicas={len(x)})"
+            accepted = f"{len(scale)} replicas; {replicas} has {len(x)}"
+            raise tensor_error("the input of BatchNorm", x, accepted)
         pixels = ("height", "width") if x.dim() > 3 else ()
         check_input(self, x, (len(scale), "rows", scale.shape[2], *pixels), scale)
         mean, variance = self.running_mean, self.running_variance

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -23,9 +24,14 @@ from framework.settings import Described
 
 
 class Optimizer(Described):
-    """Base: the two vectors and the state. `lr` may be changed before each step."""
+    """Base: the two vectors and the state. `lr` may be changed before each step.
+
+    A subclass overrides `update`, which changes `values`, and lists its state in `state_names`.
+    An assignment to `values` copies into the existing vector.
+    """
 
     state_names: tuple[str, ...] = ()  # attributes that are the state: tensors and numbers
+    values = property(attrgetter("_values"), lambda self, values: self._values.copy_(values))
 
     def __init__(
         self, parameters: Sequence[Parameter], lr: float, weight_decay: float = 0.0
@@ -38,8 +44,9 @@ class Optimizer(Described):
         self.weight_decay = not_negative("weight_decay", weight_decay)
         if not self.parameters:
             raise ValueError("an optimiser needs at least one parameter, none was given")
-        if len(set(map(id, self.parameters))) < len(self.parameters):
-            raise ValueError("a parameter was given twice, accepted is each once")
+        for parameter in self.parameters:
+            if self.parameters.count(parameter) > 1:
+                raise ValueError(f"{parameter} was given twice, accepted is each parameter once")
         self.retired = False
         self._own_parameters()
 
@@ -51,7 +58,7 @@ class Optimizer(Described):
 
     def _own_parameters(self) -> None:
         """Copy all values into one vector and all gradients into another, and rebind to views."""
-        self.values = torch.cat([parameter.data.flatten() for parameter in self.parameters])
+        self._values = torch.cat([parameter.data.flatten() for parameter in self.parameters])
         self.gradients = torch.cat([parameter.grad.flatten() for parameter in self.parameters])
         sizes = [parameter.data.numel() for parameter in self.parameters]
         values, gradients = torch.split(self.values, sizes), torch.split(self.gradients, sizes)
@@ -107,6 +114,12 @@ class Optimizer(Described):
         return super()._described() | {"parameters": str(len(self.parameters))}
 
     def _state(self) -> dict[str, Any]:
+        forgotten = [name for name, value in vars(self).items() if isinstance(value, Tensor)]
+        for name in set(forgotten) - {*self.state_names, "_values", "gradients"}:
+            raise ValueError(
+                f"{name} of {type(self).__name__} is a tensor that would not be saved, accepted "
+                f'are tensors in state_names = ("{name}", ...)'
+            )
         return {name: getattr(self, name) for name in self.state_names}
 
 

@@ -101,6 +101,9 @@ class PairLoss(Loss[Answer]):
         parts.append(self.comparison_loss.forward(prediction.comparison, comparison))
         return torch.stack(parts, -1)
 
+    def check_values(self, target: tuple[Tensor, Tensor]) -> None:
+        self.comparison_loss.check_values(target[0])
+
     def backward(self) -> Answer:
         weights = self.weights.view(-1, 3)[:, :, None, None]  # (R or 1, 3, 1, 1)
         digits = [

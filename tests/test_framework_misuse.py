@@ -150,7 +150,7 @@ INPUTS = {  # the input; the start of what the error says is accepted, or the er
     "MaxPool2d-no-replicas": (normal32(5, 2, 4, 4), POOL),
     "MaxPool2d-small": (normal32(R, 5, 2, 1, 4), POOL),
     "BatchNorm-units": (normal32(R, 5, 3), LINEAR),
-    "BatchNorm-replicas": (normal32(1, 5, 4), LINEAR),
+    "BatchNorm-replicas": (normal32(1, 5, 4), "3 replicas; BatchNorm(4, replicas=1) has 1"),
     "BatchNorm-no-replicas": (normal32(5, 4), LINEAR),
     "BatchNorm-float64": (normal(R, 5, 4), LINEAR),
     "BatchNorm-channels": (normal32(R, 5, 3, 2, 2), "(3, rows, 4, height, width) float32"),
@@ -181,7 +181,7 @@ INPUTS = {  # the input; the start of what the error says is accepted, or the er
 def input_error(case: str) -> str:
     """The pattern of the error: the layer, its input, what is accepted."""
     x, message = INPUTS[case]
-    if message.startswith(("(", "images")):
+    if message.startswith(("(", "images", "3 replicas")):
         message = f"the input of {case.split('-')[0]} is {described(x)}, accepted is {message}"
     return re.escape(message)
 
