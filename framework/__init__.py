@@ -11,7 +11,8 @@ each with its own weights, data and order. A single network is one replica.
     layers         linear layers, dropout; then activations, normalisation, conv
     sequential     layers one after another, and the chain rule
     initialisers   initial weights from explicit generators
-    losses         mean squared error, binary cross-entropy, cross-entropy
+    losses         base of losses; squared, absolute and Huber's error
+    cross_entropy  binary cross-entropy and cross-entropy, with weights and label smoothing
     optimizers     SGD, Adam, AdamW
     schedules      the learning rate over time
     summary        a table of a network's layers
@@ -23,6 +24,7 @@ each with its own weights, data and order. A single network is one replica.
 
 from framework.activations import GELU, SELU, LeakyReLU, ReLU, Sigmoid, Tanh
 from framework.conv import Conv2d, Flatten, MaxPool2d
+from framework.cross_entropy import BinaryCrossEntropy, CrossEntropy
 from framework.data import Data
 from framework.early_stopping import EarlyStopping
 from framework.errors import NotFiniteError
@@ -30,7 +32,7 @@ from framework.gradcheck import gradcheck
 from framework.initialisers import he, lecun, torch_uniform, xavier
 from framework.layers import Dropout, Linear
 from framework.listeners import Listener, Progress, TensorBoard
-from framework.losses import MSE, BinaryCrossEntropy, CrossEntropy, ElementwiseLoss, Loss
+from framework.losses import L1, MSE, ElementwiseLoss, Huber, Loss
 from framework.metrics import argmax_error, logit_error, threshold_error
 from framework.module import Layer, Module
 from framework.networks import mlp
@@ -66,6 +68,8 @@ __all__ = [
     "ElementwiseLoss",
     "Exponential",
     "Flatten",
+    "Huber",
+    "L1",
     "GELU",
     "Layer",
     "LeakyReLU",

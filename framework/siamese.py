@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from framework.cross_entropy import BinaryCrossEntropy, CrossEntropy
 from framework.errors import check_input, instance, shape_of
-from framework.losses import BinaryCrossEntropy, CrossEntropy, Loss
+from framework.losses import Loss
 from framework.module import Layer, Module
 from framework.sequential import input_gradient_of
 

@@ -30,7 +30,7 @@ SETTINGS = {  # the error, and what is called
     "probability of dropout is -0.1, accepted": lambda: fw.Dropout(-0.1, G),
     "probability of dropout is nan, accepted": lambda: fw.Dropout(float("nan"), G),
     "probability of dropout is 'half', accepted": lambda: fw.Dropout("half", G),
-    "reduction is 'max', accepted is 'mean' or 'sum'": lambda: fw.MSE("max"),
+    "reduction is 'max', accepted is 'mean', 'sum' or 'none'": lambda: fw.MSE("max"),
     "comparison sees 'images', accepted": lambda: fw.Siamese(
         fw.Flatten(), fw.Flatten(), sees="images"
     ),
