@@ -15,6 +15,8 @@ each with its own weights, data and order. A single network is one replica.
     cross_entropy  binary cross-entropy and cross-entropy, with weights and label smoothing
     optimizers     SGD, Adam, AdamW
     schedules      the learning rate over time
+    windows        windows of images, and the sum over them
+    pooling        the largest value, or the mean, of windows
     summary        a table of a network's layers
     networks       networks made of the layers
     siamese        a network that compares two images, and its loss
@@ -23,7 +25,7 @@ each with its own weights, data and order. A single network is one replica.
 """
 
 from framework.activations import GELU, SELU, LeakyReLU, ReLU, Sigmoid, Tanh
-from framework.conv import Conv2d, Flatten, MaxPool2d
+from framework.conv import Conv2d, Flatten
 from framework.cross_entropy import BinaryCrossEntropy, CrossEntropy
 from framework.data import Data
 from framework.early_stopping import EarlyStopping
@@ -39,6 +41,7 @@ from framework.networks import mlp
 from framework.normalisation import BatchNorm
 from framework.optimizers import SGD, Adam, AdamW, Optimizer
 from framework.parameter import Parameter
+from framework.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from framework.schedules import (
     Constant,
     Cosine,
@@ -56,6 +59,7 @@ from framework.trainer import Trainer
 __all__ = [
     "Adam",
     "AdamW",
+    "AvgPool2d",
     "BatchNorm",
     "BinaryCrossEntropy",
     "Constant",
@@ -71,6 +75,7 @@ __all__ = [
     "Huber",
     "L1",
     "GELU",
+    "GlobalAvgPool2d",
     "Layer",
     "LeakyReLU",
     "Linear",

@@ -94,6 +94,23 @@ LAYERS = {  # made from generators; the input's shape without replicas
         ),
         (4, 2, 9, 7),
     ),
+    "conv-same": (lambda g: fw.Conv2d(2, 3, (3, 4), g, padding="same", bias=False), (2, 2, 5, 6)),
+    "conv-dilated": (
+        lambda g: fw.Conv2d(2, 3, (2, 3), g, dilation=(3, 2), stride=(1, 2), padding=(1, 2)),
+        (2, 2, 6, 7),
+    ),
+    "conv-same-dilated": (
+        lambda g: fw.Conv2d(1, 2, (2, 3), g, padding="same", dilation=(3, 2)),
+        (2, 1, 5, 6),
+    ),
+    "conv-groups": (lambda g: fw.Conv2d(4, 6, 2, g, groups=2, padding=1), (3, 4, 4, 3)),
+    "conv-depthwise": (lambda g: fw.Conv2d(3, 3, 3, g, groups=3, bias=False), (2, 3, 5, 4)),
+    "pool-padded": (lambda g: fw.MaxPool2d((3, 2), (2, 1), padding=(1, 0)), (2, 2, 7, 5)),
+    "pool-ceil": (lambda g: fw.MaxPool2d(3, 2, padding=1, ceil_mode=True), (2, 2, 6, 8)),
+    "pool-ceil-far": (lambda g: fw.MaxPool2d(2, 3, padding=1, ceil_mode=True), (2, 2, 5, 7)),
+    "pool-mean": (lambda g: fw.AvgPool2d((2, 3), (1, 2), padding=(1, 0)), (2, 2, 5, 7)),
+    "pool-divisor": (lambda g: fw.AvgPool2d(2, divisor=3), (2, 2, 5, 7)),
+    "pool-global": (lambda g: fw.GlobalAvgPool2d(), (2, 3, 5, 4)),
     "cnn-pool-first": (
         lambda g: fw.Sequential(
             fw.MaxPool2d(3, 2), fw.Conv2d(2, 3, 2, g), fw.Sigmoid(), fw.Flatten()
@@ -113,9 +130,22 @@ def small_siamese(g: list[torch.Generator], kind: type[fw.Siamese] = fw.Siamese)
 TWINS = {
     fw.Linear: lambda own: nn.Linear(*own.weight.data.shape[1:], bias=own.bias is not None),
     fw.Conv2d: lambda own: nn.Conv2d(
-        own.inputs, own.weight.data.shape[2], own.kernel, own.stride, own.padding
+        own.inputs,
+        own.weight.data.shape[2],
+        own.kernel,
+        own.stride,
+        own.padding,
+        own.dilation,
+        own.groups,
+        own.bias is not None,
     ),
-    fw.MaxPool2d: lambda own: nn.MaxPool2d(own.kernel, own.stride),
+    fw.MaxPool2d: lambda own: nn.MaxPool2d(
+        own.kernel, own.stride, own.padding, ceil_mode=own.ceil_mode
+    ),
+    fw.AvgPool2d: lambda own: nn.AvgPool2d(
+        own.kernel, own.stride, own.padding, divisor_override=own.divisor
+    ),
+    fw.GlobalAvgPool2d: lambda own: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     fw.Flatten: lambda own: nn.Flatten(),
     fw.ReLU: lambda own: nn.ReLU(),
     fw.LeakyReLU: lambda own: nn.LeakyReLU(own.slope),
