@@ -13,7 +13,8 @@ each with its own weights, data and order. A single network is one replica.
     initialisers   initial weights from explicit generators
     losses         base of losses; squared, absolute and Huber's error
     cross_entropy  binary cross-entropy and cross-entropy, with weights and label smoothing
-    optimizers     SGD, Adam, AdamW
+    optimizer      base of optimisers: two vectors and a state
+    optimizers     SGD, Adam, AdamW, RMSprop, Adagrad
     schedules      the learning rate over time
     windows        windows of images, and the sum over them
     pooling        the largest value, or the mean, of windows
@@ -39,7 +40,8 @@ from framework.metrics import argmax_error, logit_error, threshold_error
 from framework.module import Layer, Module
 from framework.networks import mlp
 from framework.normalisation import BatchNorm
-from framework.optimizers import SGD, Adam, AdamW, Optimizer
+from framework.optimizer import Optimizer
+from framework.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
 from framework.parameter import Parameter
 from framework.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from framework.schedules import (
@@ -57,6 +59,7 @@ from framework.summary import summary
 from framework.trainer import Trainer
 
 __all__ = [
+    "Adagrad",
     "Adam",
     "AdamW",
     "AvgPool2d",
@@ -90,6 +93,7 @@ __all__ = [
     "PairLoss",
     "Parameter",
     "Progress",
+    "RMSprop",
     "ReLU",
     "SELU",
     "SGD",

@@ -17,7 +17,7 @@ from framework.listeners import Listener
 from framework.losses import Loss
 from framework.metrics import Measure
 from framework.module import Module, Output
-from framework.optimizers import Optimizer
+from framework.optimizer import Optimizer
 from framework.preconditions import check_epochs, check_parameters, check_single_row
 from framework.record import Record
 from framework.results import Row, prefixed
