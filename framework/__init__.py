@@ -25,7 +25,7 @@ each with its own weights, data and order. A single network is one replica.
     trainer        fit, evaluate, predict, save, load
 """
 
-from framework.activations import GELU, SELU, LeakyReLU, ReLU, Sigmoid, Tanh
+from framework.activations import GELU, SELU, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from framework.conv import Conv2d, Flatten
 from framework.cross_entropy import BinaryCrossEntropy, CrossEntropy
 from framework.data import Data
@@ -39,7 +39,7 @@ from framework.losses import L1, MSE, ElementwiseLoss, Huber, Loss
 from framework.metrics import argmax_error, logit_error, threshold_error
 from framework.module import Layer, Module
 from framework.networks import mlp
-from framework.normalisation import BatchNorm
+from framework.normalisation import BatchNorm, LayerNorm
 from framework.optimizer import Optimizer
 from framework.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
 from framework.parameter import Parameter
@@ -53,7 +53,7 @@ from framework.schedules import (
     StepDecay,
     WarmRestarts,
 )
-from framework.sequential import Sequential
+from framework.sequential import Residual, Sequential
 from framework.siamese import PairLoss, Siamese
 from framework.summary import summary
 from framework.trainer import Trainer
@@ -80,6 +80,7 @@ __all__ = [
     "GELU",
     "GlobalAvgPool2d",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "Listener",
@@ -95,12 +96,14 @@ __all__ = [
     "Progress",
     "RMSprop",
     "ReLU",
+    "Residual",
     "SELU",
     "SGD",
     "Schedule",
     "Sequential",
     "Siamese",
     "Sigmoid",
+    "Softmax",
     "StepDecay",
     "Tanh",
     "TensorBoard",

@@ -61,6 +61,13 @@ LAYERS = {  # made from generators; the input's shape without replicas
     "batch-norm-settings": (lambda g: fw.BatchNorm(5, len(g), eps=1e-2, momentum=0.7), (4, 5)),
     "batch-norm-images": (lambda g: fw.BatchNorm(3, len(g)), (4, 3, 5, 2)),
     "batch-norm-1-image": (lambda g: fw.BatchNorm(3, len(g)), (1, 3, 2, 3)),
+    "batch-norm-plain": (lambda g: fw.BatchNorm(5, len(g), affine=False), (7, 5)),
+    "batch-norm-length": (lambda g: fw.BatchNorm(4, len(g)), (3, 4, 5)),
+    "batch-norm-cumulative": (lambda g: fw.BatchNorm(4, len(g), momentum=None), (6, 4)),
+    "layer-norm": (lambda g: fw.LayerNorm(5, len(g), eps=1e-3), (7, 5)),
+    "layer-norm-places": (lambda g: fw.LayerNorm(5, len(g)), (3, 4, 5)),
+    "softmax": (lambda g: fw.Softmax(), (6, 5)),
+    "residual": (lambda g: fw.Residual(fw.Linear(5, 5, g), fw.Tanh()), (6, 5)),
     "flatten": (lambda g: fw.Flatten(), (4, 3, 2, 5)),
     "flatten-flat": (lambda g: fw.Flatten(), (4, 3)),
     "mlp": (lambda g: fw.mlp(5, [6, 4], 2, g, activation="selu", output_activation="tanh"), (7, 5)),
@@ -153,21 +160,31 @@ TWINS = {
     fw.Sigmoid: lambda own: nn.Sigmoid(),
     fw.SELU: lambda own: nn.SELU(),
     fw.GELU: lambda own: nn.GELU(),
+    fw.Softmax: lambda own: nn.Softmax(-1),
+    fw.LayerNorm: lambda own: nn.LayerNorm(own.scale.data.shape[2], eps=own.eps),
 }
+
+
+class ResidualTwin(nn.Sequential):
+    def forward(self, x):
+        return x + super().forward(x)
 
 
 def twin_of(own, replica: int, axes: int = 2) -> nn.Module:
     """`axes`: the number of axes of the input without the replicas'."""
     if isinstance(own, fw.Sequential):
-        return nn.Sequential(*(twin_of(layer, replica, axes) for layer in own.sequence))
+        kind = ResidualTwin if isinstance(own, fw.Residual) else nn.Sequential
+        return kind(*(twin_of(layer, replica, axes) for layer in own.sequence))
     if isinstance(own, fw.BatchNorm):
         kind = nn.BatchNorm2d if axes == 4 else nn.BatchNorm1d
-        twin = kind(own.scale.data.shape[2], eps=own.eps, momentum=own.momentum)
+        channels, affine = own.running_mean.shape[2], own.scale is not None
+        twin = kind(channels, eps=own.eps, momentum=own.momentum, affine=affine)
     else:
         twin = TWINS[type(own)](own)
     for ours, theirs in zip(own.parameters(), twin.parameters(), strict=True):
         theirs.data = as_torch(ours.data[replica], theirs)
-    return twin.to(own.parameters()[0].data.dtype) if own.parameters() else twin
+    state = list(own.state().values())
+    return twin.to(state[0].dtype) if state else twin
 
 
 def as_torch(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

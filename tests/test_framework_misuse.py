@@ -154,7 +154,7 @@ INPUTS = {  # the input; the start of what the error says is accepted, or the er
     "BatchNorm-no-replicas": (normal32(5, 4), LINEAR),
     "BatchNorm-float64": (normal(R, 5, 4), LINEAR),
     "BatchNorm-channels": (normal32(R, 5, 3, 2, 2), "(3, rows, 4, height, width) float32"),
-    "BatchNorm-four-axes": (normal32(R, 5, 4, 4), "(3, rows, 4, height, width) float32"),
+    "BatchNorm-length": (normal32(R, 5, 3, 4), "(3, rows, 4, length) float32"),
     "BatchNorm-one-row": (
         normal32(R, 1, 4),
         "batch norm cannot train on 1 number a channel, from an input of shape (3, 1, 4): at least",
