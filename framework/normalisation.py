@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from torch import Tensor, ones, zeros
 
 from framework.errors import at_least_one, check_input, fraction, not_negative, tensor_error
@@ -110,30 +113,48 @@ class LayerNorm(Layer):
     Mean and variance are over the units of a row, (R, B, ..., units). Backward, with means over the
     units: dz = scale * dy, dx = (dz - mean(dz) - z mean(dz z)) / sqrt(variance + eps); dscale is
     the sum of dy z over the rows, dshift that of dy. Ba et al. 2016.
+
+    `units` is a number or, for several axes, their sizes. Without `affine`, y = z.
     """
 
-    def __init__(self, units: int, replicas: int = 1, *, eps: float = 1e-5) -> None:
-        shape = (at_least_one("replicas", replicas), 1, at_least_one("units", units))
-        self.scale, self.shift = Parameter(ones(shape)), Parameter(zeros(shape))
+    def __init__(
+        self,
+        units: int | Sequence[int],
+        replicas: int = 1,
+        *,
+        eps: float = 1e-5,
+        affine: bool = True,
+    ) -> None:
+        listed = [units] if isinstance(units, int) else list(units)
+        self.units = tuple(at_least_one("units", size) for size in listed)
+        shape = (at_least_one("replicas", replicas), 1, math.prod(self.units))
+        self.scale: Parameter | None = None
+        self.shift: Parameter | None = None
+        if affine:
+            self.scale, self.shift = Parameter(ones(shape)), Parameter(zeros(shape))
         self.eps = not_negative("eps", eps)
 
     def forward(self, x: Tensor) -> Tensor:
-        scale = self.scale.data
-        between = [f"axis {axis}" for axis in range(2, x.dim() - 1)]
-        check_input(self, x, (len(scale), "rows", *between, scale.shape[2]), scale)
-        rows = x.flatten(1, -2)
+        like = None if self.scale is None else self.scale.data
+        replicas = "replicas" if like is None else len(like)
+        between = [f"axis {axis}" for axis in range(2, x.dim() - len(self.units))]
+        check_input(self, x, (replicas, "rows", *between, *self.units), like)
+        rows = x.reshape(len(x), -1, math.prod(self.units))
         centred = rows - rows.mean(-1, keepdim=True)
         inverse_deviation = (centred.square().mean(-1, keepdim=True) + self.eps).rsqrt()
         z = centred * inverse_deviation
         self.keep((z, inverse_deviation), x)
-        return (z * scale + self.shift.data).view(x.shape)
+        if self.scale is not None and self.shift is not None:
+            z = z * self.scale.data + self.shift.data
+        return z.view(x.shape)
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
         z, inverse_deviation = self.take(dy)
-        rows = dy.flatten(1, -2)
-        self.shift.grad.add_(rows.sum(1, keepdim=True))
-        self.scale.grad.add_((rows * z).sum(1, keepdim=True))
-        dz = rows * self.scale.data
+        dz = dy.reshape(z.shape)
+        if self.scale is not None and self.shift is not None:
+            self.shift.grad.add_(dz.sum(1, keepdim=True))
+            self.scale.grad.add_((dz * z).sum(1, keepdim=True))
+            dz = dz * self.scale.data
         dz = dz - dz.mean(-1, keepdim=True) - z * (dz * z).mean(-1, keepdim=True)
         return (inverse_deviation * dz).view(dy.shape)
 

@@ -40,7 +40,7 @@ def summary(network: Module[Any], shape: Sequence[int]) -> str:
     rows.append(("all", outputs[""], f"{network.size:,}"))
     widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join(
-        f"{layer:{widths[0]}}  {output:{widths[1]}}  {number:>{widths[2]}}"
+        f"{layer:{widths[0]}}  {output:{widths[1]}}  {number:>{widths[2]}}".rstrip()
         for layer, output, number in rows
     )
 

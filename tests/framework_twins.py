@@ -66,6 +66,8 @@ LAYERS = {  # made from generators; the input's shape without replicas
     "batch-norm-cumulative": (lambda g: fw.BatchNorm(4, len(g), momentum=None), (6, 4)),
     "layer-norm": (lambda g: fw.LayerNorm(5, len(g), eps=1e-3), (7, 5)),
     "layer-norm-places": (lambda g: fw.LayerNorm(5, len(g)), (3, 4, 5)),
+    "layer-norm-axes": (lambda g: fw.LayerNorm((4, 5), len(g)), (3, 2, 4, 5)),
+    "layer-norm-plain": (lambda g: fw.LayerNorm(5, affine=False), (6, 5)),
     "softmax": (lambda g: fw.Softmax(), (6, 5)),
     "residual": (lambda g: fw.Residual(fw.Linear(5, 5, g), fw.Tanh()), (6, 5)),
     "flatten": (lambda g: fw.Flatten(), (4, 3, 2, 5)),
@@ -161,7 +163,9 @@ TWINS = {
     fw.SELU: lambda own: nn.SELU(),
     fw.GELU: lambda own: nn.GELU(),
     fw.Softmax: lambda own: nn.Softmax(-1),
-    fw.LayerNorm: lambda own: nn.LayerNorm(own.scale.data.shape[2], eps=own.eps),
+    fw.LayerNorm: lambda own: nn.LayerNorm(
+        own.units, eps=own.eps, elementwise_affine=own.scale is not None
+    ),
 }
 
 
