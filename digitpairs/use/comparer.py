@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,23 +40,23 @@ class Comparison:
     def __len__(self) -> int:
         return len(self.images)
 
-    @property
+    @functools.cached_property
     def probability(self) -> np.ndarray:
         """P(first <= second), (n,)."""
         return self.probability_by_seed.mean(0)
 
-    @property
+    @functools.cached_property
     def less_or_equal(self) -> np.ndarray:
         """Whether the first digit is at most the second, (n,)."""
         return self.probability > 0.5
 
-    @property
+    @functools.cached_property
     def digit_probabilities(self) -> np.ndarray | None:
         """Probabilities of the ten digits for both images, (n, 2, 10), or None."""
         by_seed = self.digit_probabilities_by_seed
         return None if by_seed is None else by_seed.mean(0)
 
-    @property
+    @functools.cached_property
     def digits(self) -> np.ndarray | None:
         """The most probable digits, (n, 2), or None."""
         probabilities = self.digit_probabilities
