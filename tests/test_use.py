@@ -285,12 +285,13 @@ def test_files_are_taken_as_they_are_if_asked(digit, tmp_path):
     ("image", "message"),
     [
         (3, "first=3 is not accepted: an image, or"),
-        ([3], r"first\[0\]=3 is not accepted: the path"),
+        ([3], "first=3 is not accepted: the path"),
+        ([np.zeros((9, 9)), 3], r"first\[1\]=3 is not accepted: the path|first\[0\] has no digit"),
         (np.zeros(3), "an array of shape"),
         (np.zeros((2, 0, 5)), "an array of shape"),
         (np.full((14, 14), 2.0), "first=pixels from 2 to 2 is not accepted: integers from 0"),
         (np.full((14, 14), np.nan), "pixels from nan to nan"),
-        (np.full((50, 50), 300), r"first\[0\]=pixels from 300 to 300"),
+        (np.full((50, 50), 300), "first=pixels from 300 to 300"),
         (np.full((14, 14), "a"), "first=an array of <U1"),
     ],
 )

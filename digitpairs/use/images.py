@@ -48,7 +48,8 @@ def as_images(given: Any, reading: str = "auto", name: str = "image") -> Tensor:
             return _pooled(given, name)
     elif not isinstance(given, Sequence):
         raise InvalidValueError(name, given, "an image, or a list or an array of images")
-    images = [_as_image(each, reading, f"{name}[{row}]") for row, each in enumerate(given)]
+    names = [name] if len(given) == 1 else [f"{name}[{row}]" for row in range(len(given))]
+    images = [_as_image(each, reading, each_name) for each, each_name in zip(given, names)]
     return torch.cat(images) if images else torch.empty(0, SIDE, SIDE)
 
 
