@@ -228,9 +228,9 @@ def shown_answer(page) -> dict:
 
 def check_page(page, url: str, comparer) -> None:
     """Draws two digits and compares what the page shows with what `compare` answers."""
-    faults: list = []
-    page.on("pageerror", faults.append)
-    page.on("console", lambda message: message.type == "error" and faults.append(message.text))
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda message: faults.append(message.text))
     page.goto(url)
     draw(page, "first", SEVEN)
     draw(page, "second", TWO)
@@ -260,6 +260,7 @@ def test_digits_drawn_in_a_browser_are_compared(browser, server, comparer, width
     assert page.inner_text("#words") == "Draw two digits"
     page.locator("#examples .example").first.click()
     assert shown_answer(page)["seen"]
+    assert "the labels are" in page.inner_text("#detail")
 
 
 def test_a_finger_draws(browser, server):

@@ -51,7 +51,9 @@ NETWORKS = {
     "siamese_cnn": lambda: SiameseNetwork(
         CNNBody([4, 8], hidden=[16]), batch_norm=True, comparison_hidden=[8]
     ),
-    "siamese_resnet": lambda: SiameseNetwork(ResNetBody(), comparison_input="posterior"),
+    "siamese_resnet": lambda: SiameseNetwork(
+        ResNetBody([1, 1, 1, 1]), batch_norm=True, comparison_input="posterior"
+    ),
     "two bodies": lambda: SiameseNetwork(
         MLPBody([8]), sharing=False, comparison_input="onehot", comparison_outputs=2
     ),

@@ -75,7 +75,7 @@ def grey_pixels(image: Path | Image.Image) -> np.ndarray:
             grey, alpha, *_ = _decode_image(image)
         except (ValueError, OSError) as fault:
             raise DataError(f"an image cannot be decoded ({fault})") from fault
-    pixels = np.asarray(grey, dtype=np.float32)
+    pixels: np.ndarray = np.asarray(grey, dtype=np.float32)
     if not np.isfinite(pixels).all():
         name = image if isinstance(image, Path) else "an image"
         raise DataError(f"{name} holds infinite or NaN pixels: repair or remove it")

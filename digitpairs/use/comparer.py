@@ -101,8 +101,7 @@ class Comparer:
 
     def compare_images(self, pairs: Tensor) -> Comparison:
         """The answers for pairs (n, 2, 14, 14) of pixels in [0, 1]."""
-        answers = [self._answers(model, pairs) for model in self.models]
-        comparisons, digits = zip(*answers)
+        comparisons, digits = zip(*(self._answers(model, pairs) for model in self.models))
         return Comparison(
             self.names,
             pairs.numpy(),
@@ -112,18 +111,22 @@ class Comparer:
 
     @torch.inference_mode()
     def _answers(self, model: PairComparison, pairs: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """P(first <= second) (n,), and the digits' probabilities (n, 2, 10)."""
-        outputs = [_probabilities(model(batch)) for batch in pairs.split(BATCH)]
-        comparison, digits = (torch.cat(each).numpy() for each in zip(*outputs))
-        return comparison, digits
+        """P(first <= second) (n,), and the digits' probabilities (n, 2, 10) if it names them."""
+        outputs = [probabilities(_in_double(model(batch))) for batch in pairs.split(BATCH)]
+        comparison = torch.cat([each for each, _ in outputs])
+        digits = [each for _, each in outputs if each is not None]
+        return comparison.numpy(), torch.cat(digits).numpy() if digits else np.empty(0)
 
 
-def _probabilities(prediction: Prediction) -> tuple[Tensor, Tensor]:
-    """Probabilities (B,) and (B, 2, 10), float64: a float32 near 0.5 may round to it."""
-    logits = prediction.comparison.double()  # (B, 1) or (B, 2)
+def probabilities(prediction: Prediction) -> tuple[Tensor, Tensor | None]:
+    """P(first <= second) (B,), and the probabilities of the digits (B, 2, 10), or None."""
+    logits = prediction.comparison  # (B, 1) or (B, 2)
     is_single = logits.shape[-1] == 1
     comparison = logits[..., 0].sigmoid() if is_single else logits.softmax(-1)[..., 1]
+    return comparison, None if prediction.digits is None else posteriors(prediction.digits)
+
+
+def _in_double(prediction: Prediction) -> Prediction:
+    """In float32 a probability near 0.5 may round to it, which is another answer."""
     digits = prediction.digits
-    if digits is None:
-        return comparison, logits.new_zeros(len(logits), 0)
-    return comparison, posteriors(digits.double())
+    return Prediction(prediction.comparison.double(), None if digits is None else digits.double())

@@ -18,9 +18,8 @@ from digitpairs.checks import DataError, InvalidValueError
 from digitpairs.data import sources
 from digitpairs.data.pairs import draw_pairs
 from digitpairs.data.sources import SIDE
-from digitpairs.networks.heads import posteriors
 from digitpairs.training import PairComparison
-from digitpairs.use.comparer import Comparer
+from digitpairs.use.comparer import Comparer, probabilities
 
 TOLERANCE = 1e-5  # of the probabilities
 CHECKED_PAIRS = 1000
@@ -51,6 +50,9 @@ class Probabilities(nn.Module):
 class _Member(nn.Module):
     """A model without Lightning's parts, which cannot be exported."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, model: PairComparison) -> None:
         super().__init__()
         self.network = model.network
@@ -58,12 +60,7 @@ class _Member(nn.Module):
         self.register_buffer("std", model.std.clone())
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        prediction = self.network((images - self.mean) / self.std)
-        logits = prediction.comparison
-        is_single = logits.shape[-1] == 1
-        comparison = logits[..., 0].sigmoid() if is_single else logits.softmax(-1)[..., 1]
-        digits = prediction.digits
-        return comparison, None if digits is None else posteriors(digits)
+        return probabilities(self.network((images - self.mean) / self.std))
 
 
 def export(comparer: Comparer, path: Path) -> float:
