@@ -1,12 +1,14 @@
 """The page to draw on: the server's answers and limits, and the page in a real browser."""
 
 import base64
+import contextlib
 import http.client
 import io
 import json
 import shutil
 import socket
 import threading
+import urllib.parse
 
 import numpy as np
 import pytest
@@ -44,22 +46,33 @@ def examples(comparer, small_seeds):
     return hard_examples(comparer, next(small_seeds.glob("*/*/seed=0")))
 
 
-@pytest.fixture(scope="module")
-def server(comparer, examples):
+@contextlib.contextmanager
+def running_server(comparer, examples):
+    """The server in a thread; yields the page's address."""
     with make_server(comparer, examples, "127.0.0.1", 0) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield server
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
 
 
+@pytest.fixture(scope="module")
+def url(comparer, examples):
+    with running_server(comparer, examples) as url:
+        yield url
+
+
 @pytest.fixture
-def ask(server):
+def port(url) -> int:
+    return urllib.parse.urlsplit(url).port
+
+
+@pytest.fixture
+def ask(port):
     """`ask(question)` posts JSON, or bytes as they are; returns (status, answer)."""
 
     def post(question, method="POST", path="/compare", **headers) -> tuple[int, dict]:
         body = question if isinstance(question, bytes) else json.dumps(question).encode()
-        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         connection.request(method, path, body, headers)
         response = connection.getresponse()
         return response.status, json.loads(response.read())
@@ -149,8 +162,8 @@ def test_large_requests_are_refused_and_the_server_lives(ask):
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "1" * 5000, "²"])
-def test_a_wrong_length_is_refused(server, length):
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as connection:
+def test_a_wrong_length_is_refused(port, length):
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         request = f"POST /compare HTTP/1.0\r\nContent-Length: {length}\r\n\r\n"
         connection.sendall(request.encode("latin-1"))
         connection.shutdown(socket.SHUT_WR)
@@ -163,8 +176,8 @@ def test_other_paths_are_not_found(ask):
     assert ask({}, path="/other")[0] == 404
 
 
-def test_the_page_loads_nothing_from_elsewhere(server):
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+def test_the_page_loads_nothing_from_elsewhere(port):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     connection.request("GET", "/")
     response = connection.getresponse()
     page = response.read().decode()
@@ -177,9 +190,9 @@ def test_it_binds_to_loopback_by_default():
     assert options.host == "127.0.0.1"
 
 
-def test_a_port_in_use_is_one_message(server, comparer):
+def test_a_port_in_use_is_one_message(port, comparer):
     with pytest.raises(InvalidValueError, match="address=127.0.0.1:.* whose port is free"):
-        make_server(comparer, [], "127.0.0.1", server.server_port)
+        make_server(comparer, [], "127.0.0.1", port)
 
 
 @pytest.mark.parametrize("arguments", [["--port", "99999"], ["--host", "256.0.0.1"]])
@@ -198,17 +211,23 @@ TWO = [
 ]
 
 
-@pytest.fixture(scope="module")
-def browser():
+@contextlib.contextmanager
+def open_browser():
     """A headless browser of this machine; nothing is downloaded."""
     sync_api = pytest.importorskip("playwright.sync_api")
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         pytest.skip("no browser is installed")
     with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield launched
-        launched.close()
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with open_browser() as browser:
+        yield browser
 
 
 def draw(page, place: str, strokes) -> None:
@@ -226,15 +245,20 @@ def shown_answer(page) -> dict:
     return json.loads(page.locator("body[data-answer]").get_attribute("data-answer"))
 
 
+def draw_two_digits(page, url: str) -> dict:
+    """Draws a seven and a two; returns the answer."""
+    page.goto(url)
+    draw(page, "first", SEVEN)
+    draw(page, "second", TWO)
+    return shown_answer(page)
+
+
 def check_page(page, url: str, comparer) -> None:
     """Draws two digits and compares what the page shows with what `compare` answers."""
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda message: faults.append(message.text))
-    page.goto(url)
-    draw(page, "first", SEVEN)
-    draw(page, "second", TWO)
-    answer = shown_answer(page)
+    answer = draw_two_digits(page, url)
     seen = np.array(answer["seen"], np.uint8).reshape(2, 14, 14)
     assert (seen.max((1, 2)) > 100).all()
     expected = comparer.compare(seen[:1], seen[1:])
@@ -252,9 +276,8 @@ def check_page(page, url: str, comparer) -> None:
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
-def test_digits_drawn_in_a_browser_are_compared(browser, server, comparer, width, scheme):
+def test_digits_drawn_in_a_browser_are_compared(browser, url, comparer, width, scheme):
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    url = f"http://127.0.0.1:{server.server_port}/"
     check_page(page, url, comparer)
     page.click("#first button")
     assert page.inner_text("#words") == "Draw two digits"
@@ -263,10 +286,10 @@ def test_digits_drawn_in_a_browser_are_compared(browser, server, comparer, width
     assert "the labels are" in page.inner_text("#detail")
 
 
-def test_a_finger_draws(browser, server):
+def test_a_finger_draws(browser, url):
     context = browser.new_context(viewport={"width": 400, "height": 800}, has_touch=True)
     page = context.new_page()
-    page.goto(f"http://127.0.0.1:{server.server_port}/")
+    page.goto(url)
     for place in ("first", "second"):
         box = page.locator(f"#{place} canvas.drawing").bounding_box()
         touches = context.new_cdp_session(page)
