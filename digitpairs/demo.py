@@ -11,6 +11,7 @@ set if its data are there. It loads nothing from the network.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,14 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             examples = []
             print(f"The page has no examples: {fault}", file=sys.stderr)
         server = make_server(comparer, examples, options.host, port)
-    if options.host != LOOPBACK:
-        print("warning: other machines can reach the page", file=sys.stderr)
-    print(f"Page: http://{options.host}:{server.server_port} (Ctrl-C ends it)", flush=True)
-    with server:
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            print()
+    with server, contextlib.suppress(KeyboardInterrupt):
+        if options.host != LOOPBACK:
+            print("warning: other machines can reach the page", file=sys.stderr)
+        print(f"Page: http://{options.host}:{server.server_port} (Ctrl-C ends it)", flush=True)
+        server.serve_forever()
     return 0
 
 
