@@ -75,11 +75,14 @@ def run_and_print_table(requests: Sequence[JobRequest], launch: LaunchJobs | Non
     from rich.console import Console
 
     from digitpairs.analysis.table import print_table
+    from digitpairs.dashboard.closing import write_closing
     from digitpairs.sweeps import run_sweep
 
     outcome = run_sweep(requests, launch)
     console = Console()
     print_table(outcome.runs, console, outcome.names)
+    for fault in write_closing(outcome.runs):
+        print(f"warning: {fault}", file=sys.stderr)
     for line in _closing_lines(outcome):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     return outcome.failures
@@ -127,8 +130,7 @@ def _run_job(config: DictConfig, settings: HydraConf) -> int:
 def _job_request(config: DictConfig, settings: HydraConf) -> JobRequest:
     from digitpairs.sweeps import compose_one
 
-    model = str(settings.runtime.choices.get("model"))
-    return compose_one(config, list(settings.overrides.task), model)
+    return compose_one(config, list(settings.overrides.task), settings.runtime.choices)
 
 
 def check_sweeper(settings: HydraConf) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+import copy
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from hydra._internal.core_plugins import file_config_source
@@ -26,10 +27,21 @@ _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # all values as text
 
 
 class FileConfigSource(file_config_source.FileConfigSource):
-    """Hydra's reader of yaml files, with file and line in its errors and without hidden files."""
+    """Hydra's reader of yaml files, with file and line in its errors and without hidden files.
+
+    A process parses each file once: Hydra loads the same files for every config that it composes.
+    """
+
+    _loaded: ClassVar[dict[Hashable, ConfigResult]] = {}  # by place and content
 
     def load_config(self, config_path: str) -> ConfigResult:
         path = Path(self.path, self._normalize_file_name(config_path))
+        key = (self.provider, path, path.read_bytes() if path.is_file() else None)
+        if key not in self._loaded:
+            self._loaded[key] = self._load(config_path, path)
+        return copy.deepcopy(self._loaded[key])  # Hydra changes what it loads
+
+    def _load(self, config_path: str, path: Path) -> ConfigResult:
         if path.is_file():
             check_choice(config_path.partition("/")[0] if "/" in config_path else "", path)
         try:

@@ -27,6 +27,7 @@ CHECKPOINT = "checkpoint.ckpt"
 RESULT = "result.json"
 FAILURE = "failure.json"
 CONFUSION = "confusion.json"  # rows digits, columns answers, counts of test images
+PREDICTIONS = "predictions.npz"  # of the test pairs, see `digitpairs.engines.predictions`
 BOUNDARY = "boundary.npz"  # of the disk, see `digitpairs.engines.boundary`
 FILES = "files"  # the result's entry with its inventory, see `digitpairs.inventory`
 

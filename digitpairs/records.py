@@ -13,7 +13,7 @@ import io
 import reprlib
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,15 @@ from digitpairs import files
 from digitpairs.checks import InvalidValueError, integer, integers, number
 from digitpairs.files import DamagedFileError
 from digitpairs.inventory import check_inventory
+from digitpairs.names import Origin
 
 # Each result has one of them: the first for pairs, the second for the disk.
 TEST_ERRORS = ("test/comparison_error", "test/error")
 PACKAGES = ("torch", "pytorch_lightning", "python")  # their versions are shown
 DIGITS = 10
+BOUNDARY_ARRAYS = ("epochs", "inside", "points", "labels")
+PREDICTION_ARRAYS = ("comparison", "digits", "wrong", "images", "digit_logits")
+OPTIONAL = ("digit_logits",)  # absent where the network does not classify digits
 MAX_DEPTH = 50  # nesting of a config
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C, if PyYAML was built with it
 # Exceptions of zipfile and NumPy for a damaged archive
@@ -78,17 +82,35 @@ def read_boundary(folder: Path) -> dict[str, np.ndarray]:
         `epochs` (n,), `inside` (n, side, side): the network's answer for each point of a grid,
         and the training `points` (m, 2) with their `labels` (m,).
     """
-    path = folder / files.BOUNDARY
+    return _read_arrays(folder / files.BOUNDARY, BOUNDARY_ARRAYS, check_boundary)
+
+
+def read_predictions(folder: Path) -> dict[str, np.ndarray] | None:
+    """The predictions for the test pairs; None for runs that have none, such as older ones.
+
+    Returns:
+        The arrays that `digitpairs.engines.predictions.predictions_file` describes.
+    """
+    path = folder / files.PREDICTIONS
+    if not path.exists():
+        return None
+    return _read_arrays(path, PREDICTION_ARRAYS, check_predictions)
+
+
+def _read_arrays(
+    path: Path, names: Sequence[str], check: Callable[[Mapping[str, np.ndarray]], None]
+) -> dict[str, np.ndarray]:
+    """The named arrays of an archive that has no others, checked."""
     content = io.BytesIO(files.read_bytes(path))
     try:
         if sum(entry.file_size for entry in zipfile.ZipFile(content).infolist()) > files.LARGE:
             raise DamagedFileError(path, f"it unpacks to more than {files.LARGE >> 20} MiB")
         with np.load(content, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("epochs", "inside", "points", "labels")}
+            arrays = {name: file[name] for name in names if name in file or name not in OPTIONAL}
     except _ARCHIVE_ERRORS as error:
         raise DamagedFileError(path, error) from None
     with raise_as_damaged(path):
-        check_boundary(arrays)
+        check(arrays)
     return arrays
 
 
@@ -119,6 +141,13 @@ def raise_as_damaged(path: Path, where: str = "") -> Iterator[None]:
         raise DamagedFileError(path, f"{where}{key} is {value}, not {error.accepted}") from None
 
 
+def origin_of(record: Record) -> Origin | None:
+    """How the config of a result or failure was composed; older ones do not say it."""
+    if "choices" not in record or "overrides" not in record:
+        return None
+    return Origin(record["choices"], record["overrides"])
+
+
 def check_result(result: Any) -> None:
     """Raise InvalidValueError, with the entry, for a value that is not a result."""
     _check_entries("the result", result, _RESULT, _OPTIONAL)
@@ -133,7 +162,7 @@ def check_result(result: Any) -> None:
 
 def check_failure(failure: Any) -> None:
     """Raise InvalidValueError for a value that is not a failure."""
-    _check_entries("the failure", failure, {"fingerprint": one_line, "reason": text})
+    _check_entries("the failure", failure, {"fingerprint": one_line, "reason": text}, _ORIGIN)
 
 
 def check_history(history: Any) -> None:
@@ -169,6 +198,24 @@ def check_boundary(arrays: Mapping[str, np.ndarray]) -> None:
     for name, shape in shapes.items():
         if arrays[name].shape != shape or arrays[name].dtype.kind not in "biuf":
             raise InvalidValueError(name, arrays[name], f"numbers of shape {shape}")
+
+
+def check_predictions(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise InvalidValueError unless the arrays are numbers with the shapes of a run's file."""
+    pairs, wrong = (_length(arrays[name]) for name in ("comparison", "wrong"))
+    shapes: dict[str, list[tuple[int, ...]]] = {
+        "comparison": [(pairs, 1), (pairs, 2)],
+        "digits": [(pairs, 2)],
+        "digit_logits": [(pairs, 2, DIGITS)],
+        "wrong": [(wrong,)],
+        "images": [(wrong, 2, *arrays["images"].shape[2:])],
+    }
+    for name, array in arrays.items():
+        if array.shape not in shapes[name] or array.dtype.kind not in "iuf":
+            accepted = " or ".join(map(str, shapes[name]))
+            raise InvalidValueError(name, array, f"numbers of shape {accepted}")
+    if wrong and not 0 <= arrays["wrong"].min() <= arrays["wrong"].max() < pairs:
+        raise InvalidValueError("wrong", arrays["wrong"], f"rows below {pairs}")
 
 
 def check_config(config: Any) -> None:
@@ -253,12 +300,23 @@ def _versions(key: str, value: Any) -> None:
     _check_entries(key, value, dict.fromkeys(PACKAGES, one_line))
 
 
+def _choices(key: str, value: Any) -> None:
+    for group, choice in _mapping(key, value).items():
+        one_line(f"{key}.{group}", choice)
+
+
+def _lines(key: str, value: Any) -> None:
+    for line in _list(key, value):
+        one_line(key, line)
+
+
 def _optional(check: Check) -> Check:
     return lambda key, value: None if value is None else check(key, value)
 
 
 _any_number = functools.partial(number, at_least=None)
 
+_ORIGIN: dict[str, Check] = {"choices": _choices, "overrides": _lines}
 _RESULT: dict[str, Check] = {
     "seed": integer,
     "fingerprint": one_line,
@@ -267,6 +325,7 @@ _RESULT: dict[str, Check] = {
     "versions": _versions,
 }
 _OPTIONAL: dict[str, Check] = {
+    **_ORIGIN,
     **dict.fromkeys(("epochs", "best_epoch", "parameters", "array_size", "threads"), integer),
     **dict.fromkeys(("commit", "processor"), _optional(one_line)),
     "cores": _optional(integer),

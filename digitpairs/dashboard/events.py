@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -26,6 +27,7 @@ GROUPS = {"error": "errors", "loss": "losses"}
 WEIGHTS = "weights"
 
 
+@functools.cache
 def tag_of(metric: str) -> str:
     """The tag of a metric: "errors/comparison/test" for "test/comparison_error"."""
     split, _, name = metric.rpartition("/")
@@ -45,8 +47,9 @@ class EventFile:
     ten times the cost, which is too much for an array of a thousand runs.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
+    def __init__(self, folder: Path, suffix: str = "") -> None:
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}{suffix}"
+        self._path = folder / name
         self._write([Event(wall_time=time.time(), file_version="brain.Event:2")])
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:

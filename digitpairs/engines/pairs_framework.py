@@ -118,7 +118,8 @@ class Training(fw.Listener):
             pairs = datamodule.test_set.take(slice(None))
             with torch.no_grad():
                 prediction = member.eval()(pairs.images)
-            member.record_test(metrics, confusion(prediction, pairs.digits).tolist())
+            tables = confusion(prediction, pairs.digits).tolist()
+            member.record_test(metrics, tables, prediction)
 
     def data(self, name: str) -> fw.Data:
         """The named set of all members, normalised as in the runs with Lightning."""

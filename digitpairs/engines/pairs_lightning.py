@@ -31,6 +31,7 @@ from digitpairs.engines.base import (
     prefixed_errors,
 )
 from digitpairs.engines.lightning_trainer import check_trainer, clipping, make_trainer, running
+from digitpairs.engines.predictions import predictions_file
 from digitpairs.losses import Weighting
 from digitpairs.training import DivergenceError, PairComparison, PairComparisonArray, build
 from digitpairs.training.build import naming_target
@@ -100,6 +101,9 @@ def make_run(member: PairComparison, datamodule: PairDataModule) -> Run:
     if member.confusion is not None:
         confusion = dict(zip(("digit1", "digit2"), member.confusion))
         extra_files[files.CONFUSION] = json.dumps(confusion).encode()
+    if member.test_predictions is not None:
+        content = predictions_file(member.test_predictions, datamodule.test_set)
+        extra_files[files.PREDICTIONS] = content
     return Run(
         history=member.history,
         test_metrics=member.test_metrics,

@@ -74,6 +74,16 @@ class MetricAccumulator:
         table = torch.stack([value.cpu() for value in metrics.values()], -1)  # (..., metrics)
         return [dict(zip(metrics, row)) for row in table.view(-1, len(metrics)).tolist()]
 
+    def predictions(self) -> list[Prediction]:
+        """The logits of all rows for each member, on the CPU."""
+        (comparison, logits), _, target = self._concatenated()
+        rows = target.shape[-1]
+        comparisons = comparison.cpu().view(-1, rows, comparison.shape[-1])
+        if logits is None:
+            return [Prediction(each, None) for each in comparisons]
+        digits = logits.cpu().view(-1, rows, *logits.shape[-2:])
+        return [Prediction(*each) for each in zip(comparisons, digits)]
+
     def confusions(self) -> list[list[list[list[int]]] | None]:
         """The two tables of `confusion` for each member, as lists; None without digit logits."""
         prediction, digits, _ = self._concatenated()

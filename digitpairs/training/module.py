@@ -163,9 +163,10 @@ class ComparisonModule(Resumable):
     test_step = validation_step
 
     def on_test_epoch_end(self) -> None:
-        results = zip(self._evaluation.compute(), self._evaluation.confusions())
-        for member, (metrics, confusion) in zip(self.members, results):
-            member.record_test(metrics, confusion)
+        evaluation = self._evaluation
+        results = zip(evaluation.compute(), evaluation.confusions(), evaluation.predictions())
+        for member, (metrics, confusion, predictions) in zip(self.members, results):
+            member.record_test(metrics, confusion, predictions)
 
     def _start_rates(self) -> Sequence[float]:
         """Set the epoch's learning rates, and return each member's first one."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from digitpairs.losses import PARTS, Weighting
+from digitpairs.networks import Prediction
 from digitpairs.streams import stream
 from digitpairs.training.early_stopping import EarlyStopping
 from digitpairs.training.schedulers import Schedule
@@ -48,6 +49,7 @@ class RunRecord:
         self.history: list[dict[str, float]] = []  # a row for each epoch
         self.test_metrics: dict[str, float] = {}
         self.confusion: Confusion | None = None  # of the test; None without digit logits
+        self.test_predictions: Prediction | None = None  # the logits of the test; None before it
         self.failure: DivergenceError | None = None
         self.ended = False  # by a failure or by early stopping
         self._part_history: list[Tensor] = []  # mean parts of the loss in each epoch
@@ -106,9 +108,12 @@ class RunRecord:
         self.history.append(self._row)
         self.ended = self.failure is not None or self.early_stopping.ends(self._row, self.network)
 
-    def record_test(self, metrics: Mapping[str, float], confusion: Confusion | None) -> None:
-        """Keep the test's metrics and its confusion tables (see `metrics.confusion`)."""
+    def record_test(
+        self, metrics: Mapping[str, float], confusion: Confusion | None, predictions: Prediction
+    ) -> None:
+        """Keep the test's metrics, its confusion tables (see `metrics.confusion`) and logits."""
         self.test_metrics, self.confusion = prefixed("test", metrics), confusion
+        self.test_predictions = predictions
         self._check(metrics["loss"])
 
     def final_row(self) -> dict[str, float]:
