@@ -122,14 +122,13 @@ def _short_names(paths: Sequence[Path]) -> dict[Path, str]:
 
 def _cells(names: tuple[str, str], comparison: Comparison, row: int) -> dict[str, str]:
     """The answer for a pair as a row of the table."""
-    cells = dict(zip(("first", "second"), names))
+    answer = bool(comparison.less_or_equal[row])
+    cells = {"first": names[0], "": "<=" if answer else ">", "second": names[1]}
     digits, probabilities = comparison.digits, comparison.digit_probabilities
     if digits is not None and probabilities is not None:
         for place, digit in enumerate(digits[row]):
             share = 100 * probabilities[row, place, digit]
             cells[f"digit {place + 1}"] = f"{digit} ({share:.1f} %)"
-    answer = bool(comparison.less_or_equal[row])
-    cells["answer"] = "first <= second" if answer else "first > second"
     cells["P"] = f"{comparison.probability[row]:.4f}"
     seeds = comparison.probability_by_seed[:, row] > 0.5
     if len(seeds) > 1:
