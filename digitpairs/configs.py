@@ -14,6 +14,7 @@ from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import get_args_parser
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult
+from omegaconf import OmegaConf
 
 from digitpairs.checks import DataError, InvalidFlagError, InvalidValueError, suggestion
 
@@ -31,7 +32,8 @@ _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # all values as text
 class FileConfigSource(file_config_source.FileConfigSource):
     """Hydra's reader of yaml files, with file and line in its errors and without hidden files.
 
-    A file of the GLOBAL_GROUPS without a package header gets `_global_`.
+    A file of the GLOBAL_GROUPS without a package header gets `_global_`. A section with a class in
+    a user's file takes keys that the file lacks: the class decides which it accepts.
     """
 
     def load_config(self, config_path: str) -> ConfigResult:
@@ -47,6 +49,8 @@ class FileConfigSource(file_config_source.FileConfigSource):
             raise DataError(f"{path}:1: {error}") from None
         if group in GLOBAL_GROUPS and result.header["package"] is None:
             result.header["package"] = "_global_"
+        if group in CLASS_GROUPS and Path(self.path) != CONF:
+            OmegaConf.set_struct(result.config, False)
         return result
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
