@@ -58,7 +58,7 @@ def main() -> None:
     show_own_warnings_plainly()
     with exit_on_error():
         if asks_for_help(sys.argv[1:]):
-            print(help_text().replace("python train.py", command_name()))
+            print(help_text(sys.argv[1:]).replace("python train.py", command_name()))
             return
         check_arguments(sys.argv[1:])
         sys.argv[1:] = normalize_arguments(sys.argv[1:])

@@ -63,9 +63,18 @@ def install_config_source() -> None:
     SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource
 
 
-def help_text() -> str:
-    """The text of `--help`, which Hydra would print after it has listed all config groups."""
-    return read(CONF / "hydra" / "help" / "digitpairs.yaml")["template"]
+def help_text(arguments: Sequence[str] = ()) -> str:
+    """The text of `--help`, and the user's own choices if the arguments name their folder.
+
+    Hydra would print it after it has listed all config groups.
+    """
+    text = read(CONF / "hydra" / "help" / "digitpairs.yaml")["template"]
+    for folder in own_config_folders(arguments):
+        groups = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        own = {group: ", ".join(choices(group, [folder])) for group in groups}
+        lines = [f"\n  {group:<10} {names}" for group, names in own.items() if names]
+        text += f"\n\nYour own choices, in {folder}:{''.join(lines)}"
+    return text
 
 
 def own_config_folders(arguments: Sequence[str]) -> list[Path]:
