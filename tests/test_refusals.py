@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from digitpairs.arguments import check_arguments, expand_sweep, normalize_arguments
 from digitpairs.configs import CONF
+from digitpairs.data import sources
 from digitpairs.errors import error_message, is_user_error
 from digitpairs.sweeps import counted, progress, sweep
 from digitpairs.sweeps.check import Checker
@@ -446,6 +447,20 @@ def test_a_fault_in_a_users_study_is_named(command, tmp_path, content, message):
     path = own_study(tmp_path, content)
     status, _, err = command("experiment=mine", "--config-dir", str(tmp_path / "own"), *DIGITS)
     assert status == 2 and f"error: {message.format(path=path)}" in err, err
+
+
+def test_equal_numbers_are_one_value(command):
+    status, _, err = command(*DIGITS, "-m", "aux.lambda=0.5,5,5.0", "seed=0,1")
+    message = "error: aux.lambda=5,5.0 is not accepted: each number once, and these are equal\n"
+    assert status == 2 and message in err
+
+
+def test_missing_data_name_their_key_and_a_way_out(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_answers", lambda url: False)
+    _, _, err = command("data=mnist", f"data.root={tmp_path / 'none'}")
+    assert "name its folder by data.root or DIGITPAIRS_DATA, or use data=digits" in err
+    _, _, err = command("data=idx", f"data.root={tmp_path}")
+    assert "name its folder by data.root or DIGITPAIRS_DATA" in err
 
 
 @pytest.mark.parametrize("name", ["min", "mine.yaml"])
