@@ -92,8 +92,9 @@ def is_built_in(part: Any) -> bool:
 
 
 def class_name(made: Any) -> str:
-    """The full name of the object's class; of a partial call, that of the function or class."""
-    target = made.func if isinstance(made, functools.partial) else type(made)
+    """The full name of the object's class; of a function, or of a partial call of one, its own."""
+    target = made.func if isinstance(made, functools.partial) else made
+    target = target if isinstance(target, type) or inspect.isroutine(target) else type(target)
     return f"{target.__module__}.{target.__qualname__}"
 
 

@@ -410,14 +410,16 @@ def test_an_exception_of_a_body_names_its_line(faulty):
     [
         ("Network", "for 2 pairs it gives (2, 3) and None; a network maps pairs (B, 2, 14, 14)"),
         ("Text", "the network gives a str; a network maps"),
-        ("Channels", "mat1 and mat2 shapes cannot be multiplied"),
+        ("Channels", "RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
     ],
 )
 def test_a_wrong_network_is_named_with_what_it_gives(command, faulty, target, message):
     arguments = [f"model={{_target_:faulty.{target}}}", "aux=none"]
     status, _, err = command(*SMALL, *arguments)
     assert (
-        status == 2 and f"error: model._target_=faulty.{target} is not accepted: {message}" in err
+        status == 2
+        and f"error: model._target_=faulty.{target} is not accepted: " in err
+        and message in err
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -86,7 +86,8 @@ class PairsLightning(Engine):
         section = configs[0]["trainer"]
         if stacking_key(members[0]) is None:
             (member,), (datamodule,), (logger,) = members, datamodules, loggers
-            fit_and_test(section, member, datamodule, logger)
+            with global_generator_from(stream(member.dropout_seed, "dropout")):  # nn.Dropout's
+                fit_and_test(section, member, datamodule, logger)
         else:  # a single run is an array of one, which has the same bits as in a larger array
             array = PairComparisonArray(members, loggers)
             fit_and_test(section, array, PairDataModuleArray(datamodules), False)
@@ -178,12 +179,8 @@ def _module_and_stacking_key(
 
 
 def _build_part(section: str, part: Section) -> Any:
-    """The object of a section. Raises InvalidValueError unless it is of its PART_CLASSES.
-
-    Only this package's networks are known to work on the "meta" device.
-    """
-    device = "meta" if is_built_in(part) else "cpu"
-    with torch.device(device), global_generator_from(stream(0, "weights")):
+    """The object of a section. Raises InvalidValueError unless it is of its PART_CLASSES."""
+    with _without_values(part):
         made = build_section(section, part, tuple(PART_CLASSES))
     name, expected = part["_target_"], PART_CLASSES[section]
     product = made
@@ -198,6 +195,17 @@ def _build_part(section: str, part: Section) -> Any:
         accepted = f"the name of a class that gives a {expected.__module__}.{expected.__name__}"
         raise InvalidValueError(f"{section}._target_", name, accepted)
     return made
+
+
+@contextlib.contextmanager
+def _without_values(part: Section) -> Iterator[None]:
+    """Make tensors on the "meta" device, or on the CPU for classes that may not work there."""
+    if is_built_in(part):
+        with torch.device("meta"):
+            yield
+    else:
+        with torch.device("cpu"), global_generator_from(stream(0, "weights")):
+            yield
 
 
 def _try_step(recipe: Callable[..., Any], schedule: TorchSchedule | None = None) -> Any:

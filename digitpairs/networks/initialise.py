@@ -63,12 +63,13 @@ def create(
 def global_generator_from(generator: torch.Generator) -> Iterator[None]:
     """Seed torch's global generator by a number that `generator` would draw; restore it after.
 
-    `generator` is not advanced.
+    `generator` is not advanced. The generators of GPUs, which nothing else here reads, are seeded
+    as well, and not restored.
     """
     copy = torch.Generator().set_state(generator.get_state())
     seed = int(torch.randint(2**62, (), generator=copy, device="cpu"))
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+        torch.manual_seed(seed)
         yield
 
 
