@@ -76,7 +76,7 @@ def run_and_print_table(requests: Sequence[JobRequest], launch: LaunchJobs | Non
     from rich.console import Console
 
     from digitpairs.analysis.table import print_table
-    from digitpairs.dashboard import write_closing
+    from digitpairs.dashboard.closing import write_closing
     from digitpairs.sweeps import run_sweep
 
     outcome = run_sweep(requests, launch)
@@ -140,8 +140,7 @@ def _run_job(config: DictConfig, settings: HydraConf) -> int:
 def _job_request(config: DictConfig, settings: HydraConf) -> JobRequest:
     from digitpairs.sweeps import compose_one
 
-    model = str(settings.runtime.choices.get("model"))
-    return compose_one(config, list(settings.overrides.task), model)
+    return compose_one(config, list(settings.overrides.task), settings.runtime.choices)
 
 
 def check_sweeper(settings: HydraConf) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from hydra._internal.core_plugins import file_config_source
@@ -34,10 +35,20 @@ class FileConfigSource(file_config_source.FileConfigSource):
 
     A file of the GLOBAL_GROUPS without a package header gets `_global_`. A section with a class in
     a user's file takes keys that the file lacks: the class decides which it accepts.
+
+    A process parses each file once: Hydra loads the same files for every config that it composes.
     """
+
+    _loaded: ClassVar[dict[Hashable, ConfigResult]] = {}  # by place and content
 
     def load_config(self, config_path: str) -> ConfigResult:
         path = Path(self.path, self._normalize_file_name(config_path))
+        key = (self.provider, path, path.read_bytes() if path.is_file() else None)
+        if key not in self._loaded:
+            self._loaded[key] = self._load(config_path, path)
+        return copy.deepcopy(self._loaded[key])  # Hydra changes what it loads
+
+    def _load(self, config_path: str, path: Path) -> ConfigResult:
         group = config_path.partition("/")[0] if "/" in config_path else ""
         if path.is_file():
             check_choice(group, path)

@@ -31,21 +31,41 @@ class Names(NamedTuple):
     of: dict[str, str]
 
 
-def display_names(configs: Mapping[str, Config | None]) -> Names:
+class Origin(NamedTuple):
+    """How a run's config was composed."""
+
+    choices: Mapping[str, str]  # of the config groups, by group
+    overrides: Sequence[str]  # without seeds, paths and settings of the sweep
+
+
+def display_names(
+    configs: Mapping[str, Config | None], origins: Mapping[str, Origin | None] | None = None
+) -> Names:
     """Names for the configurations in these folders.
 
     Args:
         configs: the config of one run by folder name; None if it cannot be read.
+        origins: how it was composed, by folder name; where it is not known, as for older runs, the
+            typed settings are read from the folder's name.
     """
-    settings = [_typed_settings(folder, config) for folder, config in configs.items()]
+    known = [(origins or {}).get(folder) for folder in configs]
+    choices: list[Settings] = [{} for _ in configs]
+    if all(known):
+        recorded = list(filter(None, known))
+        settings = _recorded_settings(recorded, list(configs.values()))
+        choices = [{key: f"{key}={each}" for key, each in one.choices.items()} for one in recorded]
+    else:
+        settings = [_settings_in_name(folder, config) for folder, config in configs.items()]
     models = [each["model"].partition("=")[2] for each in settings]
     if len(configs) == 1:
-        others = [text for key, text in settings[0].items() if key != "model"]
-        return Names("", dict.fromkeys(configs, " ".join([models[0], *others])))
+        return Names("", dict.fromkeys(configs, models[0]))
     if _count_distinct(settings, _distinguishing_keys(settings)) < len(settings):
         differences = _differences([_comparable(config) for config in configs.values()])
         # Typed settings keep their place before the others, and their values.
-        settings = [typed | more | typed for typed, more in zip(settings, differences)]
+        settings = [
+            typed | choice | difference | choice | typed
+            for typed, choice, difference in zip(settings, choices, differences)
+        ]
     return Names(models[0] if len(set(models)) == 1 else "", _by_folder(list(configs), settings))
 
 
@@ -100,16 +120,48 @@ def _by_folder(folders: Sequence[str], settings: Sequence[Settings]) -> dict[str
     return {folder: folder if counts[name] > 1 else name for folder, name in zip(folders, names)}
 
 
-def _typed_settings(folder: str, config: Config | None) -> Settings:
-    """The model and the settings in a folder's name, with their values from the config."""
+def _recorded_settings(
+    origins: Sequence[Origin], configs: Sequence[Config | None]
+) -> list[Settings]:
+    """The model and all settings that were typed for any of the configs."""
+    typed = [override for origin in origins for override in origin.overrides]
+    keys = dict.fromkeys(["model", *(each.lstrip("+").partition("=")[0] for each in typed)])
+    return [
+        {
+            key: f"{key}={value}"
+            for key in keys
+            if (value := _recorded_value(key, origin, config)) is not None
+        }
+        for origin, config in zip(origins, configs)
+    ]
+
+
+def _recorded_value(key: str, origin: Origin, config: Config | None) -> str | None:
+    """A config group's choice, or a setting's value; None if the config lacks it."""
+    if key in origin.choices:
+        return origin.choices[key]
+    value = _value_at(config, key)
+    if value is not _ABSENT:
+        return text_of(value)
+    typed = (override.lstrip("+").partition("=") for override in origin.overrides)
+    return next((text for name, _, text in typed if name == key), None)
+
+
+def _settings_in_name(folder: str, config: Config | None) -> Settings:
+    """The settings in a folder's name, with their values from the config.
+
+    Older folders' names begin with the model and have whole keys.
+    """
     folder = folder.rpartition("/")[2]
     short, _, digest = folder.rpartition("-")
     if not re.fullmatch("[0-9a-f]{8}", digest):
         short = folder
-    model, *overrides = _BETWEEN_SETTINGS.split(short)
+    overrides = _BETWEEN_SETTINGS.split(short)
+    if "=" not in overrides[0]:
+        overrides[0] = f"model={overrides[0]}"
     if len(short) == files.NAME_LENGTH:  # cut, most likely within its last setting
         overrides = overrides[:-1]
-    values = {"model": model}
+    values = {"model": ""}
     for override in overrides:
         key, _, value = override.partition("=")
         values[key.lstrip("+")] = value
@@ -120,10 +172,16 @@ def _typed_value(key: str, in_folder: str, config: Config | None) -> str:
     """A setting's value from the config; for a config group the name of its choice."""
     if (CONF / key).is_dir():
         return _choices(key).get(in_folder, in_folder)
+    value = _value_at(config, key)
+    return in_folder if value is _ABSENT else text_of(value)
+
+
+def _value_at(config: Config | None, key: str) -> Any:
+    """The value of a dotted key, or _ABSENT."""
     value: Any = config
     for part in key.split("."):
         value = _child(value, part)
-    return in_folder if value is _ABSENT else text_of(value)
+    return value
 
 
 @functools.cache

@@ -24,6 +24,7 @@ from digitpairs import files
 from digitpairs.checks import InvalidValueError, integer, integers, number
 from digitpairs.files import DamagedFileError
 from digitpairs.inventory import check_inventory
+from digitpairs.names import Origin
 
 # Each result has one of them: the first for pairs, the second for the disk.
 TEST_ERRORS = ("test/comparison_error", "test/error")
@@ -140,6 +141,13 @@ def raise_as_damaged(path: Path, where: str = "") -> Iterator[None]:
         raise DamagedFileError(path, f"{where}{key} is {value}, not {error.accepted}") from None
 
 
+def origin_of(record: Record) -> Origin | None:
+    """How the config of a result or failure was composed; older ones do not say it."""
+    if "choices" not in record or "overrides" not in record:
+        return None
+    return Origin(record["choices"], record["overrides"])
+
+
 def check_result(result: Any) -> None:
     """Raise InvalidValueError, with the entry, for a value that is not a result."""
     _check_entries("the result", result, _RESULT, _OPTIONAL)
@@ -154,7 +162,7 @@ def check_result(result: Any) -> None:
 
 def check_failure(failure: Any) -> None:
     """Raise InvalidValueError for a value that is not a failure."""
-    _check_entries("the failure", failure, {"fingerprint": one_line, "reason": text})
+    _check_entries("the failure", failure, {"fingerprint": one_line, "reason": text}, _ORIGIN)
 
 
 def check_history(history: Any) -> None:
@@ -195,7 +203,7 @@ def check_boundary(arrays: Mapping[str, np.ndarray]) -> None:
 def check_predictions(arrays: Mapping[str, np.ndarray]) -> None:
     """Raise InvalidValueError unless the arrays are numbers with the shapes of a run's file."""
     pairs, wrong = (_length(arrays[name]) for name in ("comparison", "wrong"))
-    shapes = {
+    shapes: dict[str, list[tuple[int, ...]]] = {
         "comparison": [(pairs, 1), (pairs, 2)],
         "digits": [(pairs, 2)],
         "digit_logits": [(pairs, 2, DIGITS)],
@@ -292,12 +300,23 @@ def _versions(key: str, value: Any) -> None:
     _check_entries(key, value, dict.fromkeys(PACKAGES, one_line))
 
 
+def _choices(key: str, value: Any) -> None:
+    for group, choice in _mapping(key, value).items():
+        one_line(f"{key}.{group}", choice)
+
+
+def _lines(key: str, value: Any) -> None:
+    for line in _list(key, value):
+        one_line(key, line)
+
+
 def _optional(check: Check) -> Check:
     return lambda key, value: None if value is None else check(key, value)
 
 
 _any_number = functools.partial(number, at_least=None)
 
+_ORIGIN: dict[str, Check] = {"choices": _choices, "overrides": _lines}
 _RESULT: dict[str, Check] = {
     "seed": integer,
     "fingerprint": one_line,
@@ -306,6 +325,7 @@ _RESULT: dict[str, Check] = {
     "versions": _versions,
 }
 _OPTIONAL: dict[str, Check] = {
+    **_ORIGIN,
     **dict.fromkeys(("epochs", "best_epoch", "parameters", "array_size", "threads"), integer),
     **dict.fromkeys(("commit", "processor"), _optional(one_line)),
     "cores": _optional(integer),

@@ -22,9 +22,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from rich.console import Console
 
-from digitpairs.analysis.runs import configs_of
+from digitpairs.analysis.runs import names_of
 from digitpairs.analysis.table import print_table
-from digitpairs.names import Names, display_names
+from digitpairs.names import Names
 
 PICTURE = Path(__file__).resolve().parent / "images" / "overview.png"
 COLUMNS = 78  # of the terminal
@@ -38,11 +38,11 @@ def main() -> None:
     parser.add_argument("sweep", type=Path)
     sweep = parser.parse_args().sweep
     runs = sorted(path.parent for path in sweep.glob("*/seed=*/result.json"))
-    names = display_names(configs_of(runs))
+    names = names_of(runs)
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(13, 3.4), width_ratios=(7.6, 5.4), layout="constrained"
     )
-    draw_terminal(left, table_of(sweep, runs, names), command=command_of(runs))
+    draw_terminal(left, table_of(runs, names), command=command_of(runs))
     draw_curves(right, runs, names.of)
     PICTURE.parent.mkdir(exist_ok=True)
     figure.savefig(PICTURE, dpi=110)
@@ -56,12 +56,11 @@ def command_of(runs: list[Path]) -> str:
     return f"$ python train.py -m {grid} data.watch_test=true"
 
 
-def table_of(sweep: Path, runs: list[Path], names: Names) -> str:
-    """The table as the terminal shows it, without the two lines that name folders."""
+def table_of(runs: list[Path], names: Names) -> str:
+    """The table as the terminal shows it."""
     console = Console(file=io.StringIO(), width=COLUMNS)
-    print_table(sweep, runs, console, names)
-    lines = console.file.getvalue().splitlines()
-    return "\n".join(line for line in lines if not line.startswith(("Results:", "Curves:")))
+    print_table(runs, console, names)
+    return console.file.getvalue()
 
 
 def draw_terminal(axes: plt.Axes, table: str, command: str) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from framework.errors import at_least_one, check_input, not_negative, tensor_error
+from framework.errors import at_least_one, check_input, integer, tensor_error
 from framework.initialisers import Generators, Initialiser, draw, draw_bias, torch_uniform
-from framework.module import Layer, Parameter
+from framework.module import Layer
 from framework.operations import add_product, product
+from framework.parameter import Parameter
 
 
 class Conv2d(Layer):
@@ -38,7 +39,8 @@ class Conv2d(Layer):
         padding: int = 0,
         initialise: Initialiser = torch_uniform,
     ) -> None:
-        self.inputs, self.padding = inputs, int(not_negative("padding", padding))
+        self.inputs, outputs = at_least_one("inputs", inputs), at_least_one("outputs", outputs)
+        self.padding = integer("padding", padding, at_least=0)
         self.kernel, self.stride = at_least_one("kernel", kernel), at_least_one("stride", stride)
         fans = (inputs * kernel**2, outputs * kernel**2)
         self.weight = Parameter(draw(initialise, (fans[0], outputs), fans, generators))
@@ -55,12 +57,13 @@ class Conv2d(Layer):
         replicas, rows, _, height, width = windows.shape[:5]
         # (R, B, inputs, H', W', kernel, kernel) -> (R, B, H', W', inputs, kernel, kernel)
         patches = windows.permute(0, 1, 3, 4, 2, 5, 6).reshape(replicas, rows * height * width, -1)
-        self._keep((patches, x.shape))
         y = product(patches, weight, self.bias.data)  # (R, B H' W', outputs)
-        return y.view(replicas, rows, height, width, -1).permute(0, 1, 4, 2, 3)
+        y = y.view(replicas, rows, height, width, -1).permute(0, 1, 4, 2, 3)
+        self.keep((patches, x.shape), y)
+        return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor | None:
-        patches, shape = self._take()
+        patches, shape = self.take(dy)
         replicas, rows, outputs, height, width = dy.shape
         dy = dy.permute(0, 1, 3, 4, 2).reshape(replicas, rows * height * width, outputs)
         add_product(self.weight.grad, patches, dy)
@@ -108,11 +111,11 @@ class MaxPool2d(Layer):
             raise tensor_error("the input of MaxPool2d", x, accepted)
         windows = _windows(x, self.kernel, self.stride).flatten(-2)  # (R, B, C, H', W', kernel^2)
         y, index = windows.max(-1)
-        self._keep((index, x.shape))
+        self.keep((index, x.shape), y)
         return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        index, shape = self._take()
+        index, shape = self.take(dy)
         height, width = index.shape[-2:]
         top = torch.arange(height, device=dy.device)[:, None] * self.stride
         left = torch.arange(width, device=dy.device) * self.stride
@@ -127,11 +130,12 @@ class Flatten(Layer):
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() < 3:
             raise tensor_error("the input of Flatten", x, "(replicas, rows, ...)")
-        self._keep(x.shape)
-        return x.flatten(2)
+        y = x.flatten(2)
+        self.keep(x.shape, y)
+        return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        return dy.view(self._take())
+        return dy.view(self.take(dy))
 
 
 def _pad(x: Tensor, padding: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from framework.errors import shape_of
 
 EVALUATION_ROWS = 200  # the batch size; results depend on it in the last bits
+GATHERED_ROWS = 256  # rows of an epoch in memory at once; one by one is slow, all need much memory
 Targets = Tensor | tuple[Tensor, ...]
 Examples = tuple[Tensor, Targets]  # inputs and targets, such as `Data`
 
@@ -27,32 +27,30 @@ class Data(NamedTuple):
 
     @classmethod
     def of(cls, data: Any, replicas: int) -> Data:
-        """Make data from a pair (inputs, targets), (replicas, n, ...) each or (n, ...) each.
+        """Make data from a pair (inputs, targets), (replicas, n, ...) or (1, n, ...) each.
 
-        Data of shape (n, ...) are shared by all replicas. The first axis counts replicas if inputs
-        and targets both begin with (replicas, n). ValueError if inputs and targets do not fit each
-        other, or have no rows.
+        Tensors (1, n, ...) are shared by all replicas, and not copied. ValueError for other shapes.
         """
         try:
             inputs, targets = data
         except (TypeError, ValueError):
             kind, accepted = type(data).__name__, "a pair (inputs, targets) of tensors"
             raise ValueError(f"the data are {kind}, accepted is {accepted}") from None
-        first = tensors_in(targets)[0]
-        if not isinstance(inputs, Tensor) or not isinstance(first, Tensor):
-            kinds = f"{type(inputs).__name__} and {type(first).__name__}"
+        parts = (inputs, *tensors_in(targets))
+        if not all(isinstance(part, Tensor) for part in parts):
+            kinds = " and ".join(type(part).__name__ for part in parts)
             raise ValueError(f"the data are {kinds}, accepted are tensors")
+        if any(part.dim() < 2 or len(part) not in (1, replicas) for part in parts) or (
+            len({part.shape[1] for part in parts}) > 1
+        ):
+            raise ValueError(
+                f"the data are {' and '.join(map(shape_of, parts))}, accepted is "
+                f"({replicas}, n, ...), where {replicas} is the number of replicas, or "
+                "(1, n, ...), such as x[None], for data that all replicas share"
+            )
         if 0 in inputs.shape[:2]:
             raise ValueError(f"the inputs are {shape_of(inputs)}, accepted is at least one row")
-        if inputs.dim() >= 2 and inputs.shape[:2] == first.shape[:2] and len(inputs) == replicas:
-            return cls(inputs, targets)
-        if len(inputs) == len(first) and not _have_replicas(inputs, first, replicas):
-            expand = functools.partial(_expand, replicas=replicas)
-            return cls(expand(inputs), map_tensors(expand, targets))
-        raise ValueError(
-            f"the inputs are {shape_of(inputs)} and the targets {shape_of(first)}, accepted is "
-            f"({replicas}, n, ...) or (n, ...) for both, where {replicas} is the number of replicas"
-        )
+        return cls(inputs, targets).expand(replicas)
 
     @property
     def rows(self) -> int:
@@ -63,13 +61,24 @@ class Data(NamedTuple):
 
         `order`, (replicas, n), has the numbers of each replica's rows in their new order.
         """
-        data = self
         if order is not None:
-            replicas = torch.arange(len(order))[:, None]
-            data = map_tensors(lambda part: part[replicas, order], self)
-        parts = (data.inputs, *tensors_in(data.targets))
+            for rows in torch.split(order, max(GATHERED_ROWS // size, 1) * size, 1):
+                yield from self.take(rows).batches(size)
+            return
+        parts = (self.inputs, *tensors_in(self.targets))
         for inputs, *targets in zip(*(torch.split(part, size, 1) for part in parts)):
             yield Data(inputs, tuple(targets) if isinstance(self.targets, tuple) else targets[0])
+
+    def expand(self, replicas: int) -> Data:
+        """Views with an axis of replicas of this length, from tensors (1, n, ...)."""
+        data: Data = map_tensors(lambda part: part.expand(replicas, *part.shape[1:]), self)
+        return data
+
+    def take(self, rows: Tensor) -> Data:
+        """The rows with these numbers, (replicas, m), of each replica."""
+        replicas = torch.arange(len(rows), device=rows.device)[:, None]
+        taken: Data = map_tensors(lambda part: part[replicas, rows], self)
+        return taken
 
     def evaluation_batches(self) -> Iterator[Data]:
         """Yield all rows in their order."""
@@ -93,15 +102,3 @@ def map_tensors(function: Callable[..., Any], *values: Any) -> Any:
 def tensors_in(value: Any) -> tuple[Any, ...]:
     """The parts of a tuple of tensors; a tuple of one for a tensor."""
     return value if isinstance(value, tuple) else (value,)
-
-
-def _expand(part: Tensor, replicas: int) -> Tensor:
-    """(n, ...) -> (replicas, n, ...)."""
-    return part.expand(replicas, *part.shape)
-
-
-def _have_replicas(inputs: Tensor, targets: Tensor, replicas: int) -> bool:
-    """Whether the first axis, which is equally long in both, is meant to count replicas."""
-    if not len(inputs) == replicas > 1:
-        return False
-    return inputs.dim() > 2 and targets.dim() > 1 and targets.shape[1] > 1

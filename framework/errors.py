@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
+
+Kind = TypeVar("Kind")
 
 
 class NotFiniteError(ArithmeticError):
@@ -29,6 +32,35 @@ def shape_of(tensor: Tensor) -> str:
 def tensor_error(name: str, tensor: Tensor, accepted: str) -> ValueError:
     """The error for a tensor whose shape or type is not accepted."""
     return ValueError(f"{name} is {shape_of(tensor)}, accepted is {accepted}")
+
+
+def check_target(
+    user: str,
+    target: Tensor,
+    prediction: Tensor,
+    dtype: torch.dtype | None = None,
+    classes: bool = False,
+) -> None:
+    """ValueError unless the target of a loss or measure fits the prediction, (R, B, ...).
+
+    It has the prediction's shape or, with `classes`, that without the last axis; and this type.
+    """
+    shape = prediction.shape[:-1] if classes else prediction.shape
+    if target.shape == shape and len(shape) >= 2 and dtype in (None, target.dtype):
+        return
+    kind = "" if dtype is None else " " + str(dtype).removeprefix("torch.")
+    accepted = f"{tuple(shape)}{kind} for the prediction {shape_of(prediction)}"
+    if len(shape) < 2:
+        accepted += ", which needs axes of replicas and of rows"
+    raise tensor_error(f"the target of {user}", target, accepted)
+
+
+def instance(name: str, value: Any, kind: type[Kind]) -> Kind:
+    """Return `value`; ValueError unless it is an instance of the class."""
+    if isinstance(value, kind):
+        return value
+    described = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+    raise ValueError(f"{name} is {described}, accepted is an instance of {kind.__name__}")
 
 
 def at_least_one(name: str, value: int) -> int:
@@ -57,6 +89,20 @@ def positive(name: str, value: float) -> float:
     return value
 
 
+def fraction(name: str, value: float) -> float:
+    """Return `value`; ValueError unless it is a number from 0 to 1."""
+    if not _is_finite(value) or not 0 <= value <= 1:
+        raise ValueError(f"{name} is {value!r}, accepted is a number from 0 to 1")
+    return value
+
+
+def finite(name: str, value: float) -> float:
+    """Return `value`; ValueError unless it is a finite number."""
+    if not _is_finite(value):
+        raise ValueError(f"{name} is {value!r}, accepted is a finite number")
+    return value
+
+
 def _is_finite(value: float) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -80,12 +126,17 @@ def check_input(
 
 def check_state(state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     """KeyError if the names are not as in `own`, ValueError if shapes or types are not."""
-    if state.keys() != own.keys():
-        accepted = ", ".join(own) or "nothing"
-        raise KeyError(f"the state has {', '.join(state) or 'nothing'}; accepted is {accepted}")
+    check_names(state, own)
     for name, value in own.items():
         if _kind(state[name]) != _kind(value):
             raise ValueError(f"{name} is {_kind(state[name])}, accepted is {_kind(value)}")
+
+
+def check_names(state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """KeyError if the names are not as in `own`."""
+    if state.keys() != own.keys():
+        accepted = ", ".join(own) or "nothing"
+        raise KeyError(f"the state has {', '.join(state) or 'nothing'}; accepted is {accepted}")
 
 
 def _kind(value: Any) -> str:

@@ -17,6 +17,7 @@ from framework.module import Layer, Module
 # The error of a central difference is h^2 by its formula, and 1e-16 f / h by rounding.
 STEP = 1e-6  # h, for which both are small
 NOISE = 1e-9  # the error by rounding, as a multiple of f: some roundings over 2h
+KINK = 1e-3  # f has a kink if the differences on both sides deviate by more; else by about h
 
 
 def gradcheck(
@@ -33,6 +34,7 @@ def gradcheck(
 
     f is the loss of the module's outputs or, without a loss, their sum weighted by random numbers.
     The check runs in training mode on a copy of the module, with the same dropout masks throughout.
+    A second backward pass, with `input_gradient=False`, must add to the parameters' gradients.
     To check a loss alone: `gradcheck(loss, prediction, target=target)`.
 
     Args:
@@ -49,7 +51,9 @@ def gradcheck(
         coordinate divided by the largest gradient of the tensor.
 
     Raises:
-        AssertionError: names the tensors whose deviation is above the tolerance.
+        AssertionError: names the tensors whose deviation is above the tolerance, and those whose
+            gradients the second pass replaced. At a kink, such as ReLU's at 0, the derivatives of
+            both sides differ and no gradient can be checked; the error says so.
         ValueError: if x is not one tensor.
     """
     _check_tensor(x)
@@ -57,17 +61,24 @@ def gradcheck(
     objective = _Objective(*_copies(module, loss, generator), _double(target))
     x = _double(x)
     gradients = objective.gradients(x)
-    noise = NOISE * max(1.0, abs(objective.value(x)))
-    deviations = {}
+    value = objective.value(x)
+    noise = NOISE * max(1.0, abs(value))
+    deviations, kinks = {}, []
     for name, tensor in {"x": x, **objective.parameters()}.items():
         gradient = gradients[name]
         if gradient is None:
             deviations[name] = math.nan
             continue
         chosen = torch.randperm(tensor.numel(), generator=generator)[:coordinates].tolist()
-        numeric = [_difference(tensor.view(-1), i, lambda: objective.value(x)) for i in chosen]
+        pairs = [_neighbours(tensor.view(-1), i, lambda: objective.value(x)) for i in chosen]
+        above, below = torch.tensor(pairs, dtype=torch.float64).T
+        numeric = (above - below) / (2 * STEP)
         deviations[name] = _deviation(gradient.flatten()[chosen], numeric, noise / tolerance)
-    _check_deviations(type(module).__name__, deviations, tolerance)
+        sides = (above - value) / STEP, (value - below) / STEP
+        if _deviation(*sides, smallest_scale=noise / KINK) > KINK:
+            kinks.append(name)
+    _check_deviations(type(module).__name__, deviations, tolerance, kinks)
+    objective.check_second_backward(x)
     return deviations
 
 
@@ -130,6 +141,19 @@ class _Objective:
             gradients[name] = parameter.grad.clone()
         return gradients
 
+    def check_second_backward(self, x: Tensor) -> None:
+        """AssertionError unless a second backward pass adds to the parameters' gradients."""
+        first = self.gradients(x)
+        self.value(x)
+        self.module.backward(self.loss.backward(), input_gradient=False)
+        for name, parameter in self.module.named_parameters():
+            once = first[name]
+            if once is not None and not torch.allclose(parameter.grad, 2 * once, atol=1e-12):
+                raise AssertionError(
+                    f"a second backward of {type(self.module).__name__} does not add to the "
+                    f"gradient of {name}, accepted is grad += ... or grad.add_(...)"
+                )
+
 
 def _copies(
     module: Module[Any] | Loss[Any], loss: Loss[Any] | None, generator: Generator
@@ -161,32 +185,34 @@ def _double(value: Any) -> Any:
     return map_tensors(convert, value)
 
 
-def _difference(values: Tensor, coordinate: int, f: Callable[[], float]) -> float:
-    """The central difference of f with respect to one of the values."""
+def _neighbours(values: Tensor, coordinate: int, f: Callable[[], float]) -> tuple[float, float]:
+    """f(p + h) and f(p - h) for one of the values p."""
     original = values[coordinate].item()
     values[coordinate] = original + STEP
     above = f()
     values[coordinate] = original - STEP
     below = f()
     values[coordinate] = original
-    return (above - below) / (2 * STEP)
+    return above, below
 
 
-def _deviation(gradient: Tensor, differences: list[float], smallest_scale: float) -> float:
+def _deviation(gradient: Tensor, numeric: Tensor, smallest_scale: float) -> float:
     """The largest deviation, divided by the largest gradient or at least by `smallest_scale`."""
-    numeric = torch.tensor(differences, dtype=torch.float64)
     scale = max(float(gradient.abs().max()), float(numeric.abs().max()), smallest_scale)
     return float((numeric - gradient).abs().max()) / scale
 
 
-def _check_deviations(checked: str, deviations: dict[str, float], tolerance: float) -> None:
+def _check_deviations(
+    checked: str, deviations: dict[str, float], tolerance: float, kinks: list[str]
+) -> None:
     wrong = [
         f"of {name} by {deviation:.1e}"
         for name, deviation in deviations.items()
         if not deviation <= tolerance  # nan as well
     ]
+    kink = f"; there is a kink at a value of {', '.join(kinks)}: check at other values"
     if wrong:
         raise AssertionError(
             f"gradients of {checked} deviate from central differences, {', '.join(wrong)} "
-            f"(tolerance {tolerance:.0e})"
+            f"(tolerance {tolerance:.0e}){kink if kinks else ''}"
         )

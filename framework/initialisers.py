@@ -46,6 +46,10 @@ def draw(
     initialise: Initialiser, shape: Sequence[int], fans: tuple[int, int], generators: Generators
 ) -> Tensor:
     """Draw a weight of all replicas, (replicas, *shape), each from its own generator."""
+    if not callable(initialise):
+        raise ValueError(
+            f"initialise is {initialise!r}, accepted is a function such as framework.he"
+        )
     return torch.stack([initialise(shape, *fans, generator) for generator in as_list(generators)])
 
 

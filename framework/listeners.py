@@ -6,9 +6,10 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from torch.utils.tensorboard import SummaryWriter
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class Listener:
@@ -64,12 +65,15 @@ class TensorBoard(Listener):
     """Writes the rows as scalars to one folder for each replica."""
 
     def __init__(self, folders: Sequence[str | Path]) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # needed by this class alone
+
+        self.make_writer = SummaryWriter
         self.folders = [str(folder) for folder in folders]
         self.writers: dict[int, SummaryWriter] = {}
 
     def epoch(self, replica: int, row: Mapping[str, float]) -> None:
         if replica not in self.writers:
-            self.writers[replica] = SummaryWriter(self.folders[replica])
+            self.writers[replica] = self.make_writer(self.folders[replica])
         for name, value in row.items():
             if name != "epoch":
                 self.writers[replica].add_scalar(name, value, int(row["epoch"]))

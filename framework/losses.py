@@ -11,7 +11,7 @@ from typing import Any, Generic
 import torch
 from torch import Tensor
 
-from framework.errors import shape_of, tensor_error
+from framework.errors import check_target
 from framework.module import Differentiable, Output
 
 
@@ -54,13 +54,13 @@ class MSE(ElementwiseLoss):
     """
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        _check_equal(self, prediction, target)
+        check_target(type(self).__name__, target, prediction, prediction.dtype)
         difference = prediction - target
-        self._keep(difference)
+        self.keep(difference)
         return self._reduce(difference.square())
 
     def backward(self) -> Tensor:
-        difference: Tensor = self._take()
+        difference: Tensor = self.take()
         return difference * (2 * self._weight(difference))
 
 
@@ -73,14 +73,14 @@ class BinaryCrossEntropy(ElementwiseLoss):
     """
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        _check_equal(self, prediction, target)
+        check_target(type(self).__name__, target, prediction, prediction.dtype)
         positive = prediction.clamp(min=0)
         tail = prediction.abs().neg_().exp_().log1p_()
-        self._keep((prediction, target, tail))
+        self.keep((prediction, target, tail))
         return self._reduce(positive.addcmul_(prediction, target, value=-1).add_(tail))
 
     def backward(self) -> Tensor:
-        kept: tuple[Tensor, Tensor, Tensor] = self._take()
+        kept: tuple[Tensor, Tensor, Tensor] = self.take()
         prediction, target, tail = kept
         # log sigmoid(x) = min(x, 0) - log(1 + exp(-|x|))
         probability = prediction.clamp(max=0).sub_(tail).exp_()
@@ -90,27 +90,23 @@ class BinaryCrossEntropy(ElementwiseLoss):
 class CrossEntropy(ElementwiseLoss):
     """Cross-entropy of logits x and classes c: -log p_c with p = softmax(x); dL/dx = p - onehot(c).
 
-    Logits are (R, B, ..., classes), targets (R, B, ...) int64 from 0 to classes - 1.
+    Logits are (R, B, ..., classes), targets (R, B, ...) int64 from 0 to classes - 1. A common
+    offset of a row's logits changes neither loss nor gradient. A multiple of 64 near the largest
+    logit is subtracted first, without rounding, so that log(sum(exp(x))) keeps its digits.
     """
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        if prediction.shape[:-1] != target.shape or target.dtype != torch.int64:
-            accepted = f"{tuple(prediction.shape[:-1])} int64 for logits {shape_of(prediction)}"
-            raise tensor_error("the target of CrossEntropy", target, accepted)
-        log_probabilities = prediction - prediction.logsumexp(-1, keepdim=True)
-        self._keep((log_probabilities, target))
+        check_target("CrossEntropy", target, prediction, torch.int64, classes=True)
+        offset = prediction.amax(-1, keepdim=True).div(64, rounding_mode="trunc").mul_(64)
+        logits = prediction - offset.nan_to_num_(0, 0, 0)
+        log_probabilities = logits - logits.logsumexp(-1, keepdim=True)
+        self.keep((log_probabilities, target))
         return self._reduce(-log_probabilities.gather(-1, target[..., None]).squeeze(-1))
 
     def backward(self) -> Tensor:
-        kept: tuple[Tensor, Tensor] = self._take()
+        kept: tuple[Tensor, Tensor] = self.take()
         log_probabilities, target = kept
         probabilities = log_probabilities.exp()
         minus_one = probabilities.new_full((1,), -1.0).expand(*target.shape, 1)
         probabilities.scatter_add_(-1, target[..., None], minus_one)
         return probabilities.mul_(self._weight(target))
-
-
-def _check_equal(loss: ElementwiseLoss, prediction: Tensor, target: Tensor) -> None:
-    if prediction.shape != target.shape or prediction.dtype != target.dtype:
-        accepted = f"{shape_of(prediction)}, as the prediction"
-        raise tensor_error(f"the target of {type(loss).__name__}", target, accepted)

@@ -1,6 +1,7 @@
 """Error rates of each replica, in per cent.
 
 A measure takes outputs and targets, (replicas, rows, ...) each, and returns {"error": (replicas,)}.
+A row with a prediction that is nan is wrong. ValueError for targets of another shape.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
+
+from framework.errors import check_target
 
 Measure = Callable[[Any, Any], dict[str, Tensor]]  # prediction and target have the network's types
 
@@ -23,7 +26,9 @@ def threshold_error(threshold: float, label_threshold: float | None = None) -> M
         label_threshold = threshold
 
     def measure(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-        return _error((prediction > threshold) != (target > label_threshold))
+        check_target("threshold_error", target, prediction)
+        wrong = (prediction > threshold) != (target > label_threshold)
+        return _error(wrong | prediction.isnan())
 
     return measure
 
@@ -35,7 +40,9 @@ def logit_error(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
 
 def argmax_error(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
     """Error of outputs (R, B, classes) and classes (R, B): the largest output is predicted."""
-    return _error(prediction.argmax(-1) != target)
+    check_target("argmax_error", target, prediction, classes=True)
+    wrong = prediction.argmax(-1) != target
+    return _error(wrong | prediction.isnan().any(-1))
 
 
 def _error(wrong: Tensor) -> dict[str, Tensor]:

@@ -3,69 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Generator, Tensor
 
-from framework.errors import check_state, shape_of, tensor_error
+from framework.errors import check_state, tensor_error
+from framework.parameter import Parameter
 
 Output = TypeVar("Output")  # what a module computes: a tensor, or a NamedTuple of tensors
-
-
-class Owner(Protocol):
-    """An optimiser, as its parameters see it."""
-
-    retired: bool  # whether it has lost a parameter, and can make no step any more
-
-
-class Parameter:
-    """Values that are learned, and their gradient; both have the shape (replicas, ...).
-
-    Assigning to `data` or `grad` copies the values into the existing tensor, because an optimiser
-    updates that tensor. ValueError for values of another shape or type. A copied or unpickled
-    parameter has no optimiser, unless the optimiser is copied with it.
-    """
-
-    def __init__(self, data: Tensor) -> None:
-        self._data, self._grad = data, data.new_zeros(data.shape)
-        self.owner: Owner | None = None  # the optimiser whose vectors contain both tensors
-
-    @property
-    def data(self) -> Tensor:
-        return self._data
-
-    @data.setter
-    def data(self, values: Tensor) -> None:
-        _copy("data", values, self._data)
-
-    @property
-    def grad(self) -> Tensor:
-        return self._grad
-
-    @grad.setter
-    def grad(self, values: Tensor) -> None:
-        _copy("grad", values, self._grad)
-
-    def rebind(self, data: Tensor, grad: Tensor, owner: Owner | None = None) -> None:
-        """Replace both tensors by tensors of the same size that belong to `owner`.
-
-        The previous owner is retired.
-        """
-        if self.owner is not None:
-            self.owner.retired = True
-        shape = self._data.shape
-        self._data, self._grad, self.owner = data.view(shape), grad.view(shape), owner
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Copies, because pickling a view would save the optimiser's whole vector."""
-        return {"_data": self._data.clone(), "_grad": self._grad.clone(), "owner": None}
 
 
 class Differentiable:
     """Base of modules and losses: `forward` keeps the values that `backward` needs.
 
-    `forward` calls `_keep(values)` and `backward` gets them from `_take()`. Each backward pass
+    `forward` calls `keep(values, y)` and `backward` gets them from `take(dy)`. Each backward pass
     belongs to one forward pass. RuntimeError for a second forward pass before the backward pass,
     and for a backward pass without a forward pass. Nothing is kept during evaluation.
     """
@@ -77,22 +29,32 @@ class Differentiable:
         """Switch to training or, with False, to evaluation, and discard the values kept."""
         self.training, self._kept = mode, None
 
-    def _keep(self, kept: Any) -> None:
+    def keep(self, kept: Any, y: Tensor | None = None) -> None:
+        """Keep the values that `backward` needs, and the shape of the output y."""
         if self.training:
             if self._kept is not None:
                 raise RuntimeError(
                     f"{type(self).__name__}: a second forward before the backward of the first, "
                     "which would lose its values"
                 )
-            self.__dict__["_kept"] = kept  # without the cost of __setattr__
+            shape = None if y is None else y.shape
+            self.__dict__["_kept"] = (kept, shape)  # without the cost of __setattr__
 
-    def _take(self) -> Any:
-        kept, self.__dict__["_kept"] = self._kept, None
-        if kept is None:
+    def take(self, dy: Tensor | None = None) -> Any:
+        """Return the values that `forward` kept, once.
+
+        ValueError if dy does not have the shape of y; a right dy may then follow.
+        """
+        if self._kept is None:
             reason = "no forward came before it"
             if not self.training:
                 reason = "forward keeps nothing during evaluation; call train() first"
             raise RuntimeError(f"{type(self).__name__}: backward cannot be computed, {reason}")
+        kept, shape = self._kept
+        if dy is not None and shape is not None and dy.shape != shape:
+            accepted = f"{tuple(shape)}, as the output"
+            raise tensor_error(f"the output's gradient of {type(self).__name__}", dy, accepted)
+        self.__dict__["_kept"] = None
         return kept
 
 
@@ -104,7 +66,7 @@ class Module(Differentiable, Generic[Output]):
 
     A subclass sets its parameters, buffers and layers as attributes. Buffers are tensors of its
     state that are not learned; `buffer_names` lists them. Parameters and layers may also be in
-    lists or tuples.
+    lists, tuples and dicts.
     """
 
     buffer_names: tuple[str, ...] = ()
@@ -114,7 +76,7 @@ class Module(Differentiable, Generic[Output]):
 
         The optimiser would go on to update the old parameter.
         """
-        for parameter in set(_parameters_in(vars(self).get(name))) - set(_parameters_in(value)):
+        for parameter in _parameters_in(vars(self).get(name)) - _parameters_in(value):
             parameter.rebind(parameter.data, parameter.grad)
         super().__setattr__(name, value)
 
@@ -142,10 +104,15 @@ class Module(Differentiable, Generic[Output]):
         return {name: part for name, part in self._parts() if isinstance(part, Module)}
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Yield each parameter with its name, such as "0.weight"."""
+        """Yield each parameter with its name, such as "0.weight".
+
+        A parameter of several layers is yielded once: their gradients add up in it.
+        """
+        found: set[Parameter] = set()
         for prefix, module in self.modules():
             for name, part in module._parts():
-                if isinstance(part, Parameter):
+                if isinstance(part, Parameter) and part not in found:
+                    found.add(part)
                     yield _path(prefix, name), part
 
     def parameters(self) -> list[Parameter]:
@@ -201,72 +168,30 @@ class Module(Differentiable, Generic[Output]):
         check_state(state, self.state())
 
     def _parts(self) -> Iterator[tuple[str, Any]]:
-        """Yield the attributes by name, and the items of lists and tuples, such as "layers.0"."""
-        for name, value in vars(self).items():
-            if isinstance(value, (list, tuple)):
-                yield from ((f"{name}.{index}", item) for index, item in enumerate(value))
-            else:
-                yield name, value
+        """Yield the attributes by name, and the items of lists and dicts, such as "layers.0"."""
+        return _parts_in("", vars(self))
 
 
 Layer = Module[Tensor]  # a module whose output is one tensor
-
-
-class Sequential(Layer):
-    """Layers one after another: y = f_n(... f_1(x)).
-
-    The backward pass goes through them in reverse order, by the chain rule.
-    """
-
-    def __init__(self, *layers: Layer) -> None:
-        if not layers:
-            raise ValueError("Sequential has no layers, accepted is at least one")
-        self.sequence = layers
-
-    def children(self) -> dict[str, Module[Any]]:
-        return {str(index): layer for index, layer in enumerate(self.sequence)}
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.sequence:
-            x = layer.forward(x)
-        return x
-
-    def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor | None:
-        first, *others = self.sequence
-        for layer in reversed(others):
-            dy = input_gradient_of(layer, dy)
-        return first.backward(dy, input_gradient)
-
-
-def input_gradient_of(layer: Layer, dy: Tensor) -> Tensor:
-    """The dL/dx that `layer.backward(dy)` returns; RuntimeError if it returns None."""
-    dx = layer.backward(dy)
-    if dx is None:
-        raise RuntimeError(f"backward of {type(layer).__name__} returned None, accepted is dL/dx")
-    return dx
 
 
 def _path(*names: str) -> str:
     return ".".join(name for name in names if name)
 
 
-def _parameters_in(value: Any) -> list[Parameter]:
-    """The parameters in an attribute: a parameter, a layer, or a list or tuple of these."""
-    if isinstance(value, Parameter):
-        return [value]
-    if isinstance(value, Module):
-        return value.parameters()
+def _parts_in(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The items of lists, tuples and dicts, nested as they may be; or the value itself."""
     if isinstance(value, (list, tuple)):
-        return [parameter for item in value for parameter in _parameters_in(item)]
-    return []
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
+        yield name, value
+        return
+    for key, item in value.items():
+        yield from _parts_in(_path(name, str(key)), item)
 
 
-def _copy(name: str, values: Any, target: Tensor) -> None:
-    accepted = shape_of(target)
-    if not isinstance(values, Tensor):
-        raise ValueError(
-            f"the {name} of a parameter is {values!r}, accepted is a tensor {accepted}"
-        )
-    if shape_of(values) != accepted:
-        raise tensor_error(f"the {name} of a parameter", values, accepted)
-    target.copy_(values.detach())
+def _parameters_in(value: Any) -> set[Parameter]:
+    """The parameters in an attribute, and in the layers in it."""
+    parts = [part for _, part in _parts_in("", value)]
+    parameters = {part for part in parts if isinstance(part, Parameter)}
+    return parameters.union(*(part.parameters() for part in parts if isinstance(part, Module)))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from framework.activations import GELU, SELU, LeakyReLU, ReLU, Sigmoid, Tanh
 from framework.errors import at_least_one
 from framework.initialisers import Generators, Initialiser, he, lecun, torch_uniform, xavier
-from framework.layers import GELU, SELU, LeakyReLU, Linear, ReLU, Sigmoid, Tanh
-from framework.module import Layer, Sequential
+from framework.layers import Linear
+from framework.module import Layer
+from framework.sequential import Sequential
 
 ACTIVATIONS: dict[str, Callable[[], Layer]] = {
     "relu": ReLU,
@@ -42,6 +44,8 @@ def mlp(
     """
     _check_key("activation", activation, ACTIVATIONS)
     _check_key("initialise", initialise, INITIALISERS)
+    if not isinstance(hidden, (list, tuple)):
+        raise ValueError(f"hidden is {hidden!r}, accepted is a list of widths, such as [64, 64]")
     layers: list[Layer] = []
     for width in hidden:
         at_least_one("a hidden width", width)

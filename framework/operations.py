@@ -47,3 +47,9 @@ def add_product(total: Tensor, x: Tensor, dy: Tensor) -> None:
 def sigmoid(x: Tensor) -> Tensor:
     """1 / (1 + exp(-x))."""
     return x.neg().exp_().add_(1).reciprocal_()
+
+
+def sigmoid_derivative(x: Tensor) -> Tensor:
+    """exp(-|x|) / (1 + exp(-|x|))^2, which is y (1 - y) without the difference from 1."""
+    tail = x.abs().neg_().exp_()
+    return tail / (1 + tail).square_()

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from framework.errors import check_state, not_negative
-from framework.module import Parameter
+from framework.errors import check_state, fraction, instance, not_negative
+from framework.module import Module
+from framework.parameter import Parameter
 
 
 class Optimizer:
@@ -28,7 +29,10 @@ class Optimizer:
     def __init__(
         self, parameters: Sequence[Parameter], lr: float, weight_decay: float = 0.0
     ) -> None:
-        self.parameters = list(parameters)
+        if isinstance(parameters, (Module, Parameter)):
+            kind = type(parameters).__name__
+            raise ValueError(f"the parameters are a {kind}, accepted is network.parameters()")
+        self.parameters = [instance("a parameter", each, Parameter) for each in parameters]
         self.lr = not_negative("lr", lr)
         self.weight_decay = not_negative("weight_decay", weight_decay)
         if not self.parameters:
@@ -52,6 +56,17 @@ class Optimizer:
         values, gradients = torch.split(self.values, sizes), torch.split(self.gradients, sizes)
         for parameter, data, grad in zip(self.parameters, values, gradients):
             parameter.rebind(data, grad, self)
+
+    def has(self, parameter: Parameter) -> bool:
+        """Whether steps change this parameter: its tensors are views of the two vectors.
+
+        They are not after another optimiser was made for it, or after `parameter.data.data = ...`.
+        """
+        pairs = ((parameter.data, self.values), (parameter.grad, self.gradients))
+        return parameter.owner is self and all(
+            view.untyped_storage().data_ptr() == vector.untyped_storage().data_ptr()
+            for view, vector in pairs
+        )
 
     def zero_grad(self) -> None:
         """Set all gradients to 0."""
@@ -146,9 +161,10 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        if not isinstance(betas, (list, tuple)) or len(betas) != 2 or 1 in betas:
             raise ValueError(f"betas are {betas}, accepted are two numbers from 0 to below 1")
-        self.betas, self.eps, self.steps = betas, not_negative("eps", eps), 0
+        self.betas = (fraction("betas[0]", betas[0]), fraction("betas[1]", betas[1]))
+        self.eps, self.steps = not_negative("eps", eps), 0
         super().__init__(parameters, lr, weight_decay)
         self.first, self.second = torch.zeros_like(self.values), torch.zeros_like(self.values)
 

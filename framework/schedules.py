@@ -7,8 +7,9 @@ its settings are in epochs.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
-from framework.errors import at_least_one, integer, positive
+from framework.errors import at_least_one, finite, fraction, integer, positive
 
 
 class Schedule:
@@ -32,6 +33,19 @@ class Schedule:
             epoch: the length of an epoch in intervals.
         """
         raise NotImplementedError
+
+    def rates(self, start: float, epoch: int, epochs: int, steps: int) -> Callable[[int], float]:
+        """The learning rate of each step of an epoch, as a function of the number of the step.
+
+        Args:
+            start: the optimiser's rate.
+            epoch: the number of the epoch, from 0.
+            epochs: the length of the training.
+            steps: the number of steps in an epoch.
+        """
+        if self.interval == "epoch":
+            return lambda step: self.rate(start, epoch, epochs)
+        return lambda step: self.rate(start, epoch * steps + step, epochs * steps, steps)
 
 
 class Constant(Schedule):
@@ -75,7 +89,7 @@ class Cosine(Schedule):
 
     def __init__(self, eta_min: float = 0.0, interval: str = "epoch") -> None:
         super().__init__(interval)
-        self.eta_min = eta_min
+        self.eta_min = finite("eta_min", eta_min)
 
     def rate(self, start: float, time: int, total: int, epoch: int = 1) -> float:
         return _half_cosine(start, self.eta_min, time / total)
@@ -98,7 +112,7 @@ class WarmRestarts(Schedule):
     ) -> None:
         super().__init__(interval)
         self.T_0, self.T_mult = at_least_one("T_0", T_0), at_least_one("T_mult", T_mult)
-        self.eta_min = eta_min
+        self.eta_min = finite("eta_min", eta_min)
         self.delay = integer("delay", delay, at_least=0)
 
     def rate(self, start: float, time: int, total: int, epoch: int = 1) -> float:
@@ -126,7 +140,7 @@ class OneCycle(Schedule):
         interval: str = "step",
     ) -> None:
         super().__init__(interval)
-        if not 0 <= warmup < 1:
+        if fraction("warmup", warmup) == 1:
             raise ValueError(f"warmup is {warmup}, accepted is a share from 0 to below 1")
         self.warmup = warmup
         self.div_factor = positive("div_factor", div_factor)

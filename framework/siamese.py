@@ -11,9 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from framework.errors import check_input, shape_of
+from framework.errors import check_input, instance, shape_of
 from framework.losses import BinaryCrossEntropy, CrossEntropy, Loss
-from framework.module import Layer, Module, input_gradient_of
+from framework.module import Layer, Module
+from framework.sequential import input_gradient_of
 
 
 class Answer(NamedTuple):
@@ -37,7 +38,8 @@ class Siamese(Module[Answer]):
             raise ValueError(
                 f"the comparison sees {sees!r}, accepted is 'probabilities' or 'logits'"
             )
-        self.body, self.comparison, self.sees = body, comparison, sees
+        self.body = instance("the body", body, Module)
+        self.comparison, self.sees = instance("the comparison", comparison, Module), sees
 
     def forward(self, x: Tensor) -> Answer:
         check_input(self, x, ("replicas", "rows", 2, "height", "width"))
@@ -45,11 +47,12 @@ class Siamese(Module[Answer]):
         logits = self.body.forward(x.flatten(1, 2).unsqueeze(2))
         seen = logits.softmax(-1) if self.sees == "probabilities" else logits
         comparison = self.comparison.forward(seen.reshape(replicas, rows, -1))
-        self._keep(seen)
-        return Answer(comparison, logits.view(replicas, rows, 2, -1))
+        digits = logits.view(replicas, rows, 2, -1)
+        self.keep(seen, digits)
+        return Answer(comparison, digits)
 
     def backward(self, dy: Answer, input_gradient: bool = True) -> Tensor | None:
-        seen = self._take()
+        seen = self.take(dy.digits)
         dlogits = input_gradient_of(self.comparison, dy.comparison).view(seen.shape)
         if self.sees == "probabilities":  # y = softmax(x): dx = y (dy - the sum of y dy)
             dlogits = seen * (dlogits - (dlogits * seen).sum(-1, keepdim=True))
@@ -67,7 +70,7 @@ class PairLoss(Loss[Answer]):
     """
 
     def __init__(self, weights: Tensor) -> None:
-        self.weights = weights
+        self.weights = instance("weights", weights, Tensor)
         self.digit_losses = (CrossEntropy(), CrossEntropy())
         self.comparison_loss = BinaryCrossEntropy()
 

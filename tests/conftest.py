@@ -1,4 +1,8 @@
-"""Fixtures and helpers of several tests: small data, and ways to run the command."""
+"""Fixtures and helpers of several tests: small data, and ways to run the command.
+
+Functions import torch and numpy, since pytest-xdist's main process reads this module and needs
+neither.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,12 @@ import math
 import struct
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-import torch
+
+if TYPE_CHECKING:
+    import numpy as np
 
 pytest.register_assert_rewrite("tests.framework_twins", "tests.report_helpers")
 
@@ -37,12 +43,16 @@ def cache(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def one_thread():
     """As in sweeps: bits depend on the number of threads."""
+    import torch
+
     torch.set_num_threads(1)
 
 
 @pytest.fixture
 def global_generator_untouched():
     """Fails the test if anything draws from torch's global generator."""
+    import torch
+
     before = torch.random.get_rng_state()
     yield
     assert torch.equal(before, torch.random.get_rng_state())
@@ -71,11 +81,13 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     """Write an idx file by the format's description, with struct alone."""
     magic = struct.pack(">BBBB", 0, 0, 8, array.ndim)
     shape = struct.pack(f">{array.ndim}I", *array.shape)
-    path.write_bytes(magic + shape + array.astype(np.uint8).tobytes())
+    path.write_bytes(magic + shape + array.astype("uint8").tobytes())
 
 
 def write_mnist_like(folder: Path, train: int = 60, test: int = 40) -> Path:
     """Write four idx files of random images in torchvision's layout below `folder`."""
+    import numpy as np
+
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)
     random = np.random.default_rng(0)
@@ -123,14 +135,13 @@ def command(monkeypatch, capsys, tmp_path):
 
 
 @pytest.fixture
-def launch(tmp_path_factory, monkeypatch):
+def launch(tmp_path_factory):
     """`launch("model=mlp", ...)` starts train.py in another process; returns a `Command`.
 
     Commands that still run are killed at the end of the test.
     """
     from tests.processes import Command
 
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)  # which `command` has set
     commands = []
 
     def start(*arguments: str) -> Command:

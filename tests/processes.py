@@ -1,8 +1,7 @@
-"""Commands in processes of their own, forked from a process that has already imported the project.
+"""Commands in processes of their own, forked from the process of the test.
 
 Starting an interpreter and importing torch, Lightning and Hydra takes some seconds of CPU; a fork
-takes some milliseconds. The fork server has imported modules and run nothing, so that it has one
-thread and can be forked safely.
+takes some milliseconds.
 """
 
 from __future__ import annotations
@@ -18,20 +17,8 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(
-    [
-        "tests.processes",
-        "digitpairs.analysis.table",
-        "digitpairs.cli",
-        "digitpairs.sweeps",
-        "scipy.special",
-        "sklearn.datasets",
-    ]
-)
 
-
-class Command(SERVER.Process):
+class Command(multiprocessing.get_context("fork").Process):
     """`train.py` in a process, the leader of a session so that `os.killpg` reaches its workers.
 
     Args:
@@ -42,7 +29,6 @@ class Command(SERVER.Process):
     def __init__(self, arguments: Sequence[str], folder: Path) -> None:
         super().__init__()
         self.arguments, self.folder = arguments, folder
-        self.environment = dict(os.environ)
 
     def run(self) -> None:
         """What the forked process does, as `train.py` in a new one."""
@@ -51,8 +37,7 @@ class Command(SERVER.Process):
         for descriptor, name in ((1, "stdout"), (2, "stderr")):
             with (self.folder / name).open("w") as file:
                 os.dup2(file.fileno(), descriptor)
-        os.environ.clear()
-        os.environ.update(self.environment)
+            setattr(sys, name, open(descriptor, "w", closefd=False))  # noqa: SIM115  # till the end
         os.chdir(ROOT)
         sys.argv = ["train.py", *self.arguments]
         from digitpairs.cli import main

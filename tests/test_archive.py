@@ -213,7 +213,7 @@ def test_decompression_stops_at_the_largest_size_of_an_archive(tmp_path):
 
 def test_text_of_an_archive_is_shown_literally(tmp_path, only_studies, capsys):
     only_studies("wang/dropout")
-    jobs = plan_jobs(compose_command(CONF, ["experiment=wang/dropout", "data=digits"]))
+    jobs = plan_jobs(compose_command(CONF, ["experiment=wang/dropout", *SMALL_STUDY]))
     keys = [fingerprint(job.config) for job in jobs[:2]]
     script = "<script>alert(1)</script>"
     texts = dict.fromkeys(("source", "commit", "processor"), script)
@@ -221,7 +221,7 @@ def test_text_of_an_archive_is_shown_literally(tmp_path, only_studies, capsys):
     result = result_of_a_run(5.0, fingerprint=keys[0], versions=versions, **texts)
     failure = {"fingerprint": keys[1], "reason": script}
     (tmp_path / "wang.runs.xz").write_bytes(archive_of(RUN | {"result": result}, failure))
-    reproduce("wang", "data=digits", output=tmp_path, to=tmp_path)
+    reproduce("wang", *SMALL_STUDY, output=tmp_path, to=tmp_path)
     page = (tmp_path / "wang.md").read_text()
     assert "<script" not in page and "<script" not in capsys.readouterr().out
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 7
@@ -289,10 +289,11 @@ def test_a_page_can_be_made_without_the_digits(tmp_path, monkeypatch, only_studi
     monkeypatch.setenv("DIGITPAIRS_DATA", str(tmp_path / "nothing"))
     monkeypatch.setattr("digitpairs.data.sources.download_mnist", no_network)
     only_studies("wang/dropout")
-    (job, *_) = plan_jobs(compose_command(CONF, ["experiment=wang/dropout", "data=mnist"]))
+    settings = ["data=mnist", "smoke=on"]
+    (job, *_) = plan_jobs(compose_command(CONF, ["experiment=wang/dropout", *settings]))
     key = fingerprint(job.config)
     run = Run(tmp_path, result_of_a_run(7.5, fingerprint=key))
     write_archive(tmp_path / "wang.runs.xz", Archive({key: run}, {}), set())
-    reproduce("wang", "data=mnist", output=tmp_path, to=tmp_path)
+    reproduce("wang", *settings, output=tmp_path, to=tmp_path)
     page = (tmp_path / "wang.md").read_text()
-    assert "| `wang/dropout` | 1 of 40" in page and "7.50 (n = 1 of 10)" in page
+    assert "| `wang/dropout` | 1 of 8" in page and "7.50 (n = 1 of 2)" in page

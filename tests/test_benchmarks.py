@@ -1,6 +1,7 @@
 """The benchmarks run to their end; docs/benchmarks.md has their results."""
 
 import os
+import runpy
 import subprocess
 import sys
 
@@ -27,6 +28,7 @@ def benchmark(tmp_path):
     return run
 
 
+@pytest.mark.long
 def test_all_contenders_run(benchmark):
     rounds = "--rounds 1 --seeds 2 --loop-seeds 1 --many 3 --epochs 1"
     out = benchmark("main_job.py", f"{rounds} --case siamese_mlp:50")
@@ -42,10 +44,14 @@ def test_the_costs_of_the_command(benchmark):
         assert line in out
 
 
+@pytest.mark.long
 def test_the_coukos_cnn(benchmark):
     assert benchmark("coukos_cnn.py", "--rounds 1").count("median") == 3
 
 
-def test_steps_of_framework(benchmark):
-    out = benchmark("framework_steps.py", "--rounds 1 --steps 10")
+def test_steps_of_framework(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["framework_steps.py", "--rounds", "1", "--steps", "5"])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    runpy.run_path(str(ROOT / "benchmarks" / "framework_steps.py"), run_name="__main__")
+    out = capsys.readouterr().out
     assert out.count("times as fast") == 8 and out.count("torch.nn") == 4

@@ -1,7 +1,8 @@
 """The command: its arguments, its files, its messages."""
 
 import json
-import re
+import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from digitpairs.training import PairComparison
 from tests.conftest import ROOT, SMALL, SMALL_DATA_AND_MODEL, contents
 
 SGD = ["optimizer=sgd", "scheduler=none"]
+TINY = ["data=digits", "data.pairs=20", "data.test_pairs=10", "trainer.max_epochs=1"]
 
 
 @pytest.mark.parametrize(
@@ -100,13 +102,19 @@ def weights(folder: Path) -> dict[str, dict]:
 
 
 def test_a_run_alone_and_in_a_sweep_gives_the_same_bits(command, tmp_path):
-    """Also in a new process, which starts in another folder."""
-    run = [*SMALL, "model.body.dropout=0.3", "data.augmentation.shift=1", "aux=random"]
+    """Also in a new process, which starts in another folder and whose reader leaves early."""
+    run = [*TINY, "model=mlp", "model.body.dropout=0.3", "data.augmentation.shift=1", "aux=random"]
     sweep, alone, fresh = (tmp_path / name for name in ("sweep", "alone", "fresh"))
     assert command(*run, "sweep.plan=serial", "-m", "seed=2,0,1", output=sweep)[0] == 0
     assert command(*run, "seed=1", output=alone)[0] == 0
-    train = [sys.executable, ROOT / "train.py", *run, "seed=1", f"output={fresh}"]
-    subprocess.run(train, check=True, capture_output=True, cwd=tmp_path)
+    train = shlex.join([sys.executable, str(ROOT / "train.py"), *run, f"output={fresh}"])
+    script = f"{train} sweep.plan=serial -m seed=1,0 | head -1; echo ${{PIPESTATUS[0]}}"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    piped = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    line, status = piped.stdout.splitlines()
+    assert "2 runs" in line and (status, piped.stderr) == ("0", "")
     expected, other = (weights(sweep)[seed] for seed in ("seed=1", "seed=0"))
     for output in (alone, fresh):
         found = weights(output)["seed=1"]
@@ -165,95 +173,20 @@ def test_an_exception_in_one_run_is_one_failed_row(command, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "arguments, accepted",
-    [
-        ("model=azzano/fcn", "one of azzano/cnn, azzano/fcnn; did you mean azzano/fcnn?"),
-        ("experiment=azano/fcnn", "one of disk_best, azzano/.* did you mean azzano/fcnn?"),
-        ("variant=azzano/hour", "one of azzano/minute, azzano/seconds; did you mean"),
-        ("variant=hour", "one of azzano/minute, azzano/seconds, "),
-        ("model=foo", "one of cnn, disk_mlp, mlp, siamese_cnn, .* azzano/cnn"),
-        ("modle=mlp", "there is no such key; .* did you mean model?"),
-        ("aux.lamda=1", "there is no such key; the keys here are lambda; did you mean lambda?"),
-        ("trainer.max_epochs=abc", "a whole number of at least 1"),
-        ("seed=-1", "a whole number from 0 to 4294967295"),
-        ("aux.lambda=-1", "a number of at least 0"),
-        ("aux.c=0.7", ".* aux=convex has c"),
-        ("aux=convex aux.c=0.7", "a number from 0 to 0.5"),
-        ("data.batch_size=0", "a whole number of at least 1"),
-        ("data.test_pairs=301", "at most 300"),
-        ("+trainer.foo=1", "an argument of Lightning's Trainer"),
-        ("+model.foo=1", "one of body, .*SiameseNetwork takes"),
-        ("model.body._target_=digitpairs.networks.Nobody", "a class that can be imported"),
-        ("trainer.accelerator=abacus", "one of auto, cpu"),
-        ("trainer.precision=16-mixed", "one of 32-true"),
-        ("seeds.weights=-4", "a whole number from 0"),
-        ("data.source=foo", "one of auto"),
-        ("+foo=1", "one of the keys task, engine, data, model"),
-        ("+trainer.max_steps=2", "an argument of Lightning's Trainer"),
-        ("trainer.gradient_clip_val=-1.0", "a number above 0"),
-        ("trainer.gradient_clip_algorithm=max", "one of norm, value"),
-        ("early_stopping.patience=0", "a whole number of at least 1"),
-        ("early_stopping.monitor=test/loss", "one of validation/"),
-        ("+early_stopping.wait=3", "one of patience, monitor, min_delta"),
-        ("early_stopping.patience=3 data.validation=0.2 +trainer.check_val_every_n_epoch=2", "1"),
-        ("+trainer.limit_test_batches=0", "an argument of Lightning's Trainer"),
-        ("sweep.plan=fast", "one of auto, array, processes, serial"),
-        ("sweep.array_size=0", "a whole number of at least 1"),
-        ("sweep.processes=two", "a whole number of at least 1"),
-        ("+sweep.cores=2", "one of plan, array_size, processes"),
-        ("data.validation=0.0004", "0, or a share"),
-        ("data.augmentation.swap=2", "a number from 0 to 1"),
-        ("optimizer.lr=fast", "a number above 0"),
-    ],
-)
-def test_a_value_that_is_not_accepted_is_one_message_and_no_result(
-    command, tmp_path, arguments, accepted
-):
-    """The last argument is the one that is not accepted."""
-    refused = arguments.split()[-1].lstrip("+")
-    assert_refused(
-        command, tmp_path, arguments, f"{re.escape(refused)} is not accepted: {accepted}"
-    )
-
-
-@pytest.mark.parametrize(
     "arguments, message",
     [
-        ("data=idx data.root=/not/there", "/not/there holds no idx files"),
-        ("data=folder data.root=/not/there", "/not/there is not a folder"),
-        (
-            "model=siamese_cnn model.body.kernels=15",
-            r"model.body.kernels=\[15, 15\] is not accepted: at most 14 in layer 1",
-        ),
+        ("aux.lamda=1", "aux.lamda=1 is not accepted: there is no such key; the keys here are "),
+        ("data.test_pairs=301", "data.test_pairs=301 is not accepted: at most 300"),
         ("-m seed=0,1 aux.lambda=0.5,-1", "aux.lambda=-1 is not accepted"),
-        (
-            "model.digit_head=none model.comparison_input=features",
-            "aux=LambdaWeighting is not accepted",
-        ),
+        ("-m seed=0..1000000", "sweep.max_runs=10000 is not accepted: at least 1000001"),
         ("-m seed=0,0", "seed=0 is not accepted: each seed once a configuration"),
-        (
-            "early_stopping.patience=3",
-            "early_stopping.monitor=validation/comparison_error is not accepted: a monitor of the ",
-        ),
-        (
-            "-m seed=0,1 sweep.plan=array,serial",
-            "sweep=... is not accepted: one way to run the whole sweep",
-        ),
-        (
-            "model.batch_norm=true data.pairs=101",
-            "data.batch_size=100 is not accepted: one that leaves no mini-batch of a single pair",
-        ),
+        ("-m seed=0,1 sweep.plan=array,serial", "sweep=... is not accepted: one way to run the "),
     ],
 )
 def test_bad_input_is_one_message_and_no_result(command, tmp_path, arguments, message):
-    assert_refused(command, tmp_path, arguments, message)
-
-
-def assert_refused(command, tmp_path: Path, arguments: str, message: str) -> None:
-    data = [] if "data=" in arguments else ["data=digits"]
-    status, out, err = command(*data, *arguments.split())
+    status, out, err = command("data=digits", *arguments.split())
     assert (status, out) == (2, "")
-    assert re.match(f"error: {message}", err) and err.count("\n") == 1, err
+    assert err.startswith(f"error: {message}") and err.count("\n") == 1, err
     assert not [
         path for path in tmp_path.rglob("*") if path.is_file() and ".hydra" not in path.parts
     ]
@@ -299,9 +232,9 @@ def test_help_and_config_are_printed_without_importing_torch(arguments):
 )
 def test_every_choice_trains(command, choice):
     group, _, name = choice.partition("=")
-    small = [item for item in SMALL if group != "model" or not item.startswith("model")]
+    model = [choice] if group == "model" else ["model=siamese_mlp", choice]
     rate = ["optimizer.lr=0.01"] if name == "sgd" else []
-    status, _, err = command(*small, choice, *rate)
+    status, _, err = command(*TINY, *model, *rate)
     assert status == 0, err
 
 

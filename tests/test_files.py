@@ -169,7 +169,7 @@ def boundary(**arrays) -> bytes:
         (boundary(epochs=np.zeros(0), inside=np.zeros((0, 4, 4))), "not numbers of shape (1,)"),
         (boundary(labels=np.array(["a", "b", "c"])), "not numbers of shape (3,)"),
         (boundary(labels=np.array([{}, {}, {}])), "Object arrays cannot be loaded"),
-        (boundary(points=np.zeros((2**24, 2))), "it unpacks to more than 64 MiB"),
+        (boundary(points=np.zeros((2**22 + 1, 2))), "it unpacks to more than 64 MiB"),
     ],
 )
 def test_a_damaged_boundary_is_refused(tmp_path, content, message):

@@ -47,14 +47,14 @@ class BatchNormOfConstants(fw.BatchNorm):
     """Ignores that mean and variance depend on the input."""
 
     def backward(self, dy, input_gradient=True):
-        inverse_deviation = self._kept[1]
+        (_, inverse_deviation), _ = self._kept
         super().backward(dy, input_gradient)
         return dy * self.scale.data * inverse_deviation
 
 
 class TanhOfItsInput(fw.Tanh):
     def backward(self, dy, input_gradient=True):
-        return dy * (1 - self._take())
+        return dy * (1 - self.take())  # x in place of y^2
 
 
 class ConvWithoutLastPixel(fw.Conv2d):
@@ -67,8 +67,8 @@ class ConvWithoutLastPixel(fw.Conv2d):
 
 class PoolToTheLast(fw.MaxPool2d):
     def backward(self, dy, input_gradient=True):
-        index, shape = self._kept
-        self._kept = (self.kernel**2 - 1 - index, shape)
+        (index, shape), output = self._kept
+        self._kept = ((self.kernel**2 - 1 - index, shape), output)
         return super().backward(dy, input_gradient)
 
 
@@ -130,7 +130,7 @@ class HalfMSE(fw.MSE):
 
 class CrossEntropyWithoutTarget(fw.CrossEntropy):
     def backward(self):
-        log_probabilities, target = self._take()
+        log_probabilities, target = self.take()
         return log_probabilities.exp() / target[0].numel()
 
 
@@ -199,11 +199,11 @@ def test_wrong_gradient_of_pairs_is_found_in_the_body(kind, loss, names):
 def test_small_gradient_of_the_wrong_sign_is_found():
     class Small(fw.Module):
         def forward(self, x):
-            self._keep(x)
+            self.keep(x)
             return 1e-6 * x
 
         def backward(self, dy, input_gradient=True):
-            self._take()
+            self.take()
             return -1e-6 * dy
 
     assert wrong_names(Small(), torch.randn(1, 3, 4)) == {"x"}
@@ -228,3 +228,47 @@ def test_several_tensors_are_refused():
     answer = fw.siamese.Answer(normal(R, 4, 1), normal(R, 4, 2, 10))
     with pytest.raises(ValueError, match="input of gradcheck is Answer, accepted is one tensor"):
         fw.gradcheck(fw.PairLoss(torch.ones(3)), answer, target=pair_targets())
+
+
+class AssignsItsGradient(fw.Linear):
+    def backward(self, dy, input_gradient=True):
+        x = self.take()
+        self.weight.grad = x.mT @ dy
+        self.bias.grad += dy.sum(1, keepdim=True)
+        return dy @ self.weight.data.mT
+
+
+class AlwaysInputGradient(fw.Linear):
+    def backward(self, dy):
+        return super().backward(dy)
+
+
+def test_gradient_that_is_assigned_instead_of_added_is_named():
+    network = fw.Sequential(fw.Tanh(), AssignsItsGradient(4, 3, generators(R)))
+    message = "second backward of Sequential does not add to the gradient of 1.weight, accepted"
+    with pytest.raises(AssertionError, match=message):
+        fw.gradcheck(network, normal(R, 5, 4))
+
+
+def test_backward_without_the_argument_input_gradient_fails():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'input_gradient'"):
+        fw.gradcheck(AlwaysInputGradient(4, 3, generators(R)), normal(R, 5, 4))
+
+
+KINKS = {  # a layer, an input
+    "relu": (fw.ReLU(), torch.zeros(1, 2, 3)),
+    "relu-near": (fw.ReLU(), torch.full((1, 2, 3), 3e-7)),
+    "leaky": (fw.LeakyReLU(), torch.zeros(1, 2, 3)),
+    "pool": (fw.MaxPool2d(2), torch.ones(1, 2, 1, 2, 2)),
+}
+
+
+@pytest.mark.parametrize("case", KINKS)
+def test_kink_is_named(case):
+    with pytest.raises(AssertionError, match=r"of x by .*; there is a kink at a value of x: check"):
+        fw.gradcheck(*KINKS[case])
+
+
+def test_smooth_wrong_gradient_is_not_called_a_kink():
+    with pytest.raises(AssertionError, match=r"\(tolerance 1e-05\)$"):
+        fw.gradcheck(TanhOfItsInput(), normal(R, 5, 4))

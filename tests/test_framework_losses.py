@@ -181,3 +181,19 @@ def test_siamese_network_and_its_loss(body, sees, own_weights, replicas, dtype):
     network.forward(x)
     gradients = Answer(*map(torch.ones_like, answer))
     assert (network.backward(gradients, input_gradient=False) is None) == (body == "cnn")
+
+
+# --- numbers
+
+
+@pytest.mark.parametrize("offset", [0, 30, -1e3, 1e5, -1e6, 1e7])
+def test_cross_entropy_keeps_its_digits_for_logits_with_a_common_offset(offset):
+    logits = (normal(2, 50, 10, dtype=torch.float32) * 3 + offset).float()
+    target = logits.sin().argmax(-1)
+    loss = fw.CrossEntropy("sum")
+    value, gradient = loss.forward(logits, target), loss.backward()
+    exact = logits.double().requires_grad_()
+    expected = torch.stack([F.cross_entropy(*pair, reduction="sum") for pair in zip(exact, target)])
+    expected.sum().backward()
+    torch.testing.assert_close(value.double(), expected.detach(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(gradient.double(), exact.grad, rtol=2e-5, atol=1e-6)

@@ -242,7 +242,34 @@ def test_layer_without_an_input_gradient_within_a_network_is_named():
         network.backward(y)
 
 
-# --- targets, settings
+# --- gradients of the output
+
+
+def wrong_gradients(dy: torch.Tensor) -> list[torch.Tensor]:
+    """Shapes that torch would broadcast, and others."""
+    shapes = [
+        (1, *dy.shape[1:]),
+        (dy.shape[0], 1, *dy.shape[2:]),
+        dy.shape[1:],
+        (*dy.shape[:-1], 7),
+    ]
+    return [torch.ones(shape) for shape in (*shapes, (*dy.shape, 1))]
+
+
+@pytest.mark.parametrize("case", LAYERS)
+def test_gradient_of_another_shape_is_refused_and_the_right_one_may_follow(case):
+    make, shape = LAYERS[case]
+    layer, x = make(), normal32(*shape)
+    y = layer.forward(x)
+    dy = normal32(*y.shape) if isinstance(y, torch.Tensor) else y
+    for wrong in wrong_gradients(dy if isinstance(y, torch.Tensor) else dy.digits):
+        message = rf"output's gradient of \w+ is {re.escape(described(wrong))}, accepted is \("
+        with pytest.raises(ValueError, match=message):
+            layer.backward(dy._replace(digits=wrong) if isinstance(y, Answer) else wrong)
+    assert layer.backward(dy).shape == x.shape
+
+
+# --- targets
 
 TARGETS = {  # the target; what the error says is accepted, or the end of the error
     "MSE-shape": (normal32(R, 5, 1), "(3, 5, 2) float32"),
@@ -253,7 +280,7 @@ TARGETS = {  # the target; what the error says is accepted, or the end of the er
     "BinaryCrossEntropy-dtype": (CLASSES[..., None], "(3, 5, 1) float32"),
     "CrossEntropy-one-hot": (
         CLASSES[..., None].expand(R, 5, 4),
-        "(3, 5) int64 for logits (3, 5, 4) float32",
+        "(3, 5) int64 for the prediction (3, 5, 4) float32",
     ),
     "CrossEntropy-replicas": (CLASSES[:1], "(3, 5) int64"),
     "CrossEntropy-float": (ONES, "(3, 5) int64"),
@@ -286,6 +313,45 @@ def test_wrong_target_is_named_and_the_loss_can_go_on(case):
     assert isinstance(loss.backward(), type(prediction))
 
 
+ONE_AXIS = {  # a prediction without an axis of rows, whose mean would be over replicas
+    "MSE": (ONES[:, 0], ONES[:, 0]),
+    "BinaryCrossEntropy": (ONES[:, 0], ONES[:, 0]),
+    "CrossEntropy": (ONES, CLASSES[:, 0]),
+}
+
+
+@pytest.mark.parametrize("kind", ONE_AXIS)
+def test_prediction_without_rows_is_refused(kind):
+    with pytest.raises(ValueError, match="needs axes of replicas and of rows"):
+        getattr(fw, kind)().forward(*ONE_AXIS[kind])
+
+
+@pytest.mark.parametrize("measure, prediction, target", [
+    (fw.logit_error, (1, 4, 1), (1, 4)),
+    (fw.logit_error, (3, 4, 1), (1, 4, 1)),
+    (fw.threshold_error(0.5), (3, 4, 1), (3, 1, 1)),
+    (fw.argmax_error, (3, 4, 5), (3, 1)),
+    (fw.argmax_error, (3, 4, 5), (4,)),
+    (fw.argmax_error, (3, 5), (3,)),
+])  # fmt: skip  # one case a line
+def test_measure_does_not_broadcast(measure, prediction, target):
+    message = rf"the target of \w+ is {re.escape(str(target))} float32, accepted is \("
+    with pytest.raises(ValueError, match=message):
+        measure(torch.zeros(prediction), torch.zeros(target))
+
+
+@pytest.mark.parametrize("target", [0.0, 1.0])
+def test_prediction_that_is_not_a_number_is_wrong(target):
+    prediction = torch.full((2, 4, 1), target * 2 - 1)
+    prediction[1, 2] = float("nan")
+    errors = fw.logit_error(prediction, torch.full((2, 4, 1), target))["error"]
+    assert errors.tolist() == [0, 25]
+    logits = normal32(2, 4, 3)
+    classes = logits.argmax(-1)
+    logits[1, 2, classes[1, 2]] = float("nan")
+    assert fw.argmax_error(logits, classes)["error"].tolist() == [0, 25]
+
+
 @pytest.mark.parametrize("wrong", [-1, 4, 100])
 def test_class_out_of_range_is_an_error(wrong):
     target = CLASSES.clone()
@@ -299,24 +365,6 @@ def test_wrong_weights_of_a_pair_loss_are_named(shape):
     _, prediction, target = LOSSES["PairLoss"]
     with pytest.raises(ValueError, match=f"weights.*{re.escape(str(shape))}.*accepted"):
         fw.PairLoss(torch.ones(shape)).forward(prediction, target)
-
-
-SETTINGS = {
-    "dropout.*1.0.*accepted": lambda: fw.Dropout(1.0, generators(R)),
-    "dropout.*-0.1.*accepted": lambda: fw.Dropout(-0.1, generators(R)),
-    "dropout.*nan.*accepted": lambda: fw.Dropout(float("nan"), generators(R)),
-    "reduction.*'max'.*'mean' or 'sum'": lambda: fw.MSE("max"),
-    "sees 'images'.*'logits'": lambda: fw.Siamese(fw.Flatten(), fw.Flatten(), sees="images"),
-    "output_activation is 'sin'.*tanh": lambda: fw.mlp(
-        2, [], 1, generators(R), output_activation="sin"
-    ),
-}
-
-
-@pytest.mark.parametrize("message", SETTINGS)
-def test_wrong_setting_is_named(message):
-    with pytest.raises(ValueError, match=message):
-        SETTINGS[message]()
 
 
 def test_state_that_does_not_fit_is_named_and_changes_nothing():

@@ -279,11 +279,11 @@ class Scale(fw.Module):
         self.factors = [fw.Parameter(torch.full((2, 1, 3), 1.5))]
 
     def forward(self, x):
-        self._keep(x)
+        self.keep(x)
         return x * self.factors[0].data
 
     def backward(self, dy, input_gradient=True):
-        self.factors[0].grad = (dy * self._take()).sum(1, keepdim=True)
+        self.factors[0].grad = (dy * self.take()).sum(1, keepdim=True)
         return dy * self.factors[0].data
 
 
@@ -427,6 +427,52 @@ def test_layers_in_another_order_keep_their_optimiser():
     optimizer = fw.SGD(network.parameters(), 0.1)
     network.sequence = network.sequence[::-1]
     optimizer.step()
+
+
+REBOUND = {  # what a user may do to the tensors themselves, past the setters
+    "data.data": lambda network, _: setattr(
+        network.sequence[0].weight.data, "data", torch.ones(2, 4, 3)
+    ),
+    "grad.data": lambda network, _: setattr(
+        network.sequence[0].weight.grad, "data", torch.ones(2, 4, 3)
+    ),
+    "set_": lambda network, _: network.sequence[0].weight.data.set_(torch.ones(2, 4, 3)),
+    "vector": lambda _, optimizer: setattr(optimizer, "values", optimizer.values.clone()),
+}
+
+
+@pytest.mark.parametrize("case", REBOUND)
+def test_fit_notices_that_a_tensor_left_its_optimiser(case):
+    network = small_network()
+    optimizer = fw.SGD(network.parameters(), 0.1)
+    trainer = fw.Trainer(network, fw.MSE(), optimizer, generators(2))
+    trainer.fit(batch(0), 1)
+    REBOUND[case](network, optimizer)
+    with pytest.raises(ValueError, match="the optimiser does not have 0.weight, accepted is an"):
+        trainer.fit(batch(0), 2)
+
+
+@trained
+def test_parameter_of_two_layers_is_trained_as_in_torch(kind, options):
+    """The second layer has the weight of the first; the gradients of both uses add up."""
+    first, second = (fw.Linear(3, 3, generators(2), bias=False) for _ in range(2))
+    second.weight = first.weight
+    network = fw.Sequential(first, fw.Tanh(), second)
+    assert list(network.state()) == ["0.weight"]
+    x, target = normal32(2, 5, 3), normal32(2, 5, 3, seed=1)
+    fw.gradcheck(network, x)
+    weight = torch.nn.Parameter(first.weight.data.clone())
+    own, theirs = kind(network.parameters(), **options), torchs(kind)([weight], **options)
+    loss = fw.MSE()
+    for _ in range(3):
+        own.zero_grad()
+        loss.forward(network.forward(x), target)
+        network.backward(loss.backward(), input_gradient=False)
+        own.step()
+        theirs.zero_grad()
+        (((x @ weight).tanh() @ weight - target) ** 2).mean((1, 2)).sum().backward()
+        theirs.step()
+    torch.testing.assert_close(second.weight.data, weight.detach())
 
 
 # --- schedules

@@ -118,10 +118,11 @@ assert torch.is_grad_enabled()  # autograd would record what it could
 x, digits = torch.randn(2, 12, 2, 6, 6), torch.randint(10, (2, 12, 2))
 targets = (digits[..., :1] <= digits[..., 1:]).float(), digits
 losses = []
-for _ in range(40):
+for step in range(40):
     optimizer.zero_grad()
     losses.append(loss.forward(network.forward(x), targets).sum().item())
-    assert_no_gradients(at_least=30)  # including all that forward keeps
+    if step % 20 == 1:  # it takes long to look at all objects
+        assert_no_gradients(at_least=30)  # including all that forward keeps
     network.backward(loss.backward())
     optimizer.step()
 assert losses[-1] < 0.8 * losses[0], losses

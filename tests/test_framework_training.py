@@ -32,6 +32,7 @@ def sgd(lr: float, **settings):
 
 
 ADAM, SGD = adam(0.01), sgd(0.1)
+SETTINGS = {"batch_size": 15, "schedule": fw.OneCycle()}
 
 
 def trainer_of(
@@ -48,7 +49,7 @@ def make_trainer(
     dropout = fw.Dropout(0.2, generators(seeds))
     network = fw.Sequential(fw.Linear(2, 16, g), fw.Tanh(), dropout, fw.Linear(16, 1, g))
     network.to(dtype)
-    settings = {"batch_size": 15, "schedule": fw.OneCycle(), **settings}
+    settings = SETTINGS | settings
     measure = fw.threshold_error(0.5)
     return trainer_of(network, seeds, optimizer=optimizer, measure=measure, **settings)
 
@@ -152,10 +153,73 @@ def test_replica_has_the_same_bits_in_any_array(case):
 
 
 def test_replicas_may_share_their_rows():
-    inputs, targets = (part[0] for part in points())
+    inputs, targets = (part[:1] for part in points())
     expected = make_trainer().fit((inputs.expand(3, -1, -1), targets.expand(3, -1, -1)), 2)
     assert make_trainer().fit((inputs, targets), 2) == expected
     assert make_trainer().predict(inputs).shape == (3, ROWS, 1)
+
+
+@pytest.mark.parametrize("rows", [2, 3, 4])
+def test_data_without_an_axis_of_replicas_are_refused_for_any_number_of_rows(rows):
+    """Three rows are not taken for the rows of three replicas."""
+    trainer = trainer_of(fw.Sequential(fw.Flatten(), fw.Linear(4, 1, generators())))
+    images, targets = torch.ones(rows, 2, 2), torch.ones(rows, 1)
+    if rows != ROUNDS:
+        with pytest.raises(ValueError, match=rf"data are \({rows}, 2, 2\) float32, accepted is"):
+            trainer.predict(images)
+    with pytest.raises(ValueError, match=r"data are .*\(1, n, ...\), such as x\[None\], for data"):
+        trainer.fit((images, targets), 1)
+    assert trainer.predict(images[None]).shape == (ROUNDS, rows, 1)
+    trainer.fit((images[None], targets[None]), 1)
+
+
+def test_shared_data_are_gathered_as_they_are_used():
+    """At no time is a copy of all rows made for each replica."""
+    sizes = []
+
+    class Watch(fw.Flatten):
+        def forward(self, x):
+            sizes.append(x.untyped_storage().nbytes())
+            return super().forward(x)
+
+    inputs, targets = torch.rand(1, 2000, 100), torch.rand(1, 2000, 1)
+    trainer = trainer_of(fw.Sequential(Watch(), fw.Linear(100, 1, generators())), optimizer=ADAM)
+    trainer.batch_size = 50
+    trainer.fit((inputs, targets), 1, validation=(inputs, targets))
+    assert len(sizes) == 40 + 10 and max(sizes) <= 4 * inputs.numel()
+
+
+@pytest.mark.parametrize("size", [1, 7, 256, 300, 1000])
+def test_batches_have_each_row_of_the_order_once(size):
+    data = fw.Data(torch.arange(1400.0).view(2, 700, 1), (torch.arange(1400).view(2, 700),))
+    order = torch.stack([torch.randperm(700, generator=generator(seed)) for seed in range(2)])
+    batches = list(data.batches(size, order))
+    assert [batch.rows for batch in batches[:-1]] == (len(batches) - 1) * [min(size, 700)]
+    rows = torch.cat([batch.targets[0] for batch in batches], 1)
+    assert torch.equal(rows, order + torch.tensor([[0], [700]]))
+    assert torch.equal(torch.cat([batch.inputs for batch in batches], 1)[..., 0], rows.float())
+
+
+class ScalarLoss(fw.MSE):
+    def forward(self, prediction, target):
+        return super().forward(prediction, target).mean()
+
+
+RESULTS = {  # a loss, a measure
+    "the loss of a batch or an epoch is \\(\\) ": (ScalarLoss(), None),
+    "the error of a batch or an epoch is \\(3, 40, 1\\)": (
+        fw.MSE(),
+        lambda prediction, target: {"error": (prediction > target).float()},
+    ),
+}
+
+
+@pytest.mark.parametrize("message", RESULTS)
+def test_result_that_is_no_number_for_each_replica_is_refused(message):
+    loss, measure = RESULTS[message]
+    trainer = trainer_of(fw.mlp(2, [4], 1, generators()), loss=loss, measure=measure)
+    with pytest.raises(ValueError, match=message + r".*accepted is \(3,\), a number for each"):
+        trainer.fit(points(), 1)
 
 
 def test_autograd_is_off_during_training():
@@ -176,94 +240,6 @@ def test_predictions_of_a_siamese_network_are_answers():
     answer = trainer.predict(torch.rand(ROUNDS, ROWS, 2, 3, 3))
     assert answer.comparison.shape == (ROUNDS, ROWS, 1)
     assert answer.digits.shape == (ROUNDS, ROWS, 2, 10)
-
-
-class Interrupt(fw.Listener):
-    """Interrupts the training in an epoch."""
-
-    def __init__(self, epoch: int) -> None:
-        self.last = epoch
-
-    def epoch(self, replica, row):
-        if row["epoch"] == self.last and replica == 0:
-            raise KeyboardInterrupt
-
-
-def test_training_continues_from_a_checkpoint_bit_for_bit(tmp_path):
-    validation, path = points(rows=20), tmp_path / "state.pt"
-
-    def fit(trainer, stopping, **settings):
-        return trainer.fit(points(), 12, validation=validation, early_stopping=stopping, **settings)
-
-    first, second, third = (fw.EarlyStopping(4, "validation/error") for _ in range(3))
-    uninterrupted = make_trainer()
-    expected = fit(uninterrupted, first)
-    with pytest.raises(KeyboardInterrupt):
-        fit(make_trainer(listeners=[Interrupt(5)]), second, checkpoint=path)
-    again = make_trainer([7, 8, 9])  # other weights, orders and masks, which the file replaces
-    again.load(path, third)
-    assert again.epochs == 5
-    assert fit(again, third) == expected
-    assert_state(again.network, uninterrupted.network.state())
-    assert list(tmp_path.iterdir()) == [path]
-
-
-OTHERS = {  # the trainer, the error
-    "network": (
-        lambda: trainer_of(fw.mlp(2, [5], 1, generators())),
-        "accepted is .*, 2.weight",
-    ),
-    "optimizer": (lambda: make_trainer(optimizer=SGD), "first, .*; accepted is velocity"),
-    "dtype": (lambda: make_trainer(dtype=torch.float64), "0.weight is .*32, accepted is .*64"),
-    "replicas": (lambda: make_trainer([0, 1]), r"0.weight is \(3, .*, accepted is \(2, "),
-}
-
-
-@pytest.mark.parametrize("case", OTHERS)
-def test_checkpoint_of_another_training_is_refused(case, tmp_path):
-    make_trainer().save(tmp_path / "state.pt")
-    make, message = OTHERS[case]
-    trainer = make()
-    before = trainer.network.state_dict()
-    with pytest.raises((KeyError, ValueError), match=message):
-        trainer.load(tmp_path / "state.pt")
-    assert_state(trainer.network, before)
-
-
-def test_file_that_is_not_the_checkpoint_of_a_training_is_refused(tmp_path):
-    make_trainer().save(tmp_path / "state.pt")
-    message = "was saved without early stopping, accepted is a file with it"
-    with pytest.raises(ValueError, match=message):
-        make_trainer().load(tmp_path / "state.pt", fw.EarlyStopping(3))
-    make_trainer().save(tmp_path / "stopped.pt", fw.EarlyStopping(3))
-    with pytest.raises(ValueError, match="with early stopping, accepted is a file without it"):
-        make_trainer().load(tmp_path / "stopped.pt")
-    torch.save([1], tmp_path / "other.pt")
-    with pytest.raises(ValueError, match="other.pt is not a checkpoint"):
-        make_trainer().load(tmp_path / "other.pt")
-
-
-def test_early_stopping_of_each_replica_restores_its_best_weights():
-    trainer = make_trainer(optimizer=adam(0.05), schedule=None)
-    stopping, validation = fw.EarlyStopping(2), points(rows=30)
-    history = trainer.fit(points(), 60, validation=validation, early_stopping=stopping)
-    assert len({len(rows) for rows in history}) > 1  # they end at different epochs
-    for rows, tested in zip(history, trainer.evaluate(validation)):
-        losses = [row["validation/loss"] for row in rows]
-        assert len(rows) == 60 or losses.index(min(losses)) == len(rows) - 3
-        assert tested["loss"] == pytest.approx(min(losses), rel=1e-6)
-
-
-def test_early_stopping_can_be_used_again_and_its_checkpoint_has_the_best_weights(tmp_path):
-    stopping, path = fw.EarlyStopping(patience=2), tmp_path / "state.pt"
-    settings = {"validation": points(rows=30), "early_stopping": stopping}
-    first, second, loaded = (make_trainer(optimizer=adam(0.05), schedule=None) for _ in range(3))
-    expected = first.fit(points(), 60, **settings)
-    assert second.fit(points(), 60, **settings, checkpoint=path) == expected
-    loaded.load(path, stopping)
-    assert loaded.evaluate(points(rows=30)) == first.evaluate(points(rows=30))
-    with pytest.raises(ValueError, match="every replica has ended in an earlier fit"):
-        first.fit(points(), 70)
 
 
 def test_weights_that_are_not_finite_after_the_last_step():
@@ -292,14 +268,14 @@ INPUTS, LABELS = points()
 FIT_ERRORS = {  # the data, the error
     "replicas": (
         (INPUTS[:2], LABELS),
-        r"the inputs are \(2, 40, 2\) float32 and the targets \(3, 40, 1\) float32, "
-        r"accepted is \(3, n, ...\) or \(n, ...\) for both",
+        r"the data are \(2, 40, 2\) float32 and \(3, 40, 1\) float32, "
+        r"accepted is \(3, n, ...\), .* or \(1, n, ...\), such as x\[None\], for data that all",
     ),
     "dtype": ((INPUTS.double(), LABELS), "input of Linear is .* float64, accepted is .* float32"),
     "numpy": ((INPUTS.numpy(), LABELS), "the data are ndarray and Tensor, accepted are tensors"),
     "three": ((INPUTS, LABELS, LABELS), "the data are tuple, accepted is a pair"),
     "no-rows": ((INPUTS[:, :0], LABELS[:, :0]), "the inputs are .*, accepted is at least one row"),
-    "rows": ((INPUTS, LABELS[:, 1:]), r"inputs are \(3, 40, 2\) .* the targets \(3, 39, 1\)"),
+    "rows": ((INPUTS, LABELS[:, 1:]), r"the data are \(3, 40, 2\) .* and \(3, 39, 1\) "),
 }
 
 

@@ -1,13 +1,15 @@
-"""Display names of configurations."""
+"""Names of configurations and of their folders."""
 
 import itertools
 
 import pytest
 
+from digitpairs import files
 from digitpairs.cli import CONF
 from digitpairs.names import display_names, text_of
 from digitpairs.sweeps.compose import compose_command
-from digitpairs.sweeps.jobs import Job, plan_jobs
+from digitpairs.sweeps.jobs import Job, folder_names, plan_jobs
+from digitpairs.sweeps.sweep import names_of as names_of_jobs
 
 
 def jobs_of(*arguments: str) -> list[Job]:
@@ -19,8 +21,10 @@ def names_of(*arguments: str, with_configs: bool = True) -> tuple[str, list[str]
 
     Without configs the names come from the folders alone.
     """
-    configs = {job.configuration: job.config for job in jobs_of(*arguments)}
-    names = display_names(configs if with_configs else dict.fromkeys(configs))
+    jobs = jobs_of(*arguments)
+    names = names_of_jobs(jobs)
+    if not with_configs:
+        names = display_names(dict.fromkeys(job.configuration for job in jobs))
     return names.shared, list(names.of.values())
 
 
@@ -83,18 +87,17 @@ def test_names_have_settings_for_which_a_folders_name_is_too_short():
 
 def test_without_configs_the_names_are_those_of_the_folders():
     shared, names = names_of("model.body.hidden=[128,128],[32]", with_configs=False)
-    assert shared == "siamese_cnn"
-    assert names == ["model.body.hidden=_128,128_", "model.body.hidden=_32_"]
+    assert shared == "" and names == ["hidden=_128,128_", "hidden=_32_"]
 
 
 def test_without_configs_names_that_are_cut_alike_are_whole_folders():
-    _, names = names_of(*LONG, with_configs=False)
-    assert len(set(names)) == 16
-    assert all(name.startswith("siamese_mlp,") for name in names)
+    folders = [f"{'a' * files.NAME_LENGTH}-{number:08d}" for number in range(3)]
+    assert list(display_names(dict.fromkeys(folders)).of.values()) == folders
 
 
-def test_settings_that_are_not_in_the_folders_names_are_added_if_needed():
-    """A class stands for the choice of a group; a setting that a config lacks is not named."""
+@pytest.mark.parametrize("known", [True, False])
+def test_settings_that_were_not_typed_are_added_if_needed(known):
+    """A setting that a config lacks is not named; without choices a class stands for its group."""
     commands = [
         ["model=mlp"],
         ["model=siamese_cnn"],
@@ -103,12 +106,70 @@ def test_settings_that_are_not_in_the_folders_names_are_added_if_needed():
     ]
     jobs = [jobs_of(*command)[0] for command in commands]
     configs = {f"x-{i}{i}{i}{i}0000": job.config for i, job in enumerate(jobs)}
-    assert list(display_names(configs).of.values()) == [
-        "model.body=MLPBody optimizer=Adam",
-        "model.body=CNNBody optimizer=Adam",
-        "model.body=MLPBody optimizer=AdamW",
-        "model.body=MLPBody optimizer=Adam trainer.check_val_every_n_epoch=2",
+    origins = {folder: job.origin for folder, job in zip(configs, jobs)}
+    names = list(display_names(configs, origins if known else None).of.values())
+    body, optimizer = ("model=", "optimizer=") if known else ("model.body=", "optimizer=")
+    choices = ["mlp", "siamese_cnn", "adam", "adamw"]
+    classes = ["MLPBody", "CNNBody", "Adam", "AdamW"]
+    mlp, cnn, adam, adamw = choices if known else classes
+    assert names == [
+        f"{body}{mlp} {optimizer}{adam}",
+        f"{body}{cnn} {optimizer}{adam}",
+        f"{body}{mlp} {optimizer}{adamw}",
+        f"{body}{mlp} {optimizer}{adam} trainer.check_val_every_n_epoch=2",
     ]
+
+
+OLD = {
+    "siamese_mlp,optimizer.lr=0.1-12345678": {"optimizer": {"lr": 0.1}},
+    "siamese_mlp,optimizer.lr=1e-3-12345679": {"optimizer": {"lr": 0.001}},
+}
+
+
+def test_older_runs_are_named_by_their_folders_and_configs():
+    names = display_names(OLD)
+    assert names.shared == "siamese_mlp"
+    assert list(names.of.values()) == ["optimizer.lr=0.1", "optimizer.lr=0.001"]
+
+
+@pytest.mark.parametrize(
+    "arguments, sweep, configurations",
+    [
+        (["model=siamese_mlp", "aux.lambda=0.8"], "siamese_mlp,lambda=0.8", ["siamese_mlp"]),
+        (["optimizer.lr=0.1,0.2"], "siamese_cnn", ["lr=0.1", "lr=0.2"]),
+        (["model=mlp,siamese_mlp", "seed=0,1"], "models", ["mlp", "siamese_mlp"]),
+        (
+            ["model=mlp,siamese_mlp", "trainer.max_epochs=3", "aux=none,lambda"],
+            "max_epochs=3",
+            [
+                f"{model},aux={aux}"
+                for model in ("mlp", "siamese_mlp")
+                for aux in ("none", "lambda")
+            ],
+        ),
+        (  # both keys end in the same word
+            ["data.augmentation.scale=0.1,0.2", "+optimizer.scale=1"],
+            "siamese_cnn,+optimizer.scale=1",
+            ["data.augmentation.scale=0.1", "data.augmentation.scale=0.2"],
+        ),
+    ],
+)
+def test_folders_have_short_names(arguments, sweep, configurations):
+    jobs = compose_command(CONF, arguments)
+    names = folder_names(jobs)
+    assert names.sweep == sweep
+    assert list(dict.fromkeys(names.configurations)) == configurations
+
+
+def test_folders_are_found_again_by_their_digests(tmp_path):
+    """As after an upgrade that names them differently."""
+    command = ["optimizer.lr=0.1,0.2", f"output={tmp_path}"]
+    first = jobs_of(*command)[0].folder
+    renamed = tmp_path / f"old-{first.parts[-3][-8:]}" / f"older-{first.parts[-2][-8:]}"
+    renamed.mkdir(parents=True)
+    one, other = jobs_of(*command)
+    assert one.folder.parent == renamed
+    assert other.folder.parent.parent == renamed.parent
 
 
 def test_seeds_that_follow_the_runs_seed_are_not_part_of_names():

@@ -1,5 +1,6 @@
 """Classes outside the package, named on the command line with `_target_`."""
 
+import itertools
 import json
 import os
 import sys
@@ -284,12 +285,8 @@ def test_the_network_can_change_while_its_body_stays(folder):
 def test_keys_of_a_class_can_be_swept(folder):
     with pytest.warns(match="own.Body does not accept"):
         jobs = composed("model.body._target_=own.Body", "model.body.width=8,32", "seed=0,1")
-    assert [(job["model"]["body"]["width"], job["seed"]) for job in jobs] == [
-        (8, 0),
-        (8, 1),
-        (32, 0),
-        (32, 1),
-    ]
+    settings = [(job["model"]["body"]["width"], job["seed"]) for job in jobs]
+    assert settings == list(itertools.product((8, 32), (0, 1)))
 
 
 @pytest.mark.parametrize("key", ["hidden", "widht"])
@@ -299,8 +296,9 @@ def test_a_given_key_that_the_class_does_not_accept_is_refused(command, folder, 
     assert status == 2 and refusal in err
 
 
-@pytest.mark.parametrize("plan", ["serial", "processes"])
-@pytest.mark.parametrize("place", ["working directory", "config folder"])
+@pytest.mark.parametrize(
+    "place, plan", [("working directory", "processes"), ("config folder", "serial")]
+)
 def test_a_class_of_the_users_own_trains(command, folder, tmp_path, place, plan):
     arguments = [*SMALL, f"sweep.plan={plan}", "model.body._target_=own.Body"]
     if place == "config folder":

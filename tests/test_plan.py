@@ -10,9 +10,9 @@ import pytest
 from digitpairs.sweeps import measure
 from digitpairs.sweeps.measure import Measurement, best_size, read_cache, write_cache
 from digitpairs.sweeps.plan import Plan, cut
-from tests.conftest import SMALL, contents
+from tests.conftest import SMALL, SMALL_DATA_AND_MODEL, contents
 
-FOUR_RUNS = [*SMALL, "-m", "seed=0..3"]
+FOUR_RUNS = [*SMALL_DATA_AND_MODEL, "trainer.max_epochs=1", "-m", "seed=0..3"]
 
 
 @pytest.fixture
@@ -126,15 +126,7 @@ def test_measurements_are_cached_and_a_damaged_cache_is_replaced(
     assert status == 0 and "cannot be kept" in err
 
 
-DAMAGED_VALUES = [
-    1.0,
-    [1.0],
-    [1.0, 2.0, 3.0],
-    ["1", 2.0],
-    [1.0, None],
-    [-1.0, 2.0],
-    {"seconds": 1.0},
-]
+DAMAGED_VALUES = [1.0, [1.0], [1.0, 2.0, 3.0], ["1", 2.0], [1.0, None], [-1.0, 2.0], {"seconds": 1}]
 DAMAGED_SIZES = ["x", "0", "-4", "1.5", "9" * 5000]
 
 

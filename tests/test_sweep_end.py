@@ -38,7 +38,7 @@ def test_each_configuration_is_compared_with_the_best_by_seed(runs):
     head, line = lines_against_best([*runs, runs[0].parent / "seed=9"])  # which has not ended
     difference = [high - low for low, high in zip(*RATES.values())]
     low, high = bca_interval(difference)
-    assert head.startswith("Above the best, optimizer.lr=0.1: difference")
+    assert head.startswith("Above the best, optimizer.lr=0.1 (by seed; ")
     mean, p = sum(difference) / 6, sign_flip(np.array(difference))
     assert (
         line.split()

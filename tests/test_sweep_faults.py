@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from digitpairs.checks import InvalidValueError
-from digitpairs.dashboard import EventsLogger
+from digitpairs.dashboard.events import EventsLogger
 from digitpairs.sweeps.lock import sweep_lock
 from digitpairs.sweeps.workers import available_cores
 from tests.conftest import SMALL, SMALL_DATA_AND_MODEL, contents
@@ -57,7 +57,8 @@ def test_an_output_folder_that_is_removed_is_one_message(command, tmp_path, monk
     ],
 )
 def test_a_full_disk_is_one_message_a_run_and_the_same_command_goes_on(command, full):
-    sweep = [*SMALL, "-m", "seed=0,1", "sweep.plan=serial"]
+    one_epoch = [*SMALL_DATA_AND_MODEL, "trainer.max_epochs=1"]
+    sweep = [*one_epoch, "-m", "seed=0,1", "sweep.plan=serial"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(full, no_space)
         patch.setattr("digitpairs.files.write_json", no_space)

@@ -76,7 +76,7 @@ def test_optional_columns_and_what_all_configurations_share(tmp_path):
             write(tmp_path, f"siamese_mlp,optimizer.lr={rate}", seed, 50.0, **errors)
     text = printed(tmp_path)
     assert "data: mnist, siamese_mlp" in text and text.count("siamese_mlp") == 1
-    rows = [line.split() for line in text.splitlines() if line.startswith("  optimizer.lr=")]
+    rows = [line.split() for line in text.splitlines() if line.startswith(" optimizer.lr=")]
     names_and_digits = [(row[0], row[-1]) for row in rows]
     assert names_and_digits == [("optimizer.lr=0.01", "8.50"), ("optimizer.lr=0.1", "6.50")]
     assert "digits: mean error" in text and "failed" not in text

@@ -2,13 +2,11 @@
 
 import io
 import os
-import subprocess
 import sys
 
 import pytest
 
 from digitpairs.terminal import make_output_robust
-from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -72,19 +70,3 @@ def test_replaced_streams_do_not_change(monkeypatch, stream):
     monkeypatch.setattr(sys, "stdout", stream)
     make_output_robust()
     assert sys.stdout is stream
-
-
-@pytest.mark.skipif(os.name == "nt", reason="needs a shell with pipes")
-def test_a_sweep_whose_reader_leaves_early_finishes(tmp_path):
-    """`train.py | head -1` on an ASCII terminal."""
-    size = "data=digits data.pairs=60 data.test_pairs=40 trainer.max_epochs=2 sweep.plan=serial"
-    sweep = f"model=siamese_mlp model.body.hidden=[16] {size} -m seed=0..2 output={tmp_path}"
-    command = f"{sys.executable} train.py {sweep} | head -1; echo ${{PIPESTATUS[0]}}"
-    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
-    environment.pop("HYDRA_FULL_ERROR", None)
-    finished = subprocess.run(
-        ["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    line, status = finished.stdout.splitlines()
-    assert "3 runs" in line and status == "0" and finished.stderr == ""
-    assert len(list(tmp_path.glob("*/*/*/result.json"))) == 3

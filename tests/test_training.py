@@ -305,7 +305,7 @@ def test_events_and_metrics_hold_the_history(data, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     from digitpairs import files
-    from digitpairs.dashboard import EventsLogger, tag_of
+    from digitpairs.dashboard.events import EventsLogger, tag_of
 
     logger = EventsLogger(tmp_path)
     model = PairComparison(NETWORK)

@@ -25,6 +25,8 @@ from digitpairs.analysis.tables import FORMATS, Section, write
 from digitpairs.cli import exit_on_error, show_own_warnings_plainly
 from digitpairs.terminal import make_output_robust
 
+WIDE = 400
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status is 2 for input that cannot be analysed."""
@@ -34,13 +36,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with exit_on_error():
         runs = load(*options.folders)
         sections = _sections(runs, options)
-        write(sections, options.format, Console())
+        write(sections, options.format, _console())
         if options.html:
             from digitpairs.analysis.page import write_page
 
-            write_page(runs, options.html, options.metric, options.baseline)
+            name = groups.metric_of(runs, options.metric)
+            if options.by:
+                sections = sections_of(runs, name, options.baseline)
+            write_page(runs, sections, options.html, name)
             print(f"Page: {options.html}", file=sys.stderr)
     return 0
+
+
+def _console() -> Console:
+    """Standard output; where it is no terminal, lines are as long as the tables are wide."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDE)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="outputs, sweeps or runs")
-    parser.add_argument("--metric", help="the first test error by default")
+    parser.add_argument(
+        "--metric", help="the first test error by default, with --by epoch the same of the training"
+    )
     parser.add_argument(
         "--baseline",
         metavar="CONFIG",

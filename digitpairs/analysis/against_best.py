@@ -38,8 +38,8 @@ def _lines(best: str, rows: Sequence[dict]) -> list[str]:
     cells = [
         (
             row["second"],
-            f"{-row['difference']:+.2f}",
-            interval(-row["high"], -row["low"]),
+            f"{0.0 - row['difference']:+.2f}",
+            interval(0.0 - row["high"], 0.0 - row["low"]),
             f"p = {p_value(row['p_holm'])}",
             f"n = {row['n']}",
             row["verdict"],
@@ -47,7 +47,7 @@ def _lines(best: str, rows: Sequence[dict]) -> list[str]:
         for row in rows
     ]
     widths = [max(map(len, column)) for column in zip(*cells)]
-    head = f"Above the best, {best}: difference by seed, its 95 % interval, p (sign-flip, Holm)"
+    head = f"Above the best, {best} (by seed; 95 % interval; sign-flip p, Holm):"
     return [
         head,
         *(

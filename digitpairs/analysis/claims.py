@@ -54,7 +54,7 @@ def verdicts(results: Results, claims: Sequence[Claim]) -> list[Verdict]:
         for index, p in zip(family, holm([raw[index] for index in family])):
             adjusted[index] = p
     return [
-        Verdict(claim, *values, compare(*values), p, _verdict(claim, *values, p))
+        Verdict(claim, *values, compare(*values, expanded=False), p, _verdict(claim, *values, p))
         for claim, values, p in zip(claims, pairs, adjusted)
     ]
 

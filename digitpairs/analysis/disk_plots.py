@@ -21,10 +21,9 @@ import numpy as np
 
 from digitpairs import files
 from digitpairs.analysis.drawing import draw_epochs, literal, panel_grid, plt, save
-from digitpairs.analysis.runs import Run, configs_of, finished_runs, undamaged
+from digitpairs.analysis.runs import Run, configs_of, finished_runs, names_of, undamaged
 from digitpairs.analysis.table import mean_std_half_width
 from digitpairs.cli import exit_on_error, show_own_warnings_plainly
-from digitpairs.names import display_names
 from digitpairs.records import read_boundary
 from digitpairs.terminal import make_output_robust
 
@@ -57,7 +56,7 @@ def runs_of_the_disk(sweep: Path) -> Runs:
     for run in finished_runs(sweep, "*/seed=[0-9]*"):
         if run.result["source"] == "disk":
             runs[run.folder.parent.name].append(run)
-    names = display_names(configs_of(run.folder for group in runs.values() for run in group))
+    names = names_of([run.folder for group in runs.values() for run in group])
     return {names.of[folder]: group for folder, group in runs.items()}
 
 

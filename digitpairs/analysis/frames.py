@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -19,6 +20,7 @@ from digitpairs import files, records
 from digitpairs.analysis.runs import Run, read_run, undamaged
 from digitpairs.checks import DigitPairsWarning, InvalidValueError
 from digitpairs.names import (
+    Origin,
     display_names,
     flat,
     plain_value,
@@ -26,16 +28,34 @@ from digitpairs.names import (
     without_seeds,
 )
 
+RECIPES = ("experiment", "smoke", "smoke_data")  # groups that only set other settings
 TEST_SET = ["source", "test_examples"]
 
 
-class Outcome(NamedTuple):
-    """A run that ended: its config, and its result or the reason of its failure."""
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """A run that ended: its result, or the reason of its failure."""
 
     folder: Path
-    config: Mapping[str, Any]
     run: Run | None
-    failure: str | None = None
+    failure: Mapping[str, Any] | None = None  # the content of its file
+
+    @functools.cached_property
+    def config(self) -> Mapping[str, Any]:
+        """The config, which is read when it is first used: runs of a group share all but seeds."""
+        return records.read_config(self.folder)
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        record = self.run.result if self.run else self.failure or {}
+        return record["seed"] if "seed" in record else self.config["seed"]
+
+    @property
+    def origin(self) -> Origin | None:
+        """How its config was composed; None for older runs."""
+        record = self.run.result if self.run else self.failure
+        return records.origin_of(record or {})
 
     @property
     def fingerprint(self) -> str:
@@ -68,8 +88,10 @@ class Runs:
 
     def __init__(self, outcomes: Sequence[Outcome]) -> None:
         self._outcomes = list(outcomes)
-        groups = {outcome.configuration: outcome for outcome in outcomes}
-        settings = {key: flat(without_seeds(each.config)) for key, each in groups.items()}
+        groups = {outcome.configuration: outcome for outcome in reversed(outcomes)}
+        groups = dict(reversed(groups.items()))  # the first run of each, in their order
+        named = all(outcome.origin for outcome in groups.values())
+        settings = {key: _settings(each, named) for key, each in groups.items()}
         self.settings = varied_settings(list(settings.values()))
         names = _group_names(groups)
         self.runs = pd.DataFrame(
@@ -133,12 +155,13 @@ def _run_folders(folder: Path) -> list[Path]:
 
 def _outcome(folder: Path) -> Outcome | None:
     run = read_run(folder)
-    if run is not None:
-        return Outcome(folder, records.read_config(folder), run)
-    failure = records.read_failure(folder)
-    if failure is None:
+    failure = None if run is not None else records.read_failure(folder)
+    if run is None and failure is None:
         return None
-    return Outcome(folder, records.read_config(folder), None, failure["reason"])
+    outcome = Outcome(folder, run, failure)
+    if run is None or files.FILES not in run.result:  # without a digest, reading shows its damage
+        assert outcome.config is not None
+    return outcome
 
 
 def _repetition(repeated: Sequence[Path]) -> str:
@@ -148,13 +171,22 @@ def _repetition(repeated: Sequence[Path]) -> str:
     )
 
 
+def _settings(outcome: Outcome, named: bool) -> dict[str, Any]:
+    """The settings by dotted key; if all runs are `named`, choices in place of their classes."""
+    settings = flat(without_seeds(outcome.config))
+    if not named or outcome.origin is None:
+        return settings
+    choices = {key: value for key, value in outcome.origin.choices.items() if key not in RECIPES}
+    return choices | {key: value for key, value in settings.items() if not key.endswith("_target_")}
+
+
 def _row(outcome: Outcome, name: str) -> dict[str, Any]:
     result = dict(outcome.run.result) if outcome.run else {}
     columns = {
         "folder": str(outcome.folder),
         "group": name,
-        "seed": outcome.config["seed"],
-        "failure": outcome.failure,
+        "seed": outcome.seed,
+        "failure": outcome.failure["reason"] if outcome.failure else None,
         "source": result.get("source"),
         "test_examples": result.get("test_pairs", result.get("test_points")),
     }
@@ -165,7 +197,10 @@ def _row(outcome: Outcome, name: str) -> dict[str, Any]:
 def _group_names(groups: Mapping[str, Outcome]) -> dict[str, str]:
     """For each group its name: the settings that tell it from the other groups."""
     folders = {key: f"{key}/{outcome.folder.parent.name}" for key, outcome in groups.items()}
-    names = display_names({folders[key]: outcome.config for key, outcome in groups.items()})
+    names = display_names(
+        {folders[key]: outcome.config for key, outcome in groups.items()},
+        {folders[key]: outcome.origin for key, outcome in groups.items()},
+    )
     return {key: names.of[folder] for key, folder in folders.items()}
 
 

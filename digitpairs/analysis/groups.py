@@ -6,6 +6,7 @@ Groups on different data, or with test sets of different sizes, are never compar
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -43,6 +44,7 @@ def metric_of(runs: Runs, metric: str | None) -> str:
     return metric
 
 
+@functools.lru_cache(maxsize=8)  # tables, comparisons and plots need it
 def summarise(runs: Runs, metric: str | None = None) -> pd.DataFrame:
     """A row for each group and test set, the lowest mean first.
 

@@ -7,6 +7,7 @@ would add megabytes of script to each page, and show no number that the tables d
 
 from __future__ import annotations
 
+import base64
 import html
 import io
 import re
@@ -27,8 +28,8 @@ from digitpairs import files
 from digitpairs.analysis import groups
 from digitpairs.analysis.drawing import literal
 from digitpairs.analysis.frames import TEST_SET, Runs
-from digitpairs.analysis.sections import sections_of
-from digitpairs.analysis.tables import TEXT, Section, shown
+from digitpairs.analysis.tables import FOLDED, TEXT, Section, setting, shown
+from digitpairs.dashboard.pictures import Picture, best_and_median, pictures_of
 
 MAX_DRAWN = 40  # groups in a plot; more cannot be told apart
 MAX_CURVES = 8
@@ -43,8 +44,8 @@ body { margin: 0 auto; max-width: 1180px; padding: 1.2rem; color: var(--fg);
        background: var(--bg); font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right;
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .88rem; }
+th, td { padding: .3rem .5rem; border-bottom: 1px solid var(--line); text-align: right;
          white-space: nowrap; }
 th { background: var(--soft); position: sticky; top: 0; }
 th button { all: unset; cursor: pointer; font-weight: 600; }
@@ -52,8 +53,10 @@ th button:focus-visible { outline: 2px solid; }
 th[aria-sort=ascending] button::after { content: " \\2191"; }
 th[aria-sort=descending] button::after { content: " \\2193"; }
 .text { text-align: left; white-space: normal; overflow-wrap: break-word; min-width: 11rem; }
+.word { text-align: left; }
 figure { margin: 1rem 0; overflow-x: auto; }
 figure svg { max-width: 100%; min-width: 36rem; height: auto; color: var(--fg); }
+.picture img { max-width: 100%; height: auto; border-radius: 4px; }
 figcaption, .note { font-size: .88rem; opacity: .85; }
 pre { background: var(--soft); padding: .7rem; overflow-x: auto; }
 @media print {
@@ -78,10 +81,15 @@ document.querySelectorAll('th button').forEach(button => button.addEventListener
 """
 
 
-def write_page(runs: Runs, path: Path, metric: str | None, baseline: str | None) -> None:
-    """Write the page about the runs to the file, whole or not at all."""
-    name = groups.metric_of(runs, metric)
-    sections = sections_of(runs, name, baseline)
+def write_page(runs: Runs, sections: Sequence[Section], path: Path, name: str) -> None:
+    """Write the page about the runs to the file, whole or not at all.
+
+    Args:
+        runs: the runs.
+        sections: their tables (see `sections_of`).
+        path: of the page.
+        name: the metric.
+    """
     tables = {section.name: section for section in sections}
     parts = [_table(tables["groups"]), _figure(*_group_plot(tables["groups"].frame, name))]
     if "comparisons" in tables:
@@ -91,7 +99,7 @@ def write_page(runs: Runs, path: Path, metric: str | None, baseline: str | None)
     parts += _curves(runs, name)
     if "failures" in tables:
         parts.append(_table(tables["failures"]))
-    parts += [_settings(runs), _provenance(runs)]
+    parts += [*_mistakes(runs, tables["groups"].frame), _settings(runs), _provenance(runs)]
     files.write_atomically(path, _document(f"{name}: {len(runs.runs)} runs", parts))
 
 
@@ -129,7 +137,9 @@ def _cells(row: Sequence[str], columns: Iterable[Any]) -> str:
 
 
 def _class(column: Any) -> str:
-    return ' class="text"' if column in (*TEXT, "config") else ""
+    if column in (*FOLDED, "config"):
+        return ' class="text"'
+    return ' class="word"' if column in TEXT else ""
 
 
 def _sort_key(cell: str) -> str:
@@ -198,8 +208,9 @@ def _heat_maps(runs: Runs, metric: str) -> list[str]:
     table = groups.heat_map(runs, first, second, metric)
     figure, axes = plt.subplots(figsize=(1.5 + len(table.columns), 1.2 + 0.45 * len(table)))
     image = axes.imshow(table, cmap="viridis_r", aspect="auto")
-    axes.set_xticks(range(len(table.columns)), [str(value) for value in table.columns])
-    axes.set_yticks(range(len(table)), [str(value) for value in table.index])
+    columns = [literal(setting(value)) for value in table.columns]
+    axes.set_xticks(range(len(columns)), columns, rotation=30 if max(map(len, columns)) > 8 else 0)
+    axes.set_yticks(range(len(table)), [literal(setting(value)) for value in table.index])
     axes.set_xlabel(second)
     axes.set_ylabel(first)
     middle = (table.max().max() + table.min().min()) / 2
@@ -243,11 +254,45 @@ def _curves(runs: Runs, metric: str) -> list[str]:
     return ["<h2>Learning curves</h2>", _figure(figure, text)]
 
 
+def _mistakes(runs: Runs, ranked: pd.DataFrame) -> list[str]:
+    """The wrong pairs and the confusion of the best config's best and median seed."""
+    finished = runs.runs[runs.runs["failure"].isna()]
+    group = ranked["group"].iloc[0]
+    results = {
+        Path(finished["folder"][number]): run.result
+        for number in finished.index[finished["group"] == group]
+        if (run := runs.run(number)) is not None
+    }
+    parts = []
+    for rank, folder in best_and_median(results).items():
+        try:
+            pictures = {name: picture for name, _, picture in pictures_of(folder)}
+        except files.DamagedFileError as damage:
+            parts.append(f'<p class="note">{html.escape(str(damage))}</p>')
+            continue
+        seed = results[folder]["seed"]
+        parts += [
+            _image(picture, f"{name.capitalize()} of the {rank} seed ({seed}) of {group}")
+            for name, picture in pictures.items()
+        ]
+    return ["<h2>What is wrong</h2>", *parts] if parts else []
+
+
+def _image(picture: Picture, caption: str) -> str:
+    data = base64.b64encode(picture.png()).decode()
+    text = html.escape(f"{caption}. {picture.text}", quote=True)
+    return (
+        f'<figure class="picture"><img src="data:image/png;base64,{data}" alt="{text}" '
+        f'width="{picture.image.width}"><figcaption>{html.escape(caption)}</figcaption></figure>'
+    )
+
+
 def _settings(runs: Runs) -> str:
     """What differs between the configs."""
     if not runs.settings:
         return ""
     table = runs.runs[["group", *runs.settings]].drop_duplicates("group")
+    table[runs.settings] = table[runs.settings].map(setting)
     return _table(Section("settings", "Settings that differ", table))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from digitpairs import files, inventory, records
 from digitpairs.checks import DigitPairsWarning
+from digitpairs.names import Names, display_names
 
 RELABELLED = "test/relabelled_digit_error"
 # The files, beside the result, from which tables and plots are made.
@@ -129,6 +130,17 @@ def read_run(folder: Path) -> Run | None:
     if folder.name != f"seed={result['seed']}":
         raise files.DamagedFileError(folder / files.RESULT, f"it is of seed={result['seed']}")
     return Run(folder, result)
+
+
+def names_of(folders: Sequence[Path]) -> Names:
+    """The display names of the configurations of these finished runs, by their folders' names."""
+    first = {folder.parent.name: folder for folder in reversed(folders)}
+    origins = {
+        configuration: records.origin_of(records.read_result(folder) or {})
+        for configuration, folder in first.items()
+    }
+    configs = configs_of(folders)
+    return display_names(configs, {name: origins[name] for name in configs})
 
 
 def configs_of(runs: Iterable[Path]) -> dict[str, dict[str, Any] | None]:

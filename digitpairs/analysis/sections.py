@@ -7,7 +7,7 @@ from digitpairs.analysis.frames import TEST_SET, Runs
 from digitpairs.analysis.tables import Section
 
 NOTE = (
-    "difference: mean of first minus second over shared seeds; 95 % CI: BCa bootstrap; "
+    "difference: mean of first minus second over shared seeds; 95 % CI: expanded BCa bootstrap; "
     "p: sign-flip test, adjusted by Holm's method; "
     "seeds needed: for a power of 80 % at the observed d_z"
 )

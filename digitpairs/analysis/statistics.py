@@ -28,8 +28,11 @@ class Comparison(NamedTuple):
     less: float  # share of the seeds whose first value is lower; a tie counts half
 
 
-def compare(first: Sequence[float], second: Sequence[float]) -> Comparison:
-    """Compare paired values; raises ValueError where their numbers differ."""
+def compare(first: Sequence[float], second: Sequence[float], expanded: bool = True) -> Comparison:
+    """Compare paired values; raises ValueError where their numbers differ.
+
+    See `bca_interval` for `expanded`.
+    """
     if len(first) != len(second):
         raise ValueError(f"paired values must be equally many, not {len(first)} and {len(second)}")
     difference = np.subtract(first, second)
@@ -40,7 +43,7 @@ def compare(first: Sequence[float], second: Sequence[float]) -> Comparison:
     less = float((difference < 0).mean() + (difference == 0).mean() / 2)
     varies = n > 1 and np.ptp(difference) > 0
     effect = mean / float(difference.std(ddof=1)) if varies else math.nan
-    return Comparison(n, mean, bca_interval(difference), effect, less)
+    return Comparison(n, mean, bca_interval(difference, expanded), effect, less)
 
 
 def sign_flip(difference: np.ndarray) -> float:
@@ -62,8 +65,13 @@ def sign_flip(difference: np.ndarray) -> float:
     return float(test.pvalue)
 
 
-def bca_interval(difference: np.ndarray) -> tuple[float, float]:
-    """95 % confidence interval of the mean; nan below two values, or where too few differ."""
+def bca_interval(difference: np.ndarray, expanded: bool = True) -> tuple[float, float]:
+    """95 % confidence interval of the mean; nan below two values, or where too few differ.
+
+    The BCa bootstrap (Efron 1987) is too narrow for few values: over ten normal values it covers
+    the mean in 91 % of cases. `expanded` takes wider percentiles, for which that is 95 %
+    (Hesterberg 2015, What Teachers Should Know About the Bootstrap, section 5.3).
+    """
     from scipy import stats
 
     if len(difference) < 2:
@@ -77,10 +85,18 @@ def bca_interval(difference: np.ndarray) -> tuple[float, float]:
             np.mean,
             n_resamples=RESAMPLES,
             method="BCa",
+            confidence_level=_expanded_level(len(difference)) if expanded else 1 - ALPHA,
             rng=np.random.default_rng(0),
         )
     interval = bootstrap.confidence_interval
     return float(interval.low), float(interval.high)
+
+
+def _expanded_level(n: int) -> float:
+    """The level at which percentiles of the mean of n normal values are as wide as Student's t."""
+    from scipy.special import ndtr, stdtrit
+
+    return 1 - 2 * float(ndtr(-math.sqrt(n / (n - 1)) * stdtrit(n - 1, 1 - ALPHA / 2)))
 
 
 def seeds_needed(effect: float) -> float:

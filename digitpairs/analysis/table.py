@@ -22,6 +22,7 @@ from digitpairs.terminal import plus_minus
 METRICS = dict(zip(records.TEST_ERRORS, ("Test error of the comparison", "Test error")))
 DIGITS = "test/digit_error"  # shown beside the comparison's error; some studies train nothing else
 CONFIDENCE = 0.95
+LONG_WORD = 24
 _OPTIONAL_COLUMNS = ("digits", "failed")  # shown where a row has a value other than "-" and "0"
 
 
@@ -127,8 +128,12 @@ def _table(rows: Sequence[Row], names: Names, sign: str) -> Table:
         box=box.SIMPLE_HEAD,
         padding=(0, 1),
         collapse_padding=True,
+        pad_edge=False,
     )
-    table.add_column("config", overflow="fold")  # the one column that shrinks on narrow terminals
+    shown = [names.of[row.configuration] for row in rows]
+    longest = max(len(word) for name in shown for word in name.split())
+    # The one column that shrinks on narrow terminals; words stay whole unless they are very long.
+    table.add_column("config", overflow="fold", min_width=min(longest, LONG_WORD))
     cells = [_cells(row, sign) for row in rows]
     columns = []
     for name in cells[0]:

@@ -4,17 +4,42 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 FORMATS = ("table", "csv", "markdown", "latex", "json")
-TEXT = ("group", "first", "second", "factor", "value", "source", "verdict", "reason", "folder")
+DIFFERENCE = "first minus second"
+TEXT = (
+    DIFFERENCE,
+    "group",
+    "first",
+    "second",
+    "factor",
+    "value",
+    "source",
+    "verdict",
+    "reason",
+    "folder",
+)
+FOLDED = (
+    DIFFERENCE,
+    "group",
+    "first",
+    "second",
+    "reason",
+    "folder",
+)  # on several lines where it is narrow
+
+
+# Columns that a narrow terminal does not get, the first to go first.
+DISPENSABLE = ("p_better", "d_z", "p", "seconds", "seeds_needed", "best", "worst", "std")
 
 
 class Section(NamedTuple):
@@ -42,8 +67,9 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
         table["low"] = [interval(*ends) for ends in zip(table["low"], table["high"], strict=True)]
         table = table.drop(columns="high").rename(columns={"low": "95 % CI"})
     for end in ("best", "worst"):
-        if f"{end}_seed" in table:
-            pairs = zip(table[end], table.pop(f"{end}_seed"), strict=True)
+        seeds = table.pop(f"{end}_seed") if f"{end}_seed" in table else None
+        if end in table and seeds is not None:
+            pairs = zip(table[end], seeds, strict=True)
             table[end] = [_with_seed(value, seed) for value, seed in pairs]
     for column in table.columns:
         table[column] = table[column].map(_FORMATS.get(str(column), _number))
@@ -79,14 +105,17 @@ def p_value(value: float) -> str:
     return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"
 
 
-def _setting(value: Any) -> str:
-    return "-" if value is None or value != value else str(value)  # nan is unequal to itself
+def setting(value: Any) -> str:
+    """A setting's value; whole numbers, which pandas keeps as floats, without a point."""
+    if value is None or value != value:  # nan is unequal to itself
+        return "-"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 _FORMATS: dict[str, Callable[[Any], str]] = {
     **dict.fromkeys(("n", "failed", "seconds", "test_examples", "epoch", "seeds_needed"), _whole),
     **dict.fromkeys(("p", "p_holm"), p_value),
-    "value": _setting,
+    "value": setting,
 }
 _HEADS = {
     "group": "config",
@@ -99,6 +128,28 @@ _HEADS = {
 
 
 def _print_table(section: Section, console: Console) -> None:
+    """Print the table; a narrow terminal gets the least important columns left out."""
+    for frame in _narrower(section.frame):
+        table = _rich_table(section._replace(frame=frame))
+        needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+        if needed <= console.width:
+            break
+    console.print(table)
+
+
+def _narrower(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """The frame, and then with fewer and fewer columns."""
+    yield frame
+    for column in DISPENSABLE:
+        if column in frame:
+            frame = frame.drop(columns=column)
+            yield frame
+    if "second" in frame:
+        both = [f"{one}\nminus {other}" for one, other in zip(frame["first"], frame["second"])]
+        yield frame.drop(columns="second").assign(first=both).rename(columns={"first": DIFFERENCE})
+
+
+def _rich_table(section: Section) -> Table:
     table = Table(
         title=Text(section.title, style="table.title"),  # no markup: brackets are part of names
         caption=section.note or None,
@@ -112,12 +163,12 @@ def _print_table(section: Section, console: Console) -> None:
         table.add_column(
             str(column),
             justify="left" if is_text else "right",
-            overflow="fold" if is_text else "ellipsis",
-            no_wrap=not is_text,
+            overflow="fold",
+            no_wrap=original not in FOLDED,
         )
     for row in texts.itertuples(index=False):
         table.add_row(*(Text(cell) for cell in row))
-    console.print(table)
+    return table
 
 
 def _columns(frame: pd.DataFrame) -> list[str]:

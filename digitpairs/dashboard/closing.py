@@ -19,19 +19,12 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from digitpairs import files, records
 from digitpairs.dashboard.events import EventFile, image_value, text_value
 from digitpairs.dashboard.means import MEAN
-from digitpairs.dashboard.pictures import (
-    Picture,
-    draw_boundary,
-    draw_confusion,
-    draw_wrong_pairs,
-)
+from digitpairs.dashboard.pictures import Result, best_and_median, error_of, pictures_of
 from digitpairs.names import without_seeds
 
 MOST_CONFIGURATIONS = 8  # or the pictures of a grid would take longer than its short runs
 SUFFIX = ".pictures"
 PROVENANCE = ("source", "seconds", "array_size", "threads", "commit", "processor", "cores")
-
-Result = Mapping[str, Any]
 
 
 def write_closing(runs: Iterable[Path]) -> list[str]:
@@ -58,32 +51,6 @@ def write_closing(runs: Iterable[Path]) -> list[str]:
     return faults
 
 
-def error_of(result: Result) -> float:
-    """The test error that ranks the seeds, in per cent."""
-    return next(result[name] for name in records.TEST_ERRORS if name in result)
-
-
-def best_and_median(results: Mapping[Path, Result]) -> dict[str, Path]:
-    """The runs with the lowest and with the (lower) median test error."""
-    ranked = sorted(results, key=lambda run: (error_of(results[run]), results[run]["seed"]))
-    chosen = {"best": ranked[0], "median": ranked[(len(ranked) - 1) // 2]}
-    return {name: run for name, run in chosen.items() if name == "best" or run != ranked[0]}
-
-
-def pictures_of(run: Path) -> Iterator[tuple[str, int, Picture]]:
-    """A run's pictures, each with what it is and the epoch. Runs without such files have none."""
-    predictions, confusion = records.read_predictions(run), records.read_confusion(run)
-    wrong = draw_wrong_pairs(predictions) if predictions is not None else None
-    if wrong is not None:
-        yield "wrong pairs", 0, wrong
-    if confusion is not None:
-        yield "confusion of digits", 0, draw_confusion(confusion)
-    if (run / files.BOUNDARY).exists():
-        boundary = records.read_boundary(run)
-        for place, epoch in enumerate(boundary["epochs"]):
-            yield "decision boundary", int(epoch), draw_boundary(boundary, place)
-
-
 def _write(folder: Path, results: Mapping[Path, Result]) -> None:
     folder.mkdir(exist_ok=True)
     for old in folder.glob(f"*{SUFFIX}"):
@@ -93,7 +60,7 @@ def _write(folder: Path, results: Mapping[Path, Result]) -> None:
         seed = results[run]["seed"]
         for name, epoch, picture in pictures_of(run):
             image = picture.image
-            tag = f"{name}/{rank} seed ({seed})"
+            tag = f"pictures/{name}, {rank} seed ({seed})"  # after "errors" and "losses"
             file.write(epoch, [image_value(tag, picture.png(), image.width, image.height)])
     file.write(0, list(_texts(results)))
 

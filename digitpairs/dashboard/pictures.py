@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from digitpairs import files, records
 
 PAPER, INK, PALE = (255, 255, 255), (27, 31, 36), (208, 215, 222)
 BLUE, ORANGE = (31, 119, 180), (230, 120, 20)
@@ -23,6 +26,7 @@ CELL = 30  # of a confusion table
 MOST_PAIRS, COLUMNS = 16, 4
 
 Arrays = Mapping[str, np.ndarray]
+Result = Mapping[str, Any]
 
 
 class Picture(NamedTuple):
@@ -55,6 +59,32 @@ class WrongPair(NamedTuple):
         return [f"{first} and {second}", f"said {sign} ({self.probability:.2f})", *read]
 
 
+def error_of(result: Result) -> float:
+    """The test error that ranks the seeds, in per cent."""
+    return next(result[name] for name in records.TEST_ERRORS if name in result)
+
+
+def best_and_median(results: Mapping[Path, Result]) -> dict[str, Path]:
+    """The runs with the lowest and with the (lower) median test error."""
+    ranked = sorted(results, key=lambda run: (error_of(results[run]), results[run]["seed"]))
+    chosen = {"best": ranked[0], "median": ranked[(len(ranked) - 1) // 2]}
+    return {name: run for name, run in chosen.items() if name == "best" or run != ranked[0]}
+
+
+def pictures_of(run: Path) -> Iterator[tuple[str, int, Picture]]:
+    """A run's pictures, each with what it is and the epoch. Runs without such files have none."""
+    predictions, confusion = records.read_predictions(run), records.read_confusion(run)
+    wrong = draw_wrong_pairs(predictions) if predictions is not None else None
+    if wrong is not None:
+        yield "wrong pairs", 0, wrong
+    if confusion is not None:
+        yield "confusion of digits", 0, draw_confusion(confusion)
+    if (run / files.BOUNDARY).exists():
+        boundary = records.read_boundary(run)
+        for place, epoch in enumerate(boundary["epochs"]):
+            yield "decision boundary", int(epoch), draw_boundary(boundary, place)
+
+
 def margins(predictions: Arrays) -> np.ndarray:
     """The logit of "first <= second" for each test pair (n,), float64."""
     comparison = predictions["comparison"].astype(np.float64)
@@ -67,8 +97,8 @@ def wrong_pairs(predictions: Arrays) -> list[WrongPair]:
     logits = predictions.get("digit_logits")
     pairs = []
     for row, images in zip(predictions["wrong"], predictions["images"]):
-        read = None if logits is None else tuple(map(int, logits[row].argmax(-1)))
-        digits = tuple(map(int, predictions["digits"][row]))
+        read = None if logits is None else _pair(logits[row].argmax(-1))
+        digits = _pair(predictions["digits"][row])
         probability = 1 / (1 + math.exp(-min(abs(margin[row]), 700.0)))
         pairs.append(WrongPair(images, digits, bool(margin[row] > 0), probability, read))
     return pairs
@@ -133,6 +163,10 @@ def draw_boundary(boundary: Arrays, place: int) -> Picture:
         draw.ellipse((left - 2, top - 2, left + 2, top + 2), BLUE if label else ORANGE)
     epoch = int(boundary["epochs"][place])
     return Picture(image, f"Decision boundary after {epoch} epochs, with the training points")
+
+
+def _pair(values: np.ndarray) -> tuple[int, int]:
+    return int(values[0]), int(values[1])
 
 
 def _canvas(width: float, height: float) -> tuple[Image.Image, ImageDraw.ImageDraw]:

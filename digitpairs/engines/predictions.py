@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ def predictions_file(prediction: Prediction, test_set: PairSet) -> bytes:
     digits = test_set.classes[test_set.indices].cpu()
     wrong = _most_confidently_wrong(prediction.comparison.float(), digits)[:MOST_IMAGES]
     pairs = test_set.take(wrong)
-    arrays = {
+    arrays: dict[str, Any] = {
         "comparison": prediction.comparison.float().numpy(),
         "digits": digits.to(torch.uint8).numpy(),
         "wrong": wrong.numpy(),

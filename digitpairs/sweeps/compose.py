@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import re
 import warnings
-from collections.abc import Collection, Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from digitpairs.arguments import expand_sweep, keys_given, sections_with_target
 from digitpairs.checks import DigitPairsWarning, InvalidValueError
-from digitpairs.configs import PATH_KEYS
+from digitpairs.configs import PATH_KEYS, install_config_source
+from digitpairs.names import Origin, is_path_or_seed
 from digitpairs.targets import SPECIAL_KEYS, target_arguments
 
 _PLAIN_TYPES = (bool, int, float, str, type(None))
@@ -38,7 +39,13 @@ class JobRequest(NamedTuple):
     config: dict[str, Any]
     pattern: dict[str, Any]  # the config with "*" for the seed and all values that follow it
     overrides: Sequence[str]
-    model: str  # the choice of the group `model`
+    choices: Mapping[str, str]  # of the config groups, by group
+
+    @property
+    def origin(self) -> Origin:
+        """What the run's files and names say of it."""
+        named = [override for override in self.overrides if not is_path_or_seed(override)]
+        return Origin(self.choices, named)
 
 
 def compose_sweep(
@@ -75,20 +82,24 @@ def compose_sweep(
 
 def compose_command(conf: Path, arguments: Sequence[str]) -> list[JobRequest]:
     """The jobs of `train.py -m` with these arguments, without running them."""
+    install_config_source()
     with initialize_config_dir(str(conf), version_base="1.3"):
         return compose_sweep(*_load_and_expand(arguments))
 
 
 def expand_command(conf: Path, arguments: Sequence[str]) -> list[list[str]]:
     """The overrides of each job of `train.py -m` with these arguments."""
+    install_config_source()
     with initialize_config_dir(str(conf), version_base="1.3"):
         return _load_and_expand(arguments)[2]
 
 
-def compose_one(config: DictConfig, overrides: Sequence[str], model: str) -> JobRequest:
-    """The job of a config that Hydra has composed."""
+def compose_one(
+    config: DictConfig, overrides: Sequence[str], choices: Mapping[str, Any]
+) -> JobRequest:
+    """The job of a config that Hydra has composed with these choices of config groups."""
     keys = keys_given(OverridesParser.create().parse_overrides(list(overrides)))
-    return _Base(config.copy(), keys, model).request([], overrides)
+    return _Base(config.copy(), keys, choices).request([], overrides)
 
 
 def _load_and_expand(arguments: Sequence[str]) -> tuple[ConfigLoader, DictConfig, list[list[str]]]:
@@ -105,10 +116,18 @@ class _Base:
     """
 
     def __init__(
-        self, config: DictConfig, given: Collection[str], model: str | None = None
+        self,
+        config: DictConfig,
+        given: Collection[str],
+        choices: Mapping[str, Any] | None = None,
     ) -> None:
         self.given, self.retargeted = given, sections_with_target(given)
-        self.model: str = model or config.hydra.runtime.choices.model
+        choices = config.hydra.runtime.choices if choices is None else choices
+        self.choices = {
+            str(group): str(choice)
+            for group, choice in choices.items()
+            if choice is not None and not str(group).startswith("hydra/")
+        }
         with open_dict(config):
             config.pop("hydra", None)
         self.config = config
@@ -120,7 +139,7 @@ class _Base:
             OmegaConf.update(self.config, override.key_or_group, override.value())
         if self.retargeted:  # `normalize_arguments` puts ++ before their keys
             overrides = [override.removeprefix("++") for override in overrides]
-        return JobRequest(self._resolved(), self._pattern(values), overrides, self.model)
+        return JobRequest(self._resolved(), self._pattern(values), overrides, self.choices)
 
     def _resolved(self) -> dict[str, Any]:
         container = OmegaConf.to_container(self.config, resolve=True, throw_on_missing=True)

@@ -1,10 +1,11 @@
 """The jobs of a sweep: the config of each run, and the folder that follows from it.
 
-    outputs/<common settings>-<digest>/<configuration>-<digest>/seed=3/
+    outputs/<common settings>-<digest>/<own settings>-<digest>/seed=3/
 
-The digests do not depend on the seed, so that the seeds of a configuration share a folder and the
-same command finds its folder again. They do not depend on paths (`output`, the folder of MNIST) or
-on how the sweep is run (`sweep`). For the data source "auto" they depend on the resolved source.
+A folder is found again by its digest; the settings before it are for people. The digests do not
+depend on the seed, so that the seeds of a configuration share a folder. They do not depend on paths
+(`output`, the folder of MNIST) or on how the sweep is run (`sweep`). For the data source "auto"
+they depend on the resolved source.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from digitpairs import files
 from digitpairs.checks import InvalidValueError, folder
 from digitpairs.data import sources
 from digitpairs.engines import get_engine
-from digitpairs.names import flat, is_path_or_seed, text_of
+from digitpairs.names import Origin, flat, text_of
 from digitpairs.streams import check_seed
 from digitpairs.sweeps.compose import JobRequest
 from digitpairs.sweeps.shown_settings import Setting, shown_settings
@@ -37,7 +38,8 @@ class Job(NamedTuple):
     seed: int
     configuration: str  # the name of the folder of its configuration
     folder: Path
-    settings: Mapping[str, Setting]  # what tells it from other runs, for TensorBoard
+    settings: Mapping[str, Setting]  # what distinguishes it from other runs, for TensorBoard
+    origin: Origin
 
 
 def plan_jobs(requests: Sequence[JobRequest]) -> list[Job]:
@@ -49,14 +51,18 @@ def plan_jobs(requests: Sequence[JobRequest]) -> list[Job]:
     patterns = [_without_paths(_prepared(request.pattern)) for request in requests]
     digests = [digest(pattern) for pattern in patterns]
     _refuse_equal_numbers(dict(zip(digests, patterns)))
-    settings = [_named_overrides(request) for request in requests]
-    common = set(settings[0]).intersection(*settings[1:])
-    names = [_configuration_name(request, common) for request in requests]
-    sweep_name = _folder_name(sorted(common)) if common else names[0]
-    sweep = f"{sweep_name}-{digest(sorted(set(digests)))}"
-    configurations = [f"{name}-{own_digest}" for name, own_digest in zip(names, digests)]
+    output = Path(configs[0]["output"])
+    names = folder_names(requests)
+    sweep = _existing_or(output, f"{names.sweep}-{digest(sorted(set(digests)))}")
+    folders = {
+        own: _existing_or(output / sweep, f"{name}-{own}")
+        for name, own in zip(names.configurations, digests)
+    }
     shown = shown_settings(requests, configs)
-    jobs = [_job(*each, sweep) for each in zip(configs, configurations, shown)]
+    jobs = [
+        _job(config, request, folders[own], settings, sweep)
+        for config, request, own, settings in zip(configs, requests, digests, shown)
+    ]
     _refuse_repetitions(jobs)
     return jobs
 
@@ -72,11 +78,15 @@ def fingerprint(config: dict[str, Any]) -> str:
 
 
 def _job(
-    config: dict[str, Any], configuration: str, settings: Mapping[str, Setting], sweep: str
+    config: dict[str, Any],
+    request: JobRequest,
+    configuration: str,
+    settings: Mapping[str, Setting],
+    sweep: str,
 ) -> Job:
     seed = check_seed("seed", config["seed"])
     path = Path(config["output"], sweep, configuration, f"seed={seed}")
-    return Job(config, seed, configuration, path, settings)
+    return Job(config, seed, configuration, path, settings, request.origin)
 
 
 def _refuse_repetitions(jobs: Sequence[Job]) -> None:
@@ -159,14 +169,59 @@ def _without_neutral_defaults(config: dict[str, Any], prefix: str = "") -> dict[
     return kept
 
 
-def _configuration_name(request: JobRequest, common: set[str]) -> str:
-    own = [override for override in _named_overrides(request) if override not in common]
-    return _folder_name([request.model, *own])
+class FolderNames(NamedTuple):
+    """The names of a sweep's folders, without digests."""
+
+    sweep: str
+    configurations: list[str]  # of each request
 
 
-def _named_overrides(request: JobRequest) -> list[str]:
-    """The overrides that are part of folder names: no seeds, paths or settings of the sweep."""
-    return [override for override in request.overrides if not is_path_or_seed(override)]
+def folder_names(requests: Sequence[JobRequest]) -> FolderNames:
+    """The settings that all requests share, and those of each request, with the model first.
+
+    A key is shortened to its last part where that is clear: `lr=0.1` for `optimizer.lr=0.1`.
+    """
+    models = [request.origin.choices["model"] for request in requests]
+    settings = [set(_without_model(request)) for request in requests]
+    common = set.intersection(*settings)
+    own = [
+        [override for override in _without_model(request) if override not in common]
+        for request in requests
+    ]
+    short = _short_keys([*common, *(override for each in own for override in each)])
+    shared_model = models[:1] if len(set(models)) == 1 else []
+    sweep = [*shared_model, *sorted(map(short, common))]
+    return FolderNames(
+        _folder_name(sweep or ["models"]),
+        [
+            _folder_name([*([] if shared_model else [model]), *map(short, each)] or [model])
+            for model, each in zip(models, own)
+        ],
+    )
+
+
+def _without_model(request: JobRequest) -> list[str]:
+    return [each for each in request.origin.overrides if not each.startswith("model=")]
+
+
+def _short_keys(overrides: Iterable[str]) -> Callable[[str], str]:
+    """A function that shortens the key of an override, unless other keys end alike."""
+    keys = {override.partition("=")[0] for override in overrides}
+    ends = Counter(key.rpartition(".")[2] for key in keys)
+
+    def shorten(override: str) -> str:
+        key, _, value = override.partition("=")
+        end = key.rpartition(".")[2]
+        return f"{end if ends[end] == 1 else key}={value}"
+
+    return shorten
+
+
+def _existing_or(parent: Path, name: str) -> str:
+    """The name of the folder in `parent` with the digest of `name`, or `name` if there is none."""
+    digest_of_name = name.rpartition("-")[2]
+    found = sorted(path.name for path in parent.glob(f"*-{digest_of_name}"))
+    return found[0] if found and name not in found else name
 
 
 def _folder_name(parts: Sequence[str]) -> str:

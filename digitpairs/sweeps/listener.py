@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from digitpairs import records
-from digitpairs.dashboard import MeanCurves
+from digitpairs.dashboard.means import MeanCurves
 from digitpairs.sweeps.jobs import Job
 from digitpairs.sweeps.progress import ProgressDisplay
 from digitpairs.sweeps.state import RunPlan, SweepState

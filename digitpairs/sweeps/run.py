@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from digitpairs import files
-from digitpairs.dashboard import EventsLogger
+from digitpairs.dashboard.events import EventsLogger
 from digitpairs.engines import Run, get_engine
 from digitpairs.inventory import inventory
 from digitpairs.sweeps.jobs import Job, fingerprint
@@ -66,7 +66,7 @@ def run_jobs(jobs: Mapping[int, Job], listener: Listener) -> None:
 
 def fail(job: Job, reason: str, **details: Any) -> str:
     """Write `failure.json`; returns the reason, and why the file could not be written."""
-    content = {"seed": job.seed, "fingerprint": fingerprint(job.config), "reason": reason}
+    content = _identity(job) | {"reason": reason}
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
         files.write_json(job.folder / files.FAILURE, content | details)
@@ -121,8 +121,7 @@ def _result(job: Job, run: Run, seconds: float, array_size: int) -> dict[str, An
         if name.startswith(("train/", "validation/"))
     }
     return {
-        "seed": job.seed,
-        "fingerprint": fingerprint(job.config),
+        **_identity(job),
         "engine": job.config["engine"],
         "source": run.source,
         rows: run.sizes[0],
@@ -136,6 +135,16 @@ def _result(job: Job, run: Run, seconds: float, array_size: int) -> dict[str, An
         "array_size": array_size,
         "threads": torch.get_num_threads(),
         **provenance(),
+    }
+
+
+def _identity(job: Job) -> dict[str, Any]:
+    """What says which run it is."""
+    return {
+        "seed": job.seed,
+        "fingerprint": fingerprint(job.config),
+        "choices": dict(job.origin.choices),
+        "overrides": list(job.origin.overrides),
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from digitpairs.dashboard.events import Setting
-from digitpairs.names import flat, is_path_or_seed, plain_value, varied_settings, without_seeds
+from digitpairs.names import flat, plain_value, varied_settings, without_seeds
 from digitpairs.sweeps.compose import JobRequest
 
 
@@ -20,7 +20,7 @@ def shown_settings(
     settings = [flat(without_seeds(config)) for config in configs]
     varied = [key for key in varied_settings(settings) if not key.endswith("_target_")]
     return [
-        {"model": request.model}
+        {"model": request.origin.choices["model"]}
         | _typed(request, own)
         | _present({key: own.get(key) for key in varied})
         | {"seed": config["seed"]}
@@ -31,10 +31,9 @@ def shown_settings(
 def _typed(request: JobRequest, settings: Mapping[str, Any]) -> dict[str, Setting]:
     """The settings of the command line, with their values from the config."""
     typed = {}
-    for override in request.overrides:
+    for override in request.origin.overrides:
         key, _, text = override.lstrip("+").partition("=")
-        if not is_path_or_seed(override):
-            typed[key] = settings.get(key, text)
+        typed[key] = settings.get(key, text)
     return _present(typed)
 
 

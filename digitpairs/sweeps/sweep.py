@@ -57,7 +57,7 @@ def run_sweep(requests: Sequence[JobRequest], launch: LaunchJobs | None = None) 
         jobs = plan_jobs(requests)
         checker = Checker()
         keys = [checker.check(job.config) for job in counted(jobs, "checked")]
-        names = display_names({job.configuration: job.config for job in jobs})
+        names = names_of(jobs)
         sweep = jobs[0].folder.parent.parent
         with sweep_lock(sweep):
             unfinished = unfinished_jobs(jobs)
@@ -72,7 +72,7 @@ def run_alone(request: JobRequest, folder: Path) -> int:
     (job,) = plan_jobs([request])
     job = job._replace(folder=folder, configuration=folder.parent.name)
     plan = Plan([[0]], 0, _settings([request]).threads or 1)
-    return execute_plan([job], plan, Console(), display_names({job.configuration: job.config}).of)
+    return execute_plan([job], plan, Console(), names_of([job]).of)
 
 
 def execute_plan(
@@ -104,6 +104,15 @@ def execute_plan(
             listener.note(f"interrupted: {counts}; the same command goes on with the rest")
             raise
         return len(listener.state.failed)
+
+
+def names_of(jobs: Sequence[Job]) -> Names:
+    """The display names of the jobs' configurations, by their folders' names."""
+    configurations = {job.configuration: job for job in jobs}
+    return display_names(
+        {folder: job.config for folder, job in configurations.items()},
+        {folder: job.origin for folder, job in configurations.items()},
+    )
 
 
 @contextlib.contextmanager

@@ -1,0 +1,62 @@
+"""The evaluation of a network, or of many replicas of it at once."""
+
+from __future__ import annotations
+
+from typing import Generic
+
+import torch
+from torch import Tensor
+
+from framework.data import Data, Examples, joined
+from framework.errors import instance
+from framework.losses import Loss
+from framework.metrics import Measure
+from framework.module import Module, Output
+from framework.results import Results, Row
+
+
+class Evaluator(Generic[Output]):
+    """Evaluates replicas of a network; the base of `Trainer`, which describes the arguments."""
+
+    def __init__(
+        self, network: Module[Output], loss: Loss[Output], replicas: int, measure: Measure | None
+    ) -> None:
+        self.network = instance("the network", network, Module)
+        self.loss, self.replicas = instance("the loss", loss, Loss), replicas
+        self.measure: Measure = measure or (lambda prediction, target: {})
+        if not callable(self.measure):
+            raise ValueError(f"the measure is {measure!r}, accepted is a function, see metrics")
+
+    def evaluate(self, data: Examples) -> list[Row]:
+        """Compute the loss and the error rates of each replica in evaluation mode.
+
+        `data` is a pair (inputs, targets), see `Data.of`.
+        """
+        results = self.new_results()
+        self.set_mode(training=False)
+        with torch.no_grad():
+            for batch in Data.of(data, self.replicas).evaluation_batches():
+                prediction = self.network.forward(batch.inputs)
+                loss = self.loss.forward(prediction, batch.targets)
+                results.add(prediction, batch.targets, loss)
+            return results.rows()
+
+    def predict(self, inputs: Tensor) -> Output:
+        """Compute the network's outputs, (replicas, n, ...), in evaluation mode.
+
+        Inputs are (replicas, n, ...), or (1, n, ...) for all replicas.
+        """
+        batches = Data.of((inputs, ()), self.replicas).evaluation_batches()
+        self.set_mode(training=False)
+        with torch.no_grad():
+            outputs: Output = joined([self.network.forward(batch.inputs) for batch in batches])
+        return outputs
+
+    def set_mode(self, training: bool) -> None:
+        """Switch the network and the loss to training or evaluation."""
+        self.network.train(training)
+        self.loss.train(training)
+
+    def new_results(self) -> Results:
+        """No results yet of this loss and measure."""
+        return Results(self.replicas, self.loss.reduction, self.measure)

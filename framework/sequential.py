@@ -1,0 +1,54 @@
+"""Layers one after another, and the chain rule through them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from framework.errors import instance
+from framework.module import Layer, Module
+
+
+class Sequential(Layer):
+    """Layers one after another: y = f_n(... f_1(x)).
+
+    The backward pass goes through them in reverse order, by the chain rule.
+    """
+
+    def __init__(self, *layers: Layer) -> None:
+        if not layers:
+            raise ValueError("Sequential has no layers, accepted is at least one")
+        if isinstance(layers[0], (list, tuple)):
+            raise ValueError("Sequential has a list, accepted are layers: Sequential(*layers)")
+        for layer in layers:
+            instance("a layer of Sequential", layer, Module)
+            if layers.count(layer) > 1:
+                raise ValueError(
+                    f"Sequential has the same {type(layer).__name__} twice, but a layer keeps the "
+                    "values of one forward; accepted are two layers, which may share a parameter: "
+                    "second.weight = first.weight"
+                )
+        self.sequence = layers
+
+    def children(self) -> dict[str, Module[Any]]:
+        return {str(index): layer for index, layer in enumerate(self.sequence)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.sequence:
+            x = layer.forward(x)
+        return x
+
+    def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor | None:
+        first, *others = self.sequence
+        for layer in reversed(others):
+            dy = input_gradient_of(layer, dy)
+        return first.backward(dy, input_gradient)
+
+
+def input_gradient_of(layer: Layer, dy: Tensor) -> Tensor:
+    """The dL/dx that `layer.backward(dy)` returns; RuntimeError if it returns None."""
+    dx = layer.backward(dy)
+    if dx is None:
+        raise RuntimeError(f"backward of {type(layer).__name__} returned None, accepted is dL/dx")
+    return dx
