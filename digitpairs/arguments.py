@@ -31,6 +31,7 @@ from hydra.core.override_parser.types import (
 
 from digitpairs import configs
 from digitpairs.checks import InvalidFlagError, InvalidValueError
+from digitpairs.names import text_of
 
 MAX_LIST_LENGTH = 10_000  # values of a range that becomes a list
 _NUMBER = r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?"
@@ -116,10 +117,11 @@ def expand_sweep(
 ) -> list[list[str]]:
     """Return the overrides of each job of a sweep.
 
-    The jobs are all combinations of the values in a study's grid and in the arguments. A key of the
-    arguments replaces the same key of the grid. Raises InvalidValueError for more than `max_jobs`.
+    The jobs are all combinations of the values in a study's grid and in the arguments. The values
+    of a key of the grid are text as on the command line, or a list. A key of the arguments replaces
+    the same key of the grid. Raises InvalidValueError for more than `max_jobs`.
     """
-    study = [_normalized_argument(f"{key}={value}") for key, value in grid.items()]
+    study = [_normalized_argument(f"{key}={_grid_text(value)}") for key, value in grid.items()]
     overrides = [
         parsed(argument, loader=loader) for argument in _allow_new_keys([*study, *arguments])
     ]
@@ -274,8 +276,8 @@ def _chooses_study(options: argparse.Namespace, folders: Sequence[Path]) -> bool
 
 def _is_study(experiment: str, folders: Sequence[Path]) -> bool:
     """Whether the experiment has a grid of its own."""
-    section = configs.read_choice("experiment", experiment, folders).get("hydra", {})
-    return section.get("mode") == "MULTIRUN"
+    settings = configs.read_choice("experiment", experiment, folders)
+    return bool(configs.grid_of(settings)) or settings.get("hydra", {}).get("mode") == "MULTIRUN"
 
 
 def _normalized_argument(argument: str) -> str:
@@ -348,6 +350,12 @@ def _check_choice(override: Override, folders: Sequence[Path]) -> None:
         if not is_choice and not isinstance(value, dict):
             shown = "nothing" if override.is_delete() else value
             raise configs.unknown_choice(group, shown, folders)
+
+
+def _grid_text(values: Any) -> str:
+    """The values of a key of a study's grid, as they are typed on the command line."""
+    is_list = isinstance(values, Sequence) and not isinstance(values, str)
+    return ",".join(map(text_of, values)) if is_list else text_of(values)
 
 
 def _values(override: Override) -> list[Any]:

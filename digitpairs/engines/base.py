@@ -76,6 +76,10 @@ class Engine:
         """
         raise NotImplementedError
 
+    def why_alone(self, config: Section, cached: Cached) -> str | None:
+        """The part of a checked run that keeps it from training with others; None if unknown."""
+        return None
+
     def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
         """Trains and tests the runs of these configs at once; each logger gets its run's rows."""
         raise NotImplementedError

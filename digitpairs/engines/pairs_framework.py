@@ -20,9 +20,10 @@ from digitpairs.engines.pairs_lightning import PairsLightning, make_module, make
 from digitpairs.engines.to_framework import convert_networks, copy_back, make_framework_trainer
 from digitpairs.losses import Weighting, loss_parts
 from digitpairs.losses.parts import PARTS
-from digitpairs.networks import Prediction, create
+from digitpairs.networks import Prediction
 from digitpairs.streams import stream
 from digitpairs.training import PairComparison, build
+from digitpairs.training.build import build_network
 from digitpairs.training.metrics import confusion, error_rates
 
 # The supported keys of the section `trainer` with the accepted values; None is as in Lightning.
@@ -59,6 +60,9 @@ class PairsFramework(PairsLightning):
         if datamodule.watch_test:
             raise InvalidValueError("data.watch_test", True, "false with engine=framework")
         return without_seed_keys(config)
+
+    def why_alone(self, config: Section, cached: Cached) -> str | None:
+        return None
 
     def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
         datamodules: list[PairDataModule] = [build(config["data"]) for config in configs]
@@ -178,7 +182,7 @@ def _check_trainer(section: Section) -> None:
 
 
 def _check_model(model: Section) -> None:
-    network = create(lambda: build(model), stream(0, "weights"))
+    network = build_network(model, 0)
     convert_networks([network], [stream(0, "dropout")])
 
 

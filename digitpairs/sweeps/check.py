@@ -23,6 +23,10 @@ class Checker:
         """See `Engine.check`."""
         return get_engine(config).check(config, self._check_once)
 
+    def why_alone(self, config: Mapping[str, Any]) -> str | None:
+        """See `Engine.why_alone`; for a config that is checked."""
+        return get_engine(config).why_alone(config, self._check_once)
+
     def _check_once(self, name: str, section: Any, check: Callable[[Any], Any]) -> Any:
         key = (name, json.dumps(section, sort_keys=True))
         if key not in self._outcomes:

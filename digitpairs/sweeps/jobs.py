@@ -22,7 +22,7 @@ from digitpairs import files
 from digitpairs.checks import InvalidValueError, folder
 from digitpairs.data import sources
 from digitpairs.engines import get_engine
-from digitpairs.names import Origin
+from digitpairs.names import Origin, flat, text_of
 from digitpairs.streams import check_seed
 from digitpairs.sweeps.compose import JobRequest
 from digitpairs.sweeps.shown_settings import Setting, shown_settings
@@ -48,7 +48,9 @@ def plan_jobs(requests: Sequence[JobRequest]) -> list[Job]:
     Raises InvalidValueError if no source can be found for "auto", or if two jobs are the same.
     """
     configs = [_prepared(_checked(request.config)) for request in requests]
-    digests = [digest(_without_paths(_prepared(request.pattern))) for request in requests]
+    patterns = [_without_paths(_prepared(request.pattern)) for request in requests]
+    digests = [digest(pattern) for pattern in patterns]
+    _refuse_equal_numbers(dict(zip(digests, patterns)))
     output = Path(configs[0]["output"])
     names = folder_names(requests)
     sweep = _existing_or(output, f"{names.sweep}-{digest(sorted(set(digests)))}")
@@ -97,6 +99,30 @@ def _refuse_repetitions(jobs: Sequence[Job]) -> None:
             repetition = f"{job.configuration} has it {counts[job.folder]} times"
             accepted = f"each seed once a configuration; {repetition}"
             raise InvalidValueError("seed", job.seed, accepted)
+
+
+def _refuse_equal_numbers(patterns: Mapping[str, dict[str, Any]]) -> None:
+    """Raise InvalidValueError for two configs that differ only in the type of a number: 5, 5.0.
+
+    They would train the same runs in two folders.
+    """
+    known: dict[str, dict[str, Any]] = {}
+    for pattern in patterns.values():
+        first = known.setdefault(digest(_with_whole_numbers(pattern)), pattern)
+        if first is not pattern:
+            settings, others = flat(first), flat(pattern)
+            key = next(key for key in settings if digest(settings[key]) != digest(others[key]))
+            values = f"{text_of(settings[key])},{text_of(others[key])}"
+            raise InvalidValueError(key, values, "each number once, and these are equal")
+
+
+def _with_whole_numbers(value: Any) -> Any:
+    """The value with 5 in place of 5.0, also within mappings and lists."""
+    if isinstance(value, dict):
+        return {key: _with_whole_numbers(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_with_whole_numbers(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _checked(config: dict[str, Any]) -> dict[str, Any]:
