@@ -24,6 +24,7 @@ _LAZY_EXPORTS = {
     "SiameseNetwork": "digitpairs.networks",
     "PairComparison": "digitpairs.training",
     "PairComparisonArray": "digitpairs.training",
+    "load": "digitpairs.use",
 }
 __all__ = ["__version__", *_LAZY_EXPORTS]
 
