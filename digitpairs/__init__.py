@@ -25,6 +25,7 @@ _LAZY_EXPORTS = {
     "PairComparison": "digitpairs.training",
     "PairComparisonArray": "digitpairs.training",
     "load": "digitpairs.use",
+    "run": "digitpairs.notebook",
 }
 __all__ = ["__version__", *_LAZY_EXPORTS]
 
