@@ -42,12 +42,12 @@ def run_jobs(jobs: Mapping[int, Job], listener: Listener) -> None:
         jobs: the jobs by their index in the sweep.
         listener: receives their events.
     """
-    started = time.perf_counter()
     loggers: list[RunLoggers] = []
     try:
         for index, job in jobs.items():
             _prepare(job)
             loggers.append(RunLoggers(job, functools.partial(listener.epoch, index)))
+        started = time.perf_counter()
         configs = [placed(job) for job in jobs.values()]
         runs = get_engine(configs[0]).train(configs, loggers)
     except Exception as fault:  # whatever fails in a run is reported, and the other runs go on
