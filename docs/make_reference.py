@@ -25,7 +25,7 @@ GROUPS = {
     "scheduler": "The schedule of the learning rate.",
     "loss": "The loss of `task=disk`.",
     "trainer": "The training; `task=disk` selects `disk`.",
-    "logger": "Where metrics are written beside the run's own files. Several: `logger=[csv,wandb]`.",
+    "logger": "Where metrics are written beside the run's files. Several: `logger=[csv,wandb]`.",
     "callbacks": "Callbacks of Lightning, with which runs train alone. Several: "
     "`callbacks=[model_checkpoint,lr_monitor]`.",
     "experiment": "Studies: settings with the grid of a sweep.",

@@ -4,8 +4,8 @@
 
 A folder is found again by its digest; the settings before it are for people. The digests do not
 depend on the seed, so that the seeds of a configuration share a folder. They do not depend on paths
-(`output`, the folder of MNIST), on loggers or on how the sweep is run (`sweep`). For the data source "auto"
-they depend on the resolved source.
+(`output`, the folder of MNIST), on loggers or on how the sweep is run (`sweep`). For the data
+source "auto" they depend on the resolved source.
 """
 
 from __future__ import annotations
