@@ -24,6 +24,7 @@ _INSTALLED, _CHECKOUT = _PACKAGE / "conf", _PACKAGE.parent / "conf"
 CONF = _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT
 PATH_KEYS = ("output", "data.root")  # settings that are paths
 CLASS_GROUPS = ("data", "model", "aux", "optimizer", "scheduler", "loss")
+NAMED_GROUPS = ("logger", "callbacks")  # of parts by name, each with a class
 # Their files set keys of the whole config: Hydra's header `# @package _global_` is implied.
 GLOBAL_GROUPS = ("task", "experiment", "variant", "smoke", "smoke_data")
 _HYDRA_SECTIONS = ("run", "sweep", "sweeper", "launcher", "job", "help")
@@ -60,7 +61,7 @@ class FileConfigSource(file_config_source.FileConfigSource):
             raise DataError(f"{path}:1: {error}") from None
         if group in GLOBAL_GROUPS and result.header["package"] is None:
             result.header["package"] = "_global_"
-        if group in CLASS_GROUPS and Path(self.path) != CONF:
+        if group in (*CLASS_GROUPS, *NAMED_GROUPS) and Path(self.path) != CONF:
             OmegaConf.set_struct(result.config, False)
         return result
 

@@ -16,6 +16,7 @@ import framework as fw
 from digitpairs.checks import InvalidValueError
 from digitpairs.data import PairDataModule, PairSet
 from digitpairs.engines.base import Cached, Run, Section, data_without_seeds, without_seed_keys
+from digitpairs.engines.callbacks import refuse_callbacks
 from digitpairs.engines.pairs_lightning import PairsLightning, make_module, make_run, prepared_data
 from digitpairs.engines.to_framework import convert_networks, copy_back, make_framework_trainer
 from digitpairs.losses import Weighting, loss_parts
@@ -46,6 +47,7 @@ class PairsFramework(PairsLightning):
     most_members = 16
 
     def check(self, config: Section, cached: Cached) -> Hashable | None:
+        refuse_callbacks(config)
         super().check(config, cached)
         cached("framework's trainer", config["trainer"], _check_trainer)
         cached("framework's model", config["model"], _check_model)
@@ -124,6 +126,8 @@ class Training(fw.Listener):
                 prediction = member.eval()(pairs.images)
             tables = confusion(prediction, pairs.digits).tolist()
             member.record_test(metrics, tables, prediction)
+        for logger, member in zip(self.loggers, self.members):
+            logger.log_metrics(member.test_metrics, step=len(member.history))
 
     def data(self, name: str) -> fw.Data:
         """The named set of all members, normalised as in the runs with Lightning."""

@@ -30,7 +30,9 @@ from digitpairs.engines.base import (
     module_seeds,
     prefixed_errors,
 )
+from digitpairs.engines.callbacks import check_callbacks, make_callbacks, why_callbacks_alone
 from digitpairs.engines.lightning_trainer import check_trainer, clipping, make_trainer, running
+from digitpairs.engines.named_parts import named_parts
 from digitpairs.engines.predictions import predictions_file
 from digitpairs.losses import Weighting
 from digitpairs.losses.weighting import WEIGHTING, try_weighting
@@ -39,7 +41,7 @@ from digitpairs.streams import stream
 from digitpairs.targets import exception_message, is_built_in
 from digitpairs.training import DivergenceError, PairComparison, PairComparisonArray, build
 from digitpairs.training.build import naming_target
-from digitpairs.training.early_stopping import build_early_stopping
+from digitpairs.training.early_stopping import MONITORED, build_early_stopping
 from digitpairs.training.optimizers import SGD
 from digitpairs.training.pair_comparison_array import stacking_key, why_alone
 from digitpairs.training.schedulers import Schedule, Timing, TorchSchedule, as_schedule
@@ -72,22 +74,23 @@ class PairsLightning(Engine):
         needs("data", config["data"], DATA)
         module, key = _checked_run(config, cached)
         check_together(datamodule, module, trainer)
-        if key is None:
+        check_callbacks(config, datamodule.sizes[1], MONITORED)
+        if key is None or named_parts(config, "callbacks"):
             return None
         rest = {name: value for name, value in trainer.items() if name not in clipping(trainer)}
         return key, datamodule.source, datamodule.sizes, json.dumps(rest, sort_keys=True)
 
     def why_alone(self, config: Section, cached: Cached) -> str | None:
-        return why_alone(_checked_run(config, cached)[0])
+        return why_alone(_checked_run(config, cached)[0]) or why_callbacks_alone(config)
 
     def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
         datamodules: list[PairDataModule] = [build(config["data"]) for config in configs]
         members = [make_module(config) for config in configs]
-        section = configs[0]["trainer"]
-        if stacking_key(members[0]) is None:
+        section, callbacks = configs[0]["trainer"], make_callbacks(configs[0])
+        if callbacks or stacking_key(members[0]) is None:
             (member,), (datamodule,), (logger,) = members, datamodules, loggers
             with global_generator_from(stream(member.dropout_seed, "dropout")):  # nn.Dropout's
-                fit_and_test(section, member, datamodule, logger)
+                fit_and_test(section, member, datamodule, logger, callbacks)
         else:  # a single run is an array of one, which has the same bits as in a larger array
             array = PairComparisonArray(members, loggers)
             fit_and_test(section, array, PairDataModuleArray(datamodules), False)
@@ -130,12 +133,13 @@ def fit_and_test(
     module: pl.LightningModule,
     datamodule: pl.LightningDataModule,
     logger: Logger | bool,
+    callbacks: Sequence[pl.Callback] = (),
 ) -> None:
     """Trains and tests with the settings of the section `trainer`.
 
     A run that diverges is not an error here: it keeps the error as its `failure`.
     """
-    trainer = make_trainer(section, logger)
+    trainer = make_trainer(section, logger, callbacks)
     with contextlib.suppress(DivergenceError), running():
         trainer.fit(module, datamodule)
         trainer.test(module, datamodule, verbose=False)

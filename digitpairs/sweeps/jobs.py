@@ -4,8 +4,8 @@
 
 A folder is found again by its digest; the settings before it are for people. The digests do not
 depend on the seed, so that the seeds of a configuration share a folder. They do not depend on paths
-(`output`, the folder of MNIST) or on how the sweep is run (`sweep`). For the data source "auto"
-they depend on the resolved source.
+(`output`, the folder of MNIST), on loggers or on how the sweep is run (`sweep`). For the data
+source "auto" they depend on the resolved source.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from digitpairs import files
 from digitpairs.checks import InvalidValueError, folder
 from digitpairs.data import sources
 from digitpairs.engines import get_engine
+from digitpairs.engines.named_parts import named_parts
 from digitpairs.names import Origin, flat, text_of
 from digitpairs.streams import check_seed
 from digitpairs.sweeps.compose import JobRequest
@@ -150,11 +151,13 @@ def _resolved(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings that decide the result, without `NEUTRAL_DEFAULTS`."""
+    """The settings that decide the result, without loggers and without `NEUTRAL_DEFAULTS`."""
     data = config["data"]
     if data.get("source") in ("mnist", "digits"):
         data = {key: value for key, value in data.items() if key != "root"}
-    settings = {key: value for key, value in config.items() if key != "output"}
+    settings = {key: value for key, value in config.items() if key not in ("output", "logger")}
+    if not named_parts(config, "callbacks"):
+        settings.pop("callbacks", None)
     return _without_neutral_defaults(settings | {"data": data})
 
 
