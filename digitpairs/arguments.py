@@ -31,6 +31,7 @@ from hydra.core.override_parser.types import (
 
 from digitpairs import configs
 from digitpairs.checks import InvalidFlagError, InvalidValueError
+from digitpairs.names import text_of
 
 MAX_LIST_LENGTH = 10_000  # values of a range that becomes a list
 _NUMBER = r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?"
@@ -116,10 +117,11 @@ def expand_sweep(
 ) -> list[list[str]]:
     """Return the overrides of each job of a sweep.
 
-    The jobs are all combinations of the values in a study's grid and in the arguments. A key of the
-    arguments replaces the same key of the grid. Raises InvalidValueError for more than `max_jobs`.
+    The jobs are all combinations of the values in a study's grid and in the arguments. The values
+    of a key of the grid are text as on the command line, or a list. A key of the arguments replaces
+    the same key of the grid. Raises InvalidValueError for more than `max_jobs`.
     """
-    study = [_normalized_argument(f"{key}={value}") for key, value in grid.items()]
+    study = [_normalized_argument(f"{key}={_grid_text(value)}") for key, value in grid.items()]
     overrides = [
         parsed(argument, loader=loader) for argument in _allow_new_keys([*study, *arguments])
     ]
@@ -177,7 +179,9 @@ def sections_with_target(keys: Iterable[str]) -> list[str]:
 
 def can_be_swept(key: str) -> bool:
     """Whether runs of one sweep may differ in the key."""
-    return key not in ("output", "experiment") and not key.startswith(("sweep.", "hydra"))
+    if key in ("output", "experiment", "logger"):
+        return False
+    return not key.startswith(("sweep.", "hydra", "logger."))
 
 
 def expand_range(argument: str) -> str:
@@ -274,8 +278,8 @@ def _chooses_study(options: argparse.Namespace, folders: Sequence[Path]) -> bool
 
 def _is_study(experiment: str, folders: Sequence[Path]) -> bool:
     """Whether the experiment has a grid of its own."""
-    section = configs.read_choice("experiment", experiment, folders).get("hydra", {})
-    return section.get("mode") == "MULTIRUN"
+    settings = configs.read_choice("experiment", experiment, folders)
+    return bool(configs.grid_of(settings)) or settings.get("hydra", {}).get("mode") == "MULTIRUN"
 
 
 def _normalized_argument(argument: str) -> str:
@@ -295,7 +299,7 @@ def _allow_new_keys(arguments: Sequence[str]) -> list[str]:
     overrides = [parsed(argument) for argument in arguments]
     sections = sections_with_target(keys_given(overrides))
     return [
-        f"++{argument}" if _sets_keys_of(override, sections) else argument
+        f"++{argument}" if _sets_keys_of(override, sections) or _adds_part(override) else argument
         for argument, override in zip(arguments, overrides)
     ]
 
@@ -310,6 +314,13 @@ def _sets_keys_of(override: Override, sections: Sequence[str]) -> bool:
         key.startswith(f"{section}.") or (is_mapping and f"{section}.".startswith(f"{key}."))
         for section in sections
     )
+
+
+def _adds_part(override: Override) -> bool:
+    """Whether it names the class of a logger or callback, which need not be there before."""
+    group, *_ = path = override.key_or_group.split(".")
+    is_change = override.type is OverrideType.CHANGE
+    return is_change and group in configs.NAMED_GROUPS and path[2:] == ["_target_"]
 
 
 def _paths(key: str, value: Any) -> Iterator[str]:
@@ -328,6 +339,9 @@ def _refuse_sweep(override: Override, typed: str, sweeps: bool, folders: Sequenc
     if not sweeps:
         accepted = f"one value, unless -m asks for a run of each: write {typed} -m"
         raise InvalidValueError(key, value, f"{accepted}, or {key}=[a,b] for a list")
+    if key == "logger":
+        accepted = f"the same loggers for all runs of a sweep: {key}=[{value}] for several at once"
+        raise InvalidValueError(key, value, accepted)
     if key == "output":
         raise InvalidValueError(key, value, "one folder a sweep")
     if key == "experiment" and any(_is_study(str(name), folders) for name in _values(override)):
@@ -341,13 +355,26 @@ def _check_choice(override: Override, folders: Sequence[Path]) -> None:
     if not is_group or "/" in group or group == "hydra" or override.package:
         return
     known = configs.choices(group, folders)
-    for value in _values(override):
+    values = _values(override)
+    if group in configs.NAMED_GROUPS:  # several choices at once
+        values = [each for value in values for each in _listed(value)]
+    for value in values:
         is_choice = isinstance(value, str) and (
             "${" in value or value.removesuffix(".yaml") in known
         )
         if not is_choice and not isinstance(value, dict):
             shown = "nothing" if override.is_delete() else value
             raise configs.unknown_choice(group, shown, folders)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _grid_text(values: Any) -> str:
+    """The values of a key of a study's grid, as they are typed on the command line."""
+    is_list = isinstance(values, Sequence) and not isinstance(values, str)
+    return ",".join(map(text_of, values)) if is_list else text_of(values)
 
 
 def _values(override: Override) -> list[Any]:

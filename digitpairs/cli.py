@@ -29,6 +29,7 @@ from digitpairs.arguments import (
 from digitpairs.checks import DigitPairsWarning, InvalidValueError
 from digitpairs.configs import CONF, help_text, install_config_source, own_config_folders
 from digitpairs.errors import FULL_ERROR, exit_on_error
+from digitpairs.names import text_of
 from digitpairs.targets import add_import_folders
 from digitpairs.terminal import make_output_robust
 
@@ -57,7 +58,7 @@ def main() -> None:
     show_own_warnings_plainly()
     with exit_on_error():
         if asks_for_help(sys.argv[1:]):
-            print(help_text().replace("python train.py", command_name()))
+            print(help_text(sys.argv[1:]).replace("python train.py", command_name()))
             return
         check_arguments(sys.argv[1:])
         sys.argv[1:] = normalize_arguments(sys.argv[1:])
@@ -109,10 +110,19 @@ def _run(config: DictConfig) -> int:
     if settings.mode == RunMode.MULTIRUN:
         return _run_job(config, settings)
     with exit_on_error():
+        _refuse_grid(settings)
         failed = run_and_print_table([_job_request(config, settings)])
     if failed:
         sys.exit(1)
     return failed
+
+
+def _refuse_grid(settings: HydraConf) -> None:
+    """Raise InvalidValueError for a grid, from whatever file, in a command that trains one run."""
+    grid = settings.sweeper.get("params")
+    if grid:
+        accepted = "null without -m: add -m to train the grid"
+        raise InvalidValueError("hydra.sweeper.params", text_of(dict(grid)), accepted)
 
 
 def _run_job(config: DictConfig, settings: HydraConf) -> int:

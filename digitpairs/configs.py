@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Hashable, Iterable, Sequence
+import os
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,20 +15,27 @@ from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import get_args_parser
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult
+from omegaconf import OmegaConf
 
-from digitpairs.checks import DataError, InvalidValueError, suggestion
+from digitpairs.checks import DataError, InvalidFlagError, InvalidValueError, suggestion
 
 _PACKAGE = Path(__file__).resolve().parent
 _INSTALLED, _CHECKOUT = _PACKAGE / "conf", _PACKAGE.parent / "conf"
 CONF = _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT
 PATH_KEYS = ("output", "data.root")  # settings that are paths
 CLASS_GROUPS = ("data", "model", "aux", "optimizer", "scheduler", "loss")
+NAMED_GROUPS = ("logger", "callbacks")  # of parts by name, each with a class
+# Their files set keys of the whole config: Hydra's header `# @package _global_` is implied.
+GLOBAL_GROUPS = ("task", "experiment", "variant", "smoke", "smoke_data")
 _HYDRA_SECTIONS = ("run", "sweep", "sweeper", "launcher", "job", "help")
 _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # all values as text
 
 
 class FileConfigSource(file_config_source.FileConfigSource):
     """Hydra's reader of yaml files, with file and line in its errors and without hidden files.
+
+    A file of the GLOBAL_GROUPS without a package header gets `_global_`. A section with a class in
+    a user's file takes keys that the file lacks: the class decides which it accepts.
 
     A process parses each file once: Hydra loads the same files for every config that it composes.
     """
@@ -42,14 +50,20 @@ class FileConfigSource(file_config_source.FileConfigSource):
         return copy.deepcopy(self._loaded[key])  # Hydra changes what it loads
 
     def _load(self, config_path: str, path: Path) -> ConfigResult:
+        group = config_path.partition("/")[0] if "/" in config_path else ""
         if path.is_file():
-            check_choice(config_path.partition("/")[0] if "/" in config_path else "", path)
+            check_choice(group, path)
         try:
-            return super().load_config(config_path)
+            result = super().load_config(config_path)
         except yaml.YAMLError as error:  # such as a duplicate key
             raise DataError(yaml_error_message(path, error)) from None
         except ValueError as error:  # a comment "# @..." that is not a header
             raise DataError(f"{path}:1: {error}") from None
+        if group in GLOBAL_GROUPS and result.header["package"] is None:
+            result.header["package"] = "_global_"
+        if group in (*CLASS_GROUPS, *NAMED_GROUPS) and Path(self.path) != CONF:
+            OmegaConf.set_struct(result.config, False)
+        return result
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         names = super().list(config_path, results_filter)
@@ -61,14 +75,28 @@ def install_config_source() -> None:
     SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource
 
 
-def help_text() -> str:
-    """The text of `--help`, which Hydra would print after it has listed all config groups."""
-    return read(CONF / "hydra" / "help" / "digitpairs.yaml")["template"]
+def help_text(arguments: Sequence[str] = ()) -> str:
+    """The text of `--help`, and the user's own choices if the arguments name their folder.
+
+    Hydra would print it after it has listed all config groups.
+    """
+    text = read(CONF / "hydra" / "help" / "digitpairs.yaml")["template"]
+    for folder in own_config_folders(arguments):
+        groups = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        own = {group: ", ".join(choices(group, [folder])) for group in groups}
+        lines = [f"\n  {group:<10} {names}" for group, names in own.items() if names]
+        text += f"\n\nYour own choices, in {folder}:{''.join(lines)}"
+    return text
 
 
 def own_config_folders(arguments: Sequence[str]) -> list[Path]:
-    """The folder of --config-dir, if the arguments have it."""
+    """The folder of --config-dir, if the arguments have it.
+
+    Raises InvalidFlagError if it is no folder.
+    """
     own = get_args_parser().parse_known_args(list(arguments))[0].config_dir
+    if own and not os.path.isdir(own):
+        raise InvalidFlagError(f"--config-dir {own} names no folder: {os.path.abspath(own)}")
     return [Path(own)] if own else []
 
 
@@ -112,11 +140,27 @@ def read_choice(group: str, choice: str, folders: Sequence[Path]) -> dict[str, A
 
     It is empty for a missing or damaged file, which Hydra reports when it composes the config.
     """
-    if choice in choices(group, folders):
-        paths = [folder / group / f"{choice}.yaml" for folder in folders]
+    path = path_of(group, choice, folders)
+    if path is not None:
         with contextlib.suppress(DataError):
-            return read(next(path for path in paths if path.is_file()))
+            return read(path)
     return {}
+
+
+def path_of(group: str, choice: str, folders: Sequence[Path]) -> Path | None:
+    """The file of the choice in the first of the folders that has it; None if there is none."""
+    if choice not in choices(group, folders):
+        return None
+    paths = [folder / group / f"{choice}.yaml" for folder in folders]
+    return next(path for path in paths if path.is_file())
+
+
+def grid_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The grid of a study, from the content of its file; empty for a file without one."""
+    section = settings.get("hydra")
+    sweeper = section.get("sweeper") if isinstance(section, Mapping) else None
+    grid = sweeper.get("params") if isinstance(sweeper, Mapping) else None
+    return grid if isinstance(grid, dict) else {}
 
 
 def check_choice(group: str, path: Path) -> None:

@@ -10,12 +10,14 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
 from digitpairs import configs
 from digitpairs.checks import DataError, InvalidFlagError, InvalidValueError, suggestion
+from digitpairs.names import flat, text_of
 
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's own variable: exceptions are raised, not printed
 _SHOWS_TRACEBACKS = os.environ.get(FULL_ERROR) == "1"
@@ -79,7 +81,11 @@ def error_message(error: BaseException) -> str:
     if unmatched:
         (group,) = unmatched.groups()
         accepted = f"nothing, since this task has no {group} to choose (see --cfg job)"
-        return str(InvalidValueError(group, _value_given(group), accepted))
+        value, place = _value_given(group)
+        return str(InvalidValueError(group, value, f"{accepted}{place}"))
+    repeated = re.match(r"Multiple values for ([\w/]+)\. .* 'override \S+: (\S+)'", str(error))
+    if repeated:
+        return _second_choice(*repeated.groups())
     text = ": ".join(filter(None, dict.fromkeys([str(error), str(cause)])))
     text = re.sub(r"\s+((object|reference)_type=\S+|full_key:)?", " ", text)
     return _with_arguments(text.strip())
@@ -96,6 +102,21 @@ def _with_arguments(text: str) -> str:
     return f"{' '.join(interpolated or arguments)} cannot be composed: {text}"
 
 
+def _second_choice(group: str, name: str) -> str:
+    """The message for a file whose `defaults` choose from a group that has a choice already."""
+    defaults = {path: settings.get("defaults") for path, settings in _chosen_files().items()}
+    lines = {f"{group}: {name}", f"/{group}: {name}"}
+    places = [str(path) for path, entries in defaults.items() if lines & _texts(entries)]
+    place = places[0] if places else " ".join(sys.argv[1:])
+    return f"{place}: {group} has a choice already: write - override /{group}: {name} in defaults"
+
+
+def _texts(entries: Any) -> set[str]:
+    """The mappings in a list of `defaults` as "key: value"."""
+    mappings = [each for each in entries or [] if isinstance(each, dict)]
+    return {f"{key}: {value}" for each in mappings for key, value in each.items()}
+
+
 def _unknown_choice(missing: str, options: Iterable[str]) -> InvalidValueError:
     """The error for a missing file, such as "model/azzano/fcn" or "hydra/launcher/foo"."""
     cut = missing.rpartition if missing.startswith("hydra/") else missing.partition
@@ -109,8 +130,9 @@ def _unknown_key(full_key: str, siblings: Iterable) -> InvalidValueError:
     known = [str(name) for name in siblings if name not in ("hydra", "_target_")]
     keys = f"; the keys here are {', '.join(known)}" if known else ", nor any other here"
     hint = _choices_with(section, key) if section else ""
-    accepted = f"there is no such key{keys}{hint or suggestion(key, known)}"
-    return InvalidValueError(full_key, _value_given(full_key), accepted)
+    value, place = _value_given(full_key)
+    accepted = f"there is no such key{keys}{hint or suggestion(key, known)}{place}"
+    return InvalidValueError(full_key, value, accepted)
 
 
 def _choices_with(group: str, key: str) -> str:
@@ -126,7 +148,21 @@ def _folders() -> list[Path]:
     return configs.config_folders(sys.argv[1:])
 
 
-def _value_given(key: str) -> str:
-    """The value that the command line gives the key."""
-    pairs = (argument.lstrip("+").partition("=") for argument in sys.argv[1:])
-    return next((value for name, _, value in pairs if name == key), "?")
+def _value_given(key: str) -> tuple[Any, str]:
+    """The value that the key is given, and the file if it is not given on the command line."""
+    for argument in sys.argv[1:]:
+        name, _, value = argument.lstrip("+").partition("=")
+        if name == key:
+            return value, ""
+    for path, settings in _chosen_files().items():
+        values = flat(settings) | configs.grid_of(settings)
+        if key in values:
+            return text_of(values[key]), f" (in {path})"
+    return "?", ""
+
+
+def _chosen_files() -> dict[Path, dict[str, Any]]:
+    """The files that the command line chooses, as GROUP=CHOICE, with their contents."""
+    pairs = [argument.lstrip("+").partition("=")[::2] for argument in sys.argv[1:]]
+    paths = [configs.path_of(group, name, _folders()) for group, name in pairs]
+    return {path: configs.read(path) for path in paths if path is not None}

@@ -105,9 +105,9 @@ def plain_value(value: Any) -> bool | int | float | str | None:
 
 
 def is_path_or_seed(override: str) -> bool:
-    """Whether an override is no part of names: a seed, a path or a setting of the sweep."""
-    key = override.lstrip("+").split("=", 1)[0]
-    return key in ("seed", *PATH_KEYS) or key.startswith("sweep.")
+    """Whether an override is no part of names: a seed, a path, a logger, a setting of the sweep."""
+    key = override.lstrip("+~").split("=", 1)[0]
+    return key in ("seed", "logger", *PATH_KEYS) or key.startswith(("sweep.", "logger.", "logger/"))
 
 
 def _by_folder(folders: Sequence[str], settings: Sequence[Settings]) -> dict[str, str]:

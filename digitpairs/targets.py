@@ -12,13 +12,15 @@ import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from digitpairs.checks import InvalidValueError, suggestion
 
+# Keys of a section with a class that are no arguments of it, as in `hydra.utils.instantiate`.
+SPECIAL_KEYS = ("_target_", "_args_", "_partial_")
 _OWN_PACKAGES = ("digitpairs", "framework", "hydra_plugins")
 _STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 
@@ -77,6 +79,23 @@ def target_arguments(name: str) -> Arguments:
     )
     takes_others = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
     return Arguments(tuple(parameter.name for parameter in named), required, takes_others)
+
+
+def is_built_in(part: Any) -> bool:
+    """Whether all classes that a config names, also within it, are of this package."""
+    if isinstance(part, list):
+        return all(map(is_built_in, part))
+    if not isinstance(part, Mapping):
+        return True
+    name = str(part.get("_target_", "digitpairs."))
+    return name.partition(".")[0] in _OWN_PACKAGES and all(map(is_built_in, part.values()))
+
+
+def class_name(made: Any) -> str:
+    """The full name of the object's class; of a function, or of a partial call of one, its own."""
+    target = made.func if isinstance(made, functools.partial) else made
+    target = target if isinstance(target, type) or inspect.isroutine(target) else type(target)
+    return f"{target.__module__}.{target.__qualname__}"
 
 
 def exception_message(error: BaseException) -> str:

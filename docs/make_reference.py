@@ -25,6 +25,9 @@ GROUPS = {
     "scheduler": "The schedule of the learning rate.",
     "loss": "The loss of `task=disk`.",
     "trainer": "The training; `task=disk` selects `disk`.",
+    "logger": "Where metrics are written beside the run's files. Several: `logger=[csv,wandb]`.",
+    "callbacks": "Callbacks of Lightning, with which runs train alone. Several: "
+    "`callbacks=[model_checkpoint,lr_monitor]`.",
     "experiment": "Studies: settings with the grid of a sweep.",
     "variant": "Settings of several groups that make one row of a study.",
     "smoke": "A shortened study.",

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from digitpairs.arguments import check_arguments, expand_sweep, normalize_arguments
+from digitpairs.data import sources
 from digitpairs.sweeps import counted, progress, sweep
 from digitpairs.sweeps.jobs import fingerprint
 from tests.arguments import DIGITS, DISK, GROUPS, base_config, config_of, loader, refusal
@@ -380,14 +381,16 @@ def test_an_empty_section_of_hydra_is_named_with_its_line(command, tmp_path, sec
     assert (status, err) == (2, message)
 
 
-def own_study(tmp_path: Path, content: str) -> Path:
+def own_study(tmp_path: Path, content: str, header: str = "# @package _global_\n") -> Path:
     path = tmp_path / "own" / "experiment" / "mine.yaml"
     path.parent.mkdir(parents=True)
-    path.write_text(f"# @package _global_\n# A study.\n{content}")
+    path.write_text(f"{header}# A study.\n{content}")
     return path
 
 
-def test_a_users_study_may_have_ranges(command, tmp_path, monkeypatch):
+@pytest.fixture
+def planned(monkeypatch):
+    """The jobs that the command would train."""
     jobs = []
 
     def make_plan(todo, *_) -> sweep.Plan:
@@ -396,12 +399,82 @@ def test_a_users_study_may_have_ranges(command, tmp_path, monkeypatch):
 
     monkeypatch.setattr(sweep, "make_plan", make_plan)
     monkeypatch.setattr(sweep, "execute_plan", lambda *_: 0)
-    grid = "{seed: 0..2, aux.lambda: 0.5..0.7..0.1}"
-    own_study(tmp_path, f"hydra: {{mode: MULTIRUN, sweeper: {{params: {grid}}}}}\n")
+    return jobs
+
+
+@pytest.mark.parametrize("mode", ["mode: MULTIRUN, ", ""])
+@pytest.mark.parametrize("header", ["# @package _global_\n", ""])
+@pytest.mark.parametrize(
+    "grid",
+    ["{seed: 0..2, aux.lambda: 0.5..0.7..0.1}", "{seed: [0..1, 2], aux.lambda: [0.5, 0.6, 0.7]}"],
+)
+def test_a_users_study_trains_its_grid(command, tmp_path, planned, mode, header, grid):
+    choice = "defaults: [{override /model: mlp}]\n"
+    own_study(tmp_path, f"{choice}hydra: {{{mode}sweeper: {{params: {grid}}}}}\n", header)
     status, _, err = command("experiment=mine", "--config-dir", str(tmp_path / "own"), *DIGITS)
     assert (status, err) == (0, "")
-    settings = {(job.seed, job.config["aux"]["lambda"]) for job in jobs}
+    settings = {(job.seed, job.config["aux"]["lambda"]) for job in planned}
     assert settings == set(itertools.product((0, 1, 2), (0.5, 0.6, 0.7)))
+    assert {job.config["model"]["digit_head"] for job in planned} == {"joint"}
+
+
+def test_a_studys_lists_may_be_values(command, tmp_path, planned):
+    grid = "{model: [mlp, siamese_mlp], model.body.hidden: [[8, 4], [2]]}"
+    own_study(tmp_path, f"hydra: {{sweeper: {{params: {grid}}}}}\n")
+    assert command("experiment=mine", "--config-dir", str(tmp_path / "own"), *DIGITS)[0] == 0
+    models = [(job.config["model"]["digit_head"], job.config["model"]["body"]) for job in planned]
+    found = [(head, body["hidden"]) for head, body in models]
+    assert found == [(head, width) for head in ("joint", "per_image") for width in ([8, 4], [2])]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "hydra: {sweeper: {params: {aux.lamda: [1, 2]}}}\n",
+            "aux.lamda=[1,2] is not accepted: there is no such key; the keys here are lambda; "
+            "did you mean lambda? (in {path})",
+        ),
+        (
+            "optimizer: {rate: 0.1}\n",
+            "optimizer.rate=0.1 is not accepted: one of lr, betas, eps, weight_decay",
+        ),
+        (
+            "defaults: [/model: mlp]\n",
+            "{path}: model has a choice already: write - override /model: mlp in defaults",
+        ),
+        (
+            "defaults: [wang/sharing, _self_]\nhydra: {mode: RUN}\n",
+            "hydra.sweeper.params={{variant:wang/mlp_vanilla,wang/mlp_shared,",
+        ),
+    ],
+)
+def test_a_fault_in_a_users_study_is_named(command, tmp_path, content, message):
+    path = own_study(tmp_path, content)
+    status, _, err = command("experiment=mine", "--config-dir", str(tmp_path / "own"), *DIGITS)
+    assert status == 2 and f"error: {message.format(path=path)}" in err, err
+
+
+def test_equal_numbers_are_one_value(command):
+    status, _, err = command(*DIGITS, "-m", "aux.lambda=0.5,5,5.0", "seed=0,1")
+    message = "error: aux.lambda=5,5.0 is not accepted: each number once, and these are equal\n"
+    assert status == 2 and message in err
+
+
+def test_missing_data_name_their_key_and_a_way_out(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_answers", lambda url: False)
+    _, _, err = command("data=mnist", f"data.root={tmp_path / 'none'}")
+    assert "name its folder by data.root or DIGITPAIRS_DATA, or use data=digits" in err
+    _, _, err = command("data=idx", f"data.root={tmp_path}")
+    assert "name its folder by data.root or DIGITPAIRS_DATA" in err
+
+
+@pytest.mark.parametrize("name", ["min", "mine.yaml"])
+def test_a_missing_folder_of_configs_is_refused(command, tmp_path, name):
+    (tmp_path / "mine.yaml").touch()
+    status, out, err = command("model=mlp", "--config-dir", str(tmp_path / name), *DIGITS)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"error: --config-dir {tmp_path / name} names no folder")
 
 
 def test_the_users_choices_are_offered_without_hidden_files(command, tmp_path):
@@ -421,10 +494,11 @@ def test_the_users_choices_are_offered_without_hidden_files(command, tmp_path):
     assert "_adam" not in command("-m", "optimizer=glob(*)", "optimizer.foo=1", *own)[2]
 
 
-def test_flags_stand_anywhere():
-    arguments = ["seed=0,1", "--config-dir", "own", "data=digits", "-m", "aux.lambda=1"]
-    normalized = "-m seed=0,1 data=digits aux.lambda=1 --config-dir own"
-    assert normalize_arguments(arguments) == normalized.split()
+def test_flags_stand_anywhere(tmp_path):
+    own = ["--config-dir", str(tmp_path)]
+    arguments = ["seed=0,1", *own, "data=digits", "-m", "aux.lambda=1"]
+    normalized = ["-m", "seed=0,1", "data=digits", "aux.lambda=1", *own]
+    assert normalize_arguments(arguments) == normalized
 
 
 # Random arguments

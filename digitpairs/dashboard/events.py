@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -26,6 +27,7 @@ GROUPS = {"error": "errors", "loss": "losses"}
 WEIGHTS = "weights"
 
 
+@functools.cache
 def tag_of(metric: str) -> str:
     """The tag of a metric: "errors/comparison/test" for "test/comparison_error"."""
     split, _, name = metric.rpartition("/")

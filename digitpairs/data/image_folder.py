@@ -62,7 +62,7 @@ def _find_files(root: Path) -> tuple[bool, list[_File], list[str]]:
     """Whether there are `train` and `test`, the image files, and notes on ignored files."""
     try:
         if not root.is_dir():
-            raise DataError(f"{root} is not a folder: name one with {_LAYOUT} in data.root")
+            raise DataError(f"{root} is not a folder: name one with {_LAYOUT} by data.root")
         parts = [part for part in PARTS if (root / part).is_dir()]
         if len(parts) == 1:
             raise DataError(f"{root} has only a folder {parts[0]}: it needs {_LAYOUT}")

@@ -28,6 +28,7 @@ from digitpairs.data.image_checks import Composites, light_ink
 
 SIDE = 14  # of the course's images, in pixels
 CONNECT_SECONDS = 3
+_NAME_FOLDER = "name its folder by data.root or DIGITPAIRS_DATA"
 SMALL_TEST_SET = 600  # of scikit-learn's digits
 
 
@@ -119,7 +120,11 @@ def _load(source: str, root: Path, polarity: str) -> Source:
 
 def _read_mnist(root: Path, polarity: str) -> Source:
     if idx.find_folder(root) is None:
-        download_mnist(root)
+        try:
+            download_mnist(root)
+        except DataError as fault:
+            advice = f"{_NAME_FOLDER}, or use data=digits, which needs no file"
+            raise DataError(f"{fault}: {advice}") from fault
     return _read_idx(root, polarity, "mnist")
 
 
@@ -127,7 +132,7 @@ def _read_idx(root: Path, polarity: str, name: str | None = None) -> Source:
     folder = idx.find_folder(root)
     if folder is None:
         expected = f"expected {', '.join(idx.NAMES)} (or .gz), in it or in MNIST/raw below it"
-        raise DataError(f"{root} holds no idx files: {expected}")
+        raise DataError(f"{root} holds no idx files: {expected}; {_NAME_FOLDER}")
     splits = [idx.read_split(folder, split) for split in ("train", "test")]
     stretched, range_notes = image_checks.stretch([images for images, _ in splits])
     light, polarity_notes = light_ink([Composites(part, part) for part in stretched], polarity)

@@ -36,6 +36,8 @@ COMMON_KEYS = {
     "seeds": SETTINGS,
     "output": VALUE,
 }
+# Sections that a config need not have.
+OPTIONAL_KEYS = {"logger": SETTINGS, "callbacks": SETTINGS}
 MODULE_SEEDS = ("weights", "dropout", "aux")  # keys of `seeds` for the LightningModule
 SEEDS = (*MODULE_SEEDS, "order", "augmentation")  # all keys of `seeds`
 
@@ -76,6 +78,10 @@ class Engine:
         """
         raise NotImplementedError
 
+    def why_alone(self, config: Section, cached: Cached) -> str | None:
+        """The part of a checked run that keeps it from training with others; None if unknown."""
+        return None
+
     def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
         """Trains and tests the runs of these configs at once; each logger gets its run's rows."""
         raise NotImplementedError
@@ -86,13 +92,15 @@ class Engine:
         Raises InvalidValueError for a key that is missing, unknown, or not a mapping of settings,
         and for an invalid seed.
         """
-        keys = {**COMMON_KEYS, **self.own_keys}
+        keys = {**COMMON_KEYS, **OPTIONAL_KEYS, **self.own_keys}
         for key in config:
             if key not in keys:
                 accepted = f"one of the keys {', '.join(keys)}{suggestion(key, keys)}"
                 raise InvalidValueError(key, config[key], accepted)
         for key, kind in keys.items():
             value = config.get(key, "nothing")
+            if key in OPTIONAL_KEYS and config.get(key) is None:
+                continue
             if key not in config or (kind == SETTINGS and not isinstance(value, Mapping)):
                 raise InvalidValueError(key, value, f"{kind}, as --cfg job shows")
         check_seed("seed", config["seed"])

@@ -31,6 +31,7 @@ from digitpairs.engines.base import (
     without_seed_keys,
 )
 from digitpairs.engines.boundary import Boundary, grid
+from digitpairs.engines.callbacks import check_callbacks, make_callbacks, refuse_callbacks
 from digitpairs.engines.lightning_trainer import make_trainer, running
 from digitpairs.engines.to_framework import (
     convert_networks,
@@ -79,6 +80,7 @@ class DiskFramework(_DiskEngine):
     """See `Engine`. Runs that differ only in their seeds train as replicas."""
 
     def check(self, config: Section, cached: Cached) -> Hashable | None:
+        refuse_callbacks(config)
         super().check(config, cached)
         return without_seed_keys(config)
 
@@ -107,6 +109,8 @@ class DiskFramework(_DiskEngine):
             )
         copy_back(trainer.network, [module.network for module in modules])
         _record_results(trainer, modules, _stack_sets(datamodules, "test_set", dtype))
+        for logger, module in zip(loggers, modules):
+            logger.log_metrics(module.test_metrics, step=len(module.history))
         return [
             _make_run(module, datamodule, boundary, stopping, replica)
             for replica, (module, datamodule) in enumerate(zip(modules, datamodules))
@@ -116,6 +120,12 @@ class DiskFramework(_DiskEngine):
 class DiskLightning(_DiskEngine):
     """See `Engine`. Each run trains alone."""
 
+    def check(self, config: Section, cached: Cached) -> Hashable | None:
+        super().check(config, cached)
+        datamodule = cached("data", data_without_seeds(config["data"]), _build_data)
+        check_callbacks(config, datamodule.held_out, MONITORED)
+        return None
+
     def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
         (config,), (logger,) = configs, loggers
         datamodule, module = _make_data(config), _make_module(config)
@@ -123,7 +133,7 @@ class DiskLightning(_DiskEngine):
         predict = functools.partial(_predict, module)
         threshold, dtype = module.threshold[0], PRECISIONS[section["precision"]]
         boundary = Boundary(lambda: _predict_inside(predict, [datamodule], threshold, dtype))
-        trainer = make_trainer(section, logger, [_EpochCallback(boundary)])
+        trainer = make_trainer(section, logger, [_EpochCallback(boundary), *make_callbacks(config)])
         with running():
             trainer.fit(module, datamodule)
             if module.failure is None:

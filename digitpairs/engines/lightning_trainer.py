@@ -13,6 +13,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Checkpoint, ModelSummary, ProgressBar
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
@@ -34,19 +35,50 @@ REFUSED = (
     "reload_dataloaders_every_n_epochs",
     "plugins",
 )
+# Arguments that are groups of the config, with a choice.
+GROUPS = {"logger": "logger=csv", "callbacks": "callbacks=model_checkpoint"}
 CLIPPING = ("gradient_clip_val", "gradient_clip_algorithm")  # arguments of PairComparison
 FIXED = {
     "devices": 1,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "enable_checkpointing": False,
     "num_sanity_val_steps": 0,
     "log_every_n_steps": 1,
+}
+# Lightning adds callbacks of these kinds by itself unless these arguments are False.
+CALLBACK_SWITCHES: dict[str, type[pl.Callback]] = {
+    "enable_progress_bar": ProgressBar,
+    "enable_model_summary": ModelSummary,
+    "enable_checkpointing": Checkpoint,
 }
 NEEDED = ("max_epochs", "accelerator", "precision", "deterministic")
 CONFIG_TYPES = (bool, int, float, str, dict, type(None))  # of the values in a config
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
+
+
+class LoggerList(Logger):
+    """Passes what it gets to several loggers. A Trainer gets the loggers themselves."""
+
+    def __init__(self, loggers: Sequence[Logger]) -> None:
+        super().__init__()
+        self.loggers = list(loggers)
+
+    @property
+    def name(self) -> str:
+        return "loggers"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Pass the hyperparameters on."""
+        for logger in self.loggers:
+            logger.log_hyperparams(params, *args, **kwargs)
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Pass a copy of the row on."""
+        for logger in self.loggers:
+            logger.log_metrics(dict(metrics), step=step)
 
 
 def clipping(section: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,7 +96,10 @@ def make_trainer(
     some of them.
     """
     arguments = {key: value for key, value in section.items() if key not in CLIPPING}
-    arguments |= FIXED | {"logger": logger, "plugins": [LightningEnvironment()]}
+    arguments |= FIXED | {"plugins": [LightningEnvironment()]}
+    arguments["logger"] = logger.loggers if isinstance(logger, LoggerList) else logger
+    for switch, kind in CALLBACK_SWITCHES.items():
+        arguments[switch] = any(isinstance(callback, kind) for callback in callbacks)
     if callbacks:
         arguments["callbacks"] = list(callbacks)
     with quiet_lightning():
@@ -82,8 +117,12 @@ def check_trainer(section: Mapping[str, Any]) -> None:
     training of this package.
     """
     parameters = inspect.signature(pl.Trainer).parameters
-    accepted = [key for key in parameters if key not in (*REFUSED, *FIXED, "logger")]
+    elsewhere = (*REFUSED, *FIXED, *CALLBACK_SWITCHES, *GROUPS)
+    accepted = [key for key in parameters if key not in elsewhere]
     for key, value in section.items():
+        if key in GROUPS:
+            usable = f"a choice of the group {key}, as {GROUPS[key]}"
+            raise InvalidValueError(f"trainer.{key}", value, usable)
         if key not in accepted:
             usable = "an argument of Lightning's Trainer that can be used here, such as max_epochs"
             near = suggestion(key, accepted)

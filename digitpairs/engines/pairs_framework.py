@@ -16,13 +16,15 @@ import framework as fw
 from digitpairs.checks import InvalidValueError
 from digitpairs.data import PairDataModule, PairSet
 from digitpairs.engines.base import Cached, Run, Section, data_without_seeds, without_seed_keys
+from digitpairs.engines.callbacks import refuse_callbacks
 from digitpairs.engines.pairs_lightning import PairsLightning, make_module, make_run, prepared_data
 from digitpairs.engines.to_framework import convert_networks, copy_back, make_framework_trainer
 from digitpairs.losses import Weighting, loss_parts
 from digitpairs.losses.parts import PARTS
-from digitpairs.networks import Prediction, create
+from digitpairs.networks import Prediction
 from digitpairs.streams import stream
 from digitpairs.training import PairComparison, build
+from digitpairs.training.build import build_network
 from digitpairs.training.metrics import confusion, error_rates
 
 # The supported keys of the section `trainer` with the accepted values; None is as in Lightning.
@@ -45,6 +47,7 @@ class PairsFramework(PairsLightning):
     most_members = 16
 
     def check(self, config: Section, cached: Cached) -> Hashable | None:
+        refuse_callbacks(config)
         super().check(config, cached)
         cached("framework's trainer", config["trainer"], _check_trainer)
         cached("framework's model", config["model"], _check_model)
@@ -59,6 +62,9 @@ class PairsFramework(PairsLightning):
         if datamodule.watch_test:
             raise InvalidValueError("data.watch_test", True, "false with engine=framework")
         return without_seed_keys(config)
+
+    def why_alone(self, config: Section, cached: Cached) -> str | None:
+        return None
 
     def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
         datamodules: list[PairDataModule] = [build(config["data"]) for config in configs]
@@ -120,6 +126,8 @@ class Training(fw.Listener):
                 prediction = member.eval()(pairs.images)
             tables = confusion(prediction, pairs.digits).tolist()
             member.record_test(metrics, tables, prediction)
+        for logger, member in zip(self.loggers, self.members):
+            logger.log_metrics(member.test_metrics, step=len(member.history))
 
     def data(self, name: str) -> fw.Data:
         """The named set of all members, normalised as in the runs with Lightning."""
@@ -178,7 +186,7 @@ def _check_trainer(section: Section) -> None:
 
 
 def _check_model(model: Section) -> None:
-    network = create(lambda: build(model), stream(0, "weights"))
+    network = build_network(model, 0)
     convert_networks([network], [stream(0, "dropout")])
 
 

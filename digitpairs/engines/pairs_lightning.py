@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -30,14 +30,21 @@ from digitpairs.engines.base import (
     module_seeds,
     prefixed_errors,
 )
+from digitpairs.engines.callbacks import check_callbacks, make_callbacks, why_callbacks_alone
 from digitpairs.engines.lightning_trainer import check_trainer, clipping, make_trainer, running
+from digitpairs.engines.named_parts import named_parts
 from digitpairs.engines.predictions import predictions_file
 from digitpairs.losses import Weighting
+from digitpairs.losses.weighting import WEIGHTING, try_weighting
+from digitpairs.networks.initialise import global_generator_from
+from digitpairs.streams import stream
+from digitpairs.targets import exception_message, is_built_in
 from digitpairs.training import DivergenceError, PairComparison, PairComparisonArray, build
 from digitpairs.training.build import naming_target
-from digitpairs.training.early_stopping import build_early_stopping
-from digitpairs.training.pair_comparison_array import stacking_key
-from digitpairs.training.schedulers import Schedule
+from digitpairs.training.early_stopping import MONITORED, build_early_stopping
+from digitpairs.training.optimizers import SGD
+from digitpairs.training.pair_comparison_array import stacking_key, why_alone
+from digitpairs.training.schedulers import Schedule, Timing, TorchSchedule, as_schedule
 from digitpairs.training.stages import first_epochs
 
 # The sections that name a class by `_target_`, with the class of their objects. An optimiser's
@@ -65,21 +72,25 @@ class PairsLightning(Engine):
         cached("trainer", trainer, check_trainer)
         datamodule = cached("data", data_without_seeds(config["data"]), prepared_data)
         needs("data", config["data"], DATA)
-        run = {key: config[key] for key in ("model", *ARGUMENTS)} | {"trainer": clipping(trainer)}
-        module, key = cached("run", run, lambda run: _module_and_stacking_key(run, cached))
+        module, key = _checked_run(config, cached)
         check_together(datamodule, module, trainer)
-        if key is None:
+        check_callbacks(config, datamodule.sizes[1], MONITORED)
+        if key is None or named_parts(config, "callbacks"):
             return None
-        rest = {name: value for name, value in trainer.items() if name not in run["trainer"]}
+        rest = {name: value for name, value in trainer.items() if name not in clipping(trainer)}
         return key, datamodule.source, datamodule.sizes, json.dumps(rest, sort_keys=True)
+
+    def why_alone(self, config: Section, cached: Cached) -> str | None:
+        return why_alone(_checked_run(config, cached)[0]) or why_callbacks_alone(config)
 
     def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
         datamodules: list[PairDataModule] = [build(config["data"]) for config in configs]
         members = [make_module(config) for config in configs]
-        section = configs[0]["trainer"]
-        if stacking_key(members[0]) is None:
+        section, callbacks = configs[0]["trainer"], make_callbacks(configs[0])
+        if callbacks or stacking_key(members[0]) is None:
             (member,), (datamodule,), (logger,) = members, datamodules, loggers
-            fit_and_test(section, member, datamodule, logger)
+            with global_generator_from(stream(member.dropout_seed, "dropout")):  # nn.Dropout's
+                fit_and_test(section, member, datamodule, logger, callbacks)
         else:  # a single run is an array of one, which has the same bits as in a larger array
             array = PairComparisonArray(members, loggers)
             fit_and_test(section, array, PairDataModuleArray(datamodules), False)
@@ -122,12 +133,13 @@ def fit_and_test(
     module: pl.LightningModule,
     datamodule: pl.LightningDataModule,
     logger: Logger | bool,
+    callbacks: Sequence[pl.Callback] = (),
 ) -> None:
     """Trains and tests with the settings of the section `trainer`.
 
     A run that diverges is not an error here: it keeps the error as its `failure`.
     """
-    trainer = make_trainer(section, logger)
+    trainer = make_trainer(section, logger, callbacks)
     with contextlib.suppress(DivergenceError), running():
         trainer.fit(module, datamodule)
         trainer.test(module, datamodule, verbose=False)
@@ -144,6 +156,13 @@ def prepared_data(section: Section) -> PairDataModule:
     return datamodule
 
 
+def _checked_run(config: Section, cached: Cached) -> tuple[PairComparison, Hashable | None]:
+    """`_module_and_stacking_key` of the sections that decide them, cached."""
+    run = {key: config[key] for key in ("model", *ARGUMENTS)}
+    run["trainer"] = clipping(config["trainer"])
+    return cached("run", run, lambda run: _module_and_stacking_key(run, cached))
+
+
 def _module_and_stacking_key(
     run: Section, cached: Cached
 ) -> tuple[PairComparison, Hashable | None]:
@@ -155,23 +174,73 @@ def _module_and_stacking_key(
             arguments[section] = cached(section, run[section], build_part)
         with prefixed_errors("early_stopping"):
             build_early_stopping(run["early_stopping"])
-        with prefixed_errors("trainer", (*PART_CLASSES, "two_stage", "label_smoothing")):
+        own_keys = ("two_stage", "label_smoothing", "model._target_")
+        with prefixed_errors("trainer", (*PART_CLASSES, *own_keys)):
             module = PairComparison(arguments.pop("model"), **arguments)
+    if not is_built_in(run["aux"]):
+        _try_weighting(module, run["aux"])
     return module, stacking_key(module)
 
 
 def _build_part(section: str, part: Section) -> Any:
     """The object of a section. Raises InvalidValueError unless it is of its PART_CLASSES."""
-    made = build_section(section, part, tuple(PART_CLASSES))
+    with _without_values(part):
+        made = build_section(section, part, tuple(PART_CLASSES))
     name, expected = part["_target_"], PART_CLASSES[section]
     product = made
-    if section == "optimizer":  # a recipe
-        with torch.device("cpu"), prefixed_errors(section), naming_target(name):
-            product = made([nn.Parameter(torch.zeros(1))])
+    with torch.device("cpu"), prefixed_errors(section), naming_target(name):
+        if section == "optimizer":  # a recipe
+            product = _try_step(made)
+        elif section == "scheduler":
+            product = made = as_schedule(made)
+            if isinstance(made, TorchSchedule):
+                _try_step(SGD(lr=0.1), made)
     if not isinstance(product, expected):
         accepted = f"the name of a class that gives a {expected.__module__}.{expected.__name__}"
         raise InvalidValueError(f"{section}._target_", name, accepted)
+    if section == "scheduler" and not hasattr(made, "interval"):
+        accepted = "a Schedule whose __init__ calls super().__init__(interval)"
+        raise InvalidValueError("scheduler._target_", name, accepted)
     return made
+
+
+@contextlib.contextmanager
+def _without_values(part: Section) -> Iterator[None]:
+    """Make tensors on the "meta" device, or on the CPU for classes that may not work there."""
+    if is_built_in(part):
+        with torch.device("meta"):
+            yield
+    else:
+        with torch.device("cpu"), global_generator_from(stream(0, "weights")):
+            yield
+
+
+def _try_step(recipe: Callable[..., Any], schedule: TorchSchedule | None = None) -> Any:
+    """The optimiser of a parameter, after a step of it and of the schedule.
+
+    Some need arguments that training does not have, such as LBFGS and ReduceLROnPlateau.
+    """
+    parameter = nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    optimizer = recipe([parameter])
+    scheduler = None if schedule is None else schedule(optimizer, Timing(2, 2))
+    if isinstance(optimizer, torch.optim.Optimizer):
+        optimizer.step()
+    if scheduler is not None:
+        scheduler.step()
+    return optimizer
+
+
+def _try_weighting(module: PairComparison, section: Section) -> None:
+    """Raises InvalidValueError for a weighting of others that fails in the first epochs."""
+    try:
+        with torch.device("cpu"):
+            try_weighting(module.aux, module.has_digits)
+    except Exception as fault:  # a user's class may raise anything
+        schedules = [key for key, value in section.items() if isinstance(value, Mapping)]
+        hint = f"; a schedule, as {schedules[0]}, is for a Coefficient" if schedules else ""
+        accepted = f"{exception_message(fault)}{hint}; {WEIGHTING}"
+        raise InvalidValueError("aux._target_", section["_target_"], accepted) from fault
 
 
 def check_together(datamodule: PairDataModule, module: PairComparison, trainer: Section) -> None:

@@ -19,6 +19,7 @@ from digitpairs.data import DiskDataModule, PairDataModule
 from digitpairs.networks import PointMLP, SiameseNetwork
 from digitpairs.networks.layers import Dropout, Flatten
 from digitpairs.streams import stream
+from digitpairs.targets import class_name
 from digitpairs.training import PairComparison, PointClassification
 from digitpairs.training.optimizers import SGD, Adam, AdamW
 from digitpairs.training.schedulers import Schedule
@@ -105,7 +106,7 @@ def convert_optimizer(recipe: object, parameters: Sequence[fw.Parameter]) -> fw.
     """`framework`'s optimiser with the recipe's settings. Raises InvalidValueError for others."""
     if not isinstance(recipe, (SGD, Adam)) or type(recipe) not in _OPTIMIZERS:
         accepted = "adam, adamw or sgd with engine=framework"
-        raise InvalidValueError("optimizer", type(recipe).__name__, accepted)
+        raise InvalidValueError("optimizer", class_name(recipe), accepted)
     return _OPTIMIZERS[type(recipe)](parameters, **recipe.settings)
 
 
@@ -114,7 +115,7 @@ def convert_schedule(recipe: Schedule) -> fw.schedules.Schedule:
     kind = getattr(fw.schedules, type(recipe).__name__, None)
     if kind is None:
         accepted = "one of those in conf/scheduler with engine=framework"
-        raise InvalidValueError("scheduler", type(recipe).__name__, accepted)
+        raise InvalidValueError("scheduler", class_name(recipe), accepted)
     arguments = inspect.signature(kind).parameters
     return kind(**{key: value for key, value in vars(recipe).items() if key in arguments})
 

@@ -181,6 +181,33 @@ class RandomWeighting(Weighting):
         self._set(torch.randn(len(PARTS), generator=generator).softmax(0))
 
 
+WEIGHTING = (
+    f"a Weighting sets its weights ({len(PARTS)},) in start_epoch(epoch, history) or "
+    f"start_step(generator), and forward(parts) turns the parts ({len(PARTS)},) into the loss ()"
+)
+
+
+def try_weighting(weighting: Weighting, has_digits: bool) -> None:
+    """Call the methods of the scheme as training does.
+
+    Raises TypeError or ValueError for what they must not return, and any exception of theirs.
+    """
+    if "_buffers" not in vars(weighting):
+        raise TypeError("its __init__ does not call super().__init__()")
+    parts = torch.ones(len(PARTS) if has_digits else 1, requires_grad=True)
+    for epoch in range(3):
+        weighting.start_epoch(epoch, [parts.detach()] * epoch)
+    weighting.start_step(torch.Generator())
+    if weighting.current().shape != (len(PARTS),):
+        raise ValueError(f"current() gives the shape {tuple(weighting.current().shape)}")
+    loss = weighting(parts)
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"forward(parts) gives a {type(loss).__name__}")
+    if loss.shape != ():
+        raise ValueError(f"forward(parts) gives the shape {tuple(loss.shape)}")
+    loss.backward()
+
+
 def check_fits(weighting: Weighting, has_digits: bool) -> None:
     """Raises InvalidValueError if the scheme needs digit logits and the network has none."""
     if weighting.uses_digits and not has_digits:

@@ -13,12 +13,20 @@ import torch
 from torch import Tensor, nn
 
 from digitpairs.checks import InvalidValueError, boolean, choice
+from digitpairs.data.sources import SIDE
 from digitpairs.networks.heads import CLASSES, ComparisonPart, digit_part
 from digitpairs.networks.stacking import stackable
+from digitpairs.targets import class_name, exception_message
 
 # (channels, rows per pair, activation, batch_norm) ->
 # the module (rows, channels, 14, 14) -> (rows, features), and the number of features
 Body = Callable[[int, int, str, bool], tuple[nn.Module, int]]
+
+
+_BODY = (
+    "a body is called with (channels, rows_per_pair, activation, batch_norm), and returns a module "
+    "(rows, channels, 14, 14) -> (rows, features) and the number of features"
+)
 
 
 class Prediction(NamedTuple):
@@ -27,6 +35,18 @@ class Prediction(NamedTuple):
     # (B, 1), the logit of first <= second; or (B, 2), the logits of first > second and of <=
     comparison: Tensor
     digits: Tensor | None  # (B, 2, 10), the logits of the two digits; None without a digit head
+
+
+def as_prediction(output: Any) -> Prediction:
+    """The output of any network: a tensor is the comparison's logits, a pair has the digits' too.
+
+    Raises TypeError for anything else.
+    """
+    if isinstance(output, Tensor):
+        return Prediction(output, None)
+    if not isinstance(output, tuple) or len(output) != 2:
+        raise TypeError(f"the network gives a {type(output).__name__}")
+    return output if isinstance(output, Prediction) else Prediction(*output)
 
 
 @stackable
@@ -154,7 +174,10 @@ class SiameseNetwork(nn.Module):
         return torch.stack([part(half) for part, half in zip(parts, inputs.unbind(axis))], axis)
 
 
-def _build(body: Any, *settings: Any) -> tuple[nn.Module, int]:
+def _build(
+    body: Any, channels: int, rows_per_pair: int, activation: str, batch_norm: bool
+) -> tuple[nn.Module, int]:
+    """The body's module and its number of features. Raises InvalidValueError for a wrong body."""
     if isinstance(body, Mapping):  # a config without a class
         accepted = "a class, as digitpairs.networks.MLPBody"
         raise InvalidValueError("body._target_", "nothing", accepted)
@@ -162,7 +185,30 @@ def _build(body: Any, *settings: Any) -> tuple[nn.Module, int]:
         accepted = "the settings of a body: its class, and its arguments"
         raise InvalidValueError("body", body, accepted)
     try:
-        return body(*settings)
+        made = body(channels, rows_per_pair, activation, batch_norm)
+        if not class_name(body).startswith("digitpairs."):
+            _check_body(made, channels)
     except InvalidValueError as fault:
         is_of_network = fault.key in ("activation", "batch_norm")
         raise (fault if is_of_network else fault.within("body")) from None
+    except Exception as fault:  # a user's class may raise anything
+        accepted = f"{exception_message(fault)}; {_BODY}"
+        raise InvalidValueError("body._target_", class_name(body), accepted) from fault
+    return made
+
+
+def _check_body(made: Any, channels: int) -> None:
+    """Raises TypeError or ValueError unless the module gives as many features as it should."""
+    if not isinstance(made, tuple) or len(made) != 2:
+        raise TypeError(f"it returns a {type(made).__name__}")
+    module, features = made
+    if not isinstance(module, nn.Module) or not isinstance(features, int):
+        raise TypeError(f"it returns ({type(module).__name__}, {type(features).__name__})")
+    with torch.no_grad():
+        output = module.eval()(torch.zeros(2, channels, SIDE, SIDE))
+    module.train()
+    if not isinstance(output, Tensor):
+        raise TypeError(f"its module gives a {type(output).__name__}")
+    if output.shape != (2, features):
+        shape = f"{tuple(output.shape)} for images (2, {channels}, {SIDE}, {SIDE})"
+        raise ValueError(f"its module gives {shape}, and it says {features} features")

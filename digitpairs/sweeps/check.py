@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from digitpairs.engines import get_engine
+from digitpairs.sweeps.loggers import check_loggers
 
 
 class Checker:
@@ -20,8 +21,13 @@ class Checker:
         self._outcomes: dict[tuple[str, str], Any] = {}
 
     def check(self, config: Mapping[str, Any]) -> Hashable | None:
-        """See `Engine.check`."""
+        """See `Engine.check`; the loggers are checked as well."""
+        self._check_once("logger", config.get("logger"), check_loggers)
         return get_engine(config).check(config, self._check_once)
+
+    def why_alone(self, config: Mapping[str, Any]) -> str | None:
+        """See `Engine.why_alone`; for a config that is checked."""
+        return get_engine(config).why_alone(config, self._check_once)
 
     def _check_once(self, name: str, section: Any, check: Callable[[Any], Any]) -> Any:
         key = (name, json.dumps(section, sort_keys=True))

@@ -26,7 +26,7 @@ from digitpairs.arguments import expand_sweep, keys_given, sections_with_target
 from digitpairs.checks import DigitPairsWarning, InvalidValueError
 from digitpairs.configs import PATH_KEYS, install_config_source
 from digitpairs.names import Origin, is_path_or_seed
-from digitpairs.targets import target_arguments
+from digitpairs.targets import SPECIAL_KEYS, target_arguments
 
 _PLAIN_TYPES = (bool, int, float, str, type(None))
 _INTEGER = re.compile(r"[+-]?\d{1,300}")
@@ -172,7 +172,7 @@ def _leave_out_defaults(config: dict[str, Any], section: str, given: Collection[
         arguments = target_arguments(part["_target_"])
     except InvalidValueError as error:
         raise error.within(section) from None
-    foreign = [key for key in part if key != "_target_" and not arguments.accept(key)]
+    foreign = [key for key in part if key not in SPECIAL_KEYS and not arguments.accept(key)]
     left_out = [key for key in foreign if not _is_given(f"{section}.{key}", given)]
     for key in left_out:
         del part[key]

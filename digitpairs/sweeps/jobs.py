@@ -4,8 +4,8 @@
 
 A folder is found again by its digest; the settings before it are for people. The digests do not
 depend on the seed, so that the seeds of a configuration share a folder. They do not depend on paths
-(`output`, the folder of MNIST) or on how the sweep is run (`sweep`). For the data source "auto"
-they depend on the resolved source.
+(`output`, the folder of MNIST), on loggers or on how the sweep is run (`sweep`). For the data
+source "auto" they depend on the resolved source.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from digitpairs import files
 from digitpairs.checks import InvalidValueError, folder
 from digitpairs.data import sources
 from digitpairs.engines import get_engine
-from digitpairs.names import Origin
+from digitpairs.engines.named_parts import named_parts
+from digitpairs.names import Origin, flat, text_of
 from digitpairs.streams import check_seed
 from digitpairs.sweeps.compose import JobRequest
 from digitpairs.sweeps.shown_settings import Setting, shown_settings
@@ -48,7 +49,9 @@ def plan_jobs(requests: Sequence[JobRequest]) -> list[Job]:
     Raises InvalidValueError if no source can be found for "auto", or if two jobs are the same.
     """
     configs = [_prepared(_checked(request.config)) for request in requests]
-    digests = [digest(_without_paths(_prepared(request.pattern))) for request in requests]
+    patterns = [_without_paths(_prepared(request.pattern)) for request in requests]
+    digests = [digest(pattern) for pattern in patterns]
+    _refuse_equal_numbers(dict(zip(digests, patterns)))
     output = Path(configs[0]["output"])
     names = folder_names(requests)
     sweep = _existing_or(output, f"{names.sweep}-{digest(sorted(set(digests)))}")
@@ -99,6 +102,30 @@ def _refuse_repetitions(jobs: Sequence[Job]) -> None:
             raise InvalidValueError("seed", job.seed, accepted)
 
 
+def _refuse_equal_numbers(patterns: Mapping[str, dict[str, Any]]) -> None:
+    """Raise InvalidValueError for two configs that differ only in the type of a number: 5, 5.0.
+
+    They would train the same runs in two folders.
+    """
+    known: dict[str, dict[str, Any]] = {}
+    for pattern in patterns.values():
+        first = known.setdefault(digest(_with_whole_numbers(pattern)), pattern)
+        if first is not pattern:
+            settings, others = flat(first), flat(pattern)
+            key = next(key for key in settings if digest(settings[key]) != digest(others[key]))
+            values = f"{text_of(settings[key])},{text_of(others[key])}"
+            raise InvalidValueError(key, values, "each number once, and these are equal")
+
+
+def _with_whole_numbers(value: Any) -> Any:
+    """The value with 5 in place of 5.0, also within mappings and lists."""
+    if isinstance(value, dict):
+        return {key: _with_whole_numbers(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_with_whole_numbers(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _checked(config: dict[str, Any]) -> dict[str, Any]:
     """The config itself. Raises InvalidValueError unless it has the sections of its task."""
     get_engine(config).check_keys({key: value for key, value in config.items() if key != "sweep"})
@@ -124,11 +151,13 @@ def _resolved(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings that decide the result, without `NEUTRAL_DEFAULTS`."""
+    """The settings that decide the result, without loggers and without `NEUTRAL_DEFAULTS`."""
     data = config["data"]
     if data.get("source") in ("mnist", "digits"):
         data = {key: value for key, value in data.items() if key != "root"}
-    settings = {key: value for key, value in config.items() if key != "output"}
+    settings = {key: value for key, value in config.items() if key not in ("output", "logger")}
+    if not named_parts(config, "callbacks"):
+        settings.pop("callbacks", None)
     return _without_neutral_defaults(settings | {"data": data})
 
 

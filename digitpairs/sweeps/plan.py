@@ -121,8 +121,8 @@ def _groups(keys: Sequence[Hashable | None], settings: Settings) -> dict[Hashabl
     for index, key in enumerate(keys):
         if key is None and settings.plan == "array":
             reason = (
-                "runs of the disk with engine=lightning, and of pairs with custom layers, "
-                "train only by themselves"
+                "runs of the disk with engine=lightning, of pairs with custom layers, and with "
+                "callbacks train only by themselves"
             )
             raise InvalidValueError("sweep.plan", "array", f"auto or processes: {reason}")
         groups[("alone", index) if key is None else key].append(index)

@@ -6,16 +6,16 @@ import functools
 import shutil
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 
 from digitpairs import files
-from digitpairs.dashboard.events import EventsLogger
 from digitpairs.engines import Run, get_engine
 from digitpairs.inventory import inventory
 from digitpairs.sweeps.jobs import Job, fingerprint
+from digitpairs.sweeps.loggers import RunLoggers, placed
 from digitpairs.sweeps.provenance import provenance
 
 
@@ -42,12 +42,16 @@ def run_jobs(jobs: Mapping[int, Job], listener: Listener) -> None:
         jobs: the jobs by their index in the sweep.
         listener: receives their events.
     """
-    started = time.perf_counter()
+    loggers: list[RunLoggers] = []
     try:
-        loggers = _prepare(jobs, listener)
-        configs = [job.config for job in jobs.values()]
+        for index, job in jobs.items():
+            _prepare(job)
+            loggers.append(RunLoggers(job, functools.partial(listener.epoch, index)))
+        started = time.perf_counter()
+        configs = [placed(job) for job in jobs.values()]
         runs = get_engine(configs[0]).train(configs, loggers)
     except Exception as fault:  # whatever fails in a run is reported, and the other runs go on
+        _end_failed(loggers, listener)
         if len(jobs) == 1:
             ((index, job),) = jobs.items()
             # The message of an OSError names the file: the disk is full, or the folder was removed.
@@ -80,20 +84,24 @@ def array_failure(size: int, reason: str) -> str:
     return f"an array of {size} runs failed and is done one by one ({reason})"
 
 
-def _prepare(jobs: Mapping[int, Job], listener: Listener) -> list[EventsLogger]:
-    """Make the jobs' folders, with their configs; returns a logger for each."""
-    for job in jobs.values():
-        if job.folder.exists():
-            shutil.rmtree(job.folder)  # an interrupted run has left events without a result
-        job.folder.mkdir(parents=True)
-        files.write_config(job.folder, job.config)
-    return [
-        EventsLogger(job.folder, job.settings, functools.partial(listener.epoch, index))
-        for index, job in jobs.items()
-    ]
+def _prepare(job: Job) -> None:
+    """Make the job's folder, with its config."""
+    if job.folder.exists():
+        shutil.rmtree(job.folder)  # an interrupted run has left events without a result
+    job.folder.mkdir(parents=True)
+    files.write_config(job.folder, job.config)
 
 
-def _write(job: Job, run: Run, logger: EventsLogger, seconds: float, array_size: int) -> str | None:
+def _end_failed(loggers: Sequence[RunLoggers], listener: Listener) -> None:
+    """Tell the loggers that their runs have failed; a logger may be what failed."""
+    for logger in loggers:
+        try:
+            logger.end(failed=True)
+        except Exception as fault:  # a user's logger may raise anything
+            listener.note(f"a logger could not be ended: {_reason(fault)}")
+
+
+def _write(job: Job, run: Run, logger: RunLoggers, seconds: float, array_size: int) -> str | None:
     """Write the files of a run; returns the reason if it failed."""
     try:
         files.write_metrics(job.folder, run.history)

@@ -62,7 +62,8 @@ def run_sweep(requests: Sequence[JobRequest], launch: LaunchJobs | None = None) 
         with sweep_lock(sweep):
             unfinished = unfinished_jobs(jobs)
             _report_damage(unfinished)
-            failures = _run_unfinished(jobs, list(unfinished), keys, settings, names, launch)
+            alone = [checker.why_alone(jobs[i].config) for i in unfinished if keys[i] is None]
+            failures = _run_unfinished(jobs, list(unfinished), keys, alone, settings, names, launch)
     return SweepOutcome(sweep, [job.folder for job in jobs], names, failures)
 
 
@@ -129,11 +130,15 @@ def _run_unfinished(
     jobs: Sequence[Job],
     unfinished: Sequence[int],
     keys: Sequence[Any],
+    alone: Sequence[str | None],
     settings: Settings,
     names: Names,
     launch: LaunchJobs | None,
 ) -> int:
-    """Run the jobs with these indices; returns how many failed."""
+    """Run the jobs with these indices; returns how many failed.
+
+    `alone` has the reasons for which some of them can only train alone.
+    """
     console = Console()
     count = plural(len(jobs), "run")
     if not unfinished:
@@ -146,7 +151,9 @@ def _run_unfinished(
         console.print(f"{count}: by Hydra's launcher, a run a job", soft_wrap=True, highlight=False)
         return launch(unfinished, rest)
     plan = make_plan(rest, [keys[index] for index in unfinished], settings)
-    console.print(f"{count}: {plan}", soft_wrap=True, highlight=False)
+    reasons = "; ".join(dict.fromkeys(filter(None, alone))) if len(rest) > 1 else ""
+    line = f"{count}: {plan}" + (f"; not stacked: {reasons}" if reasons else "")
+    console.print(line, soft_wrap=True, highlight=False, markup=False)
     chosen = set(unfinished)
     finished = [job for index, job in enumerate(jobs) if index not in chosen]
     return execute_plan(rest, plan, console, names.of, jobs[0].folder.parent.parent, finished)

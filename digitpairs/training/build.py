@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from digitpairs.checks import InvalidValueError, suggestion
 from digitpairs.networks import create
 from digitpairs.streams import stream
-from digitpairs.targets import exception_message, import_target, target_arguments
+from digitpairs.targets import (
+    SPECIAL_KEYS,
+    exception_message,
+    import_target,
+    is_built_in,
+    target_arguments,
+)
 
 
 def build(part: Any) -> Any:
     """The object of a config, whose nested configs are built first; other values as they are.
 
-    `hydra.utils.instantiate` does the same, but takes a millisecond for each config, and each run
-    of a sweep has five. Raises InvalidValueError for a target that does not exist, takes other
-    arguments, or fails with these.
+    `_args_` lists arguments by place. With `_partial_: true` the object is a `functools.partial`,
+    which is called with the rest of the arguments; this is the default for torch's optimisers and
+    schedulers, whose parameters or optimiser are known later. `hydra.utils.instantiate` does the
+    same, but takes a millisecond for each config, and each run of a sweep has five.
+
+    Raises InvalidValueError for a target that does not exist, takes other arguments, or fails with
+    these.
     """
     if isinstance(part, list):
         return [build(item) for item in part]
@@ -28,20 +41,26 @@ def build(part: Any) -> Any:
     settings = {key: _within(key, value) for key, value in part.items() if key != "_target_"}
     if "_target_" not in part:
         return settings
+    places, is_partial = settings.pop("_args_", []), settings.pop("_partial_", None)
     name = part["_target_"]
     if not isinstance(name, str):
         raise InvalidValueError("_target_", name, "the name of a class, as MODULE.CLASS")
     target = import_target(name)
-    _check_arguments(name, part)
+    if is_partial is None:
+        is_partial = _is_completed_later(target)
+    _check_arguments(name, part, is_partial or bool(places))
     with naming_target(name):
-        return target(**settings)
+        if is_partial:
+            return functools.partial(target, *places, **settings)
+        return target(*places, **settings)
 
 
 def build_network(network: nn.Module | Mapping[str, Any], weights_seed: int) -> nn.Module:
     """The network of a config, with initial weights from the seed; a network as it is."""
     if not isinstance(network, Mapping):
         return network
-    return create(lambda: build(network), stream(weights_seed, "weights"))
+    weights = stream(weights_seed, "weights")
+    return create(lambda: build(network), weights, by_constructor=not is_built_in(network))
 
 
 @contextlib.contextmanager
@@ -63,14 +82,18 @@ def _within(key: str, part: Any) -> Any:
         raise fault.within(key) from None
 
 
-def _check_arguments(name: str, part: Mapping[str, Any]) -> None:
+def _is_completed_later(target: Callable[..., Any]) -> bool:
+    return isinstance(target, type) and issubclass(target, (Optimizer, LRScheduler))
+
+
+def _check_arguments(name: str, part: Mapping[str, Any], may_lack: bool) -> None:
     """Raises InvalidValueError for a key that is no argument of the target, or a missing one."""
     arguments = target_arguments(name)
     for key in part:
-        if key != "_target_" and not arguments.accept(key):
+        if key not in SPECIAL_KEYS and not arguments.accept(key):
             keys = f"one of {', '.join(arguments.names)}" if arguments.names else "no key"
             hint = suggestion(key, arguments.names)
             raise InvalidValueError(key, part[key], f"{keys}, as {name} takes{hint}")
     for key in arguments.required:
-        if key not in part:
+        if key not in part and not may_lack:
             raise InvalidValueError(key, "nothing", f"a value, which {name} needs")

@@ -19,6 +19,7 @@ from digitpairs.data.batches import Epoch, minibatches
 from digitpairs.data.pairs import PairSet
 from digitpairs.losses import Weighting, loss_parts
 from digitpairs.networks import Prediction
+from digitpairs.networks.comparison import as_prediction
 from digitpairs.networks.layers import draw_masks, dropout_layers
 from digitpairs.training.metrics import MetricAccumulator
 from digitpairs.training.resumable import Resumable
@@ -62,7 +63,7 @@ class ComparisonModule(Resumable):
 
     def forward(self, images: Tensor) -> Prediction:
         """Pixels (..., B, 2, 14, 14) in [0, 1] -> Prediction."""
-        return self.network(self._normalised(images))
+        return as_prediction(self.network(self._normalised(images)))
 
     def on_fit_start(self) -> None:
         if self.trainer.precision == "16-mixed":
@@ -116,7 +117,7 @@ class ComparisonModule(Resumable):
             draw_masks(self._dropouts, target.shape[-1], streams)
             for member in self._changing_by_step:
                 member.aux.start_step(member.aux_stream)
-            prediction = self.network(images)
+            prediction = as_prediction(self.network(images))
             parts = loss_parts(prediction, digits, target, self._smoothing)
             loss = self.aux(parts)
             for parameter in parameters:

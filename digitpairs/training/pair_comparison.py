@@ -17,18 +17,24 @@ from digitpairs.checks import InvalidValueError, choice, number, positive
 from digitpairs.data.batches import minibatches
 from digitpairs.data.sources import SIDE
 from digitpairs.losses import LambdaWeighting, Weighting, check_fits
-from digitpairs.networks import Prediction
+from digitpairs.networks import JointNetwork, Prediction, SiameseNetwork
+from digitpairs.networks.comparison import as_prediction
+from digitpairs.networks.heads import CLASSES
 from digitpairs.streams import check_seed
-from digitpairs.targets import exception_message
+from digitpairs.targets import class_name, exception_message
 from digitpairs.training.build import build, build_network
 from digitpairs.training.early_stopping import EarlyStopping, build_early_stopping
 from digitpairs.training.metrics import predicts_less_or_equal
 from digitpairs.training.module import ComparisonModule
 from digitpairs.training.optimizers import Adam
 from digitpairs.training.run_record import RunRecord, prefixed
-from digitpairs.training.schedulers import Constant, Schedule
+from digitpairs.training.schedulers import Constant, Schedule, as_schedule
 from digitpairs.training.stages import check_two_stage
 
+_NETWORK = (
+    f"a network maps pairs (B, 2, {SIDE}, {SIDE}) to comparison logits (B, 1) or (B, 2), or to a "
+    f"Prediction of these and of digit logits (B, 2, {CLASSES})"
+)
 CLIP_ALGORITHMS: dict[str, Callable[[list[nn.Parameter], float], Any]] = {
     "norm": nn.utils.clip_grad_norm_,
     "value": nn.utils.clip_grad_value_,
@@ -37,6 +43,8 @@ CLIP_ALGORITHMS: dict[str, Callable[[list[nn.Parameter], float], Any]] = {
 
 class PairComparison(RunRecord, ComparisonModule):
     """Trains and evaluates a network (B, 2, 14, 14) -> `Prediction` on pairs of digits.
+
+    A network may also return the comparison's logits alone, (B, 1) or (B, 2).
 
     Each of `network`, `aux`, `optimizer`, `scheduler` is an object, or its config: a mapping with
     `_target_`, as in `conf/`. `PairComparison.load_from_checkpoint(path)` builds configs again;
@@ -113,7 +121,7 @@ class PairComparison(RunRecord, ComparisonModule):
         self.save_hyperparameters(configs | settings, logger=False)
         self.dropout_seed, self.aux_seed = dropout_seed, aux_seed
         self.optimizer_recipe = Adam(lr=0.001) if optimizer is None else build(optimizer)
-        self.schedule = Constant() if scheduler is None else build(scheduler)
+        self.schedule = Constant() if scheduler is None else as_schedule(build(scheduler))
         self.early_stopping = build_early_stopping(early_stopping)
         self.label_smoothing = number("label_smoothing", label_smoothing, at_most=1)
         self.clip_value: float | None = None
@@ -122,7 +130,8 @@ class PairComparison(RunRecord, ComparisonModule):
         self.clip_algorithm = choice(
             "gradient_clip_algorithm", gradient_clip_algorithm, CLIP_ALGORITHMS
         )
-        check_fits(self.aux, _has_digits(self.network))
+        self.has_digits = _has_digits(self.network)
+        check_fits(self.aux, self.has_digits)
         self.two_stage = check_two_stage(two_stage, self.network, self.aux)
         if self.two_stage is not None and self.early_stopping.patience is not None:
             accepted = "null with early stopping, which would watch both stages as one"
@@ -153,14 +162,14 @@ class PairComparison(RunRecord, ComparisonModule):
 
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
-        self._update_callback_metrics()
+        self._update_callback_metrics(self._row)
         for logger in self.loggers:
             logger.log_metrics(self._row, step=self.current_epoch)
         self._raise_failure()
 
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
-        self._update_callback_metrics()
+        self._update_callback_metrics(self._row)
         if self.trainer.state.fn == TrainerFn.VALIDATING:  # not within a fit
             self.log_dict(prefixed(self.watched, self._evaluation.compute()[0]))
 
@@ -189,14 +198,6 @@ class PairComparison(RunRecord, ComparisonModule):
         if self.schedule.interval == "epoch":
             self._step_scheduler()
 
-    def _update_callback_metrics(self) -> None:
-        """Put the row where callbacks look for monitored metrics.
-
-        `self.log` takes 0.3 ms a metric, a fifth of a small network's epoch for all of them.
-        """
-        metrics = {name: torch.tensor(value) for name, value in self._row.items() if "/" in name}
-        self.trainer.callback_metrics.update(metrics)
-
     def _raise_failure(self) -> None:
         if self.failure is not None:
             raise self.failure
@@ -210,15 +211,21 @@ def _answers(prediction: Prediction) -> dict[str, Tensor]:
 
 
 def _has_digits(network: nn.Module) -> bool:
-    """Whether the network gives digit logits: its `has_digits`, or its output for a blank pair."""
-    if hasattr(network, "has_digits"):
+    """Whether the network gives digit logits. Other networks are run on two blank pairs.
+
+    Raises InvalidValueError for a network that does not map pairs to logits.
+    """
+    if type(network) in (JointNetwork, SiameseNetwork):
         return bool(network.has_digits)
     like = next(network.parameters(), torch.empty(0))
     try:
         with torch.no_grad():
-            prediction = copy.deepcopy(network).eval()(like.new_zeros(1, 2, SIDE, SIDE))
-        return prediction.digits is not None
-    except (RuntimeError, AttributeError, TypeError) as fault:
-        shape = f"(B, 2, {SIDE}, {SIDE})"
-        accepted = f"a network that maps pairs {shape} to a Prediction: {exception_message(fault)}"
-        raise InvalidValueError("model", type(network).__name__, accepted) from fault
+            output = copy.deepcopy(network).eval()(like.new_zeros(2, 2, SIDE, SIDE))
+        comparison, digits = as_prediction(output)
+        shapes = [None if part is None else tuple(part.shape) for part in (comparison, digits)]
+        if shapes[0] not in ((2, 1), (2, 2)) or shapes[1] not in (None, (2, 2, CLASSES)):
+            raise ValueError(f"for 2 pairs it gives {' and '.join(map(str, shapes))}")
+    except Exception as fault:  # a user's network may raise anything
+        accepted = f"{exception_message(fault)}; {_NETWORK}"
+        raise InvalidValueError("model._target_", class_name(network), accepted) from fault
+    return digits is not None

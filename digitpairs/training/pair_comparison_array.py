@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from digitpairs.checks import InvalidValueError
 from digitpairs.networks import stacking
+from digitpairs.targets import class_name
 from digitpairs.training.array_optimizers import ArrayOptimizer
 from digitpairs.training.module import ComparisonModule
 from digitpairs.training.optimizers import SGD, array_class_of
 from digitpairs.training.pair_comparison import PairComparison
-from digitpairs.training.schedulers import Schedule, Timing
+from digitpairs.training.schedulers import Schedule, Timing, TorchSchedule
 
 
 class PairComparisonArray(ComparisonModule):
@@ -135,8 +136,9 @@ def why_alone(member: PairComparison) -> str | None:
         if reason is not None:
             return f"{name}: {reason}"
     if array_class_of(member.optimizer_recipe) is None:
-        recipe = type(member.optimizer_recipe)
-        return f"optimizer: {recipe.__module__}.{recipe.__qualname__} sets no array_class"
+        return f"optimizer: {class_name(member.optimizer_recipe)} sets no array_class"
+    if isinstance(member.schedule, TorchSchedule):
+        return f"scheduler: {class_name(member.schedule.make)} may change more than the rate"
     return None
 
 

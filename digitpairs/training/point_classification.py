@@ -134,6 +134,7 @@ class PointClassification(Resumable):
 
     def on_validation_epoch_end(self) -> None:
         self._row |= self._metrics("validation", self._results)
+        self._update_callback_metrics(self._row)
 
     def on_test_epoch_end(self) -> None:
         self.test_metrics = self._metrics("test", self._results)
@@ -145,6 +146,7 @@ class PointClassification(Resumable):
         if self.schedule.interval == "epoch":
             self._step_scheduler()
         self.history.append(self._row)
+        self._update_callback_metrics(self._row)
         for logger in self.loggers:
             logger.log_metrics(self._row, step=self.current_epoch)
         finite = all(parameter.isfinite().all() for parameter in self.network.parameters())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -101,6 +102,14 @@ class Resumable(LightningModule):
         if now.steps_per_epoch != saved.steps_per_epoch:
             accepted = f"data of {saved.steps_per_epoch} mini-batches an epoch, as the checkpoint's"
             raise InvalidValueError("datamodule", f"{now.steps_per_epoch} mini-batches", accepted)
+
+    def _update_callback_metrics(self, row: Mapping[str, float]) -> None:
+        """Put the row where callbacks look for monitored metrics.
+
+        `self.log` takes 0.3 ms a metric, a fifth of a small network's epoch for all of them.
+        """
+        metrics = {name: torch.tensor(value) for name, value in row.items() if "/" in name}
+        self.trainer.callback_metrics.update(metrics)
 
     def _optimizer(self) -> LightningOptimizer:
         """The fit's one optimiser, in the wrapper that counts its steps."""

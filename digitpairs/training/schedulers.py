@@ -7,7 +7,9 @@ counts its phases in steps less one.)
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from torch.optim import Optimizer, lr_scheduler
 
@@ -36,6 +38,25 @@ class Schedule:
     def steps_an_epoch(self, timing: Timing) -> int:
         """How often the scheduler is stepped in an epoch."""
         return timing.steps_per_epoch if self.interval == "step" else 1
+
+
+class TorchSchedule(Schedule):
+    """A class of `torch.optim.lr_scheduler`, or any callable: optimiser -> scheduler.
+
+    The scheduler is stepped once an epoch.
+    """
+
+    def __init__(self, make: Callable[[Optimizer], lr_scheduler.LRScheduler]) -> None:
+        super().__init__("epoch")
+        self.make = make
+
+    def __call__(self, optimizer: Optimizer, timing: Timing) -> lr_scheduler.LRScheduler:
+        return self.make(optimizer)
+
+
+def as_schedule(made: Any) -> Any:
+    """A `functools.partial` as a schedule; anything else as it is."""
+    return TorchSchedule(made) if isinstance(made, functools.partial) else made
 
 
 class Constant(Schedule):
