@@ -60,15 +60,18 @@ class TanhOfItsInput(fw.Tanh):
 class ConvWithoutLastPixel(fw.Conv2d):
     """Does not add the last pixel of the windows to the input's gradient."""
 
-    def _fold(self, dwindows, shape):
-        dwindows[..., -1, -1] = 0
-        return super()._fold(dwindows, shape)
+    def backward(self, dy, input_gradient=True):
+        weight = self.weight.data.clone()
+        self.weight.data.view(len(weight), self.inputs, *self.kernel, -1)[:, :, -1, -1] = 0
+        dx = super().backward(dy, input_gradient)
+        self.weight.data = weight
+        return dx
 
 
 class PoolToTheLast(fw.MaxPool2d):
     def backward(self, dy, input_gradient=True):
-        (index, shape), output = self._kept
-        self._kept = ((self.kernel**2 - 1 - index, shape), output)
+        (index, shape, margins), output = self._kept
+        self._kept = ((self.kernel[0] * self.kernel[1] - 1 - index, shape, margins), output)
         return super().backward(dy, input_gradient)
 
 
@@ -130,12 +133,12 @@ class HalfMSE(fw.MSE):
 
 class CrossEntropyWithoutTarget(fw.CrossEntropy):
     def backward(self):
-        log_probabilities, target = self.take()
+        log_probabilities, target, _ = self.take()
         return log_probabilities.exp() / target[0].numel()
 
 
 class SumForMean(fw.BinaryCrossEntropy):
-    def _weight(self, values):
+    def share(self, values):
         return 1.0
 
 
