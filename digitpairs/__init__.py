@@ -24,6 +24,8 @@ _LAZY_EXPORTS = {
     "SiameseNetwork": "digitpairs.networks",
     "PairComparison": "digitpairs.training",
     "PairComparisonArray": "digitpairs.training",
+    "load": "digitpairs.use",
+    "run": "digitpairs.notebook",
 }
 __all__ = ["__version__", *_LAZY_EXPORTS]
 

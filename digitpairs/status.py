@@ -68,9 +68,10 @@ def _lines(sweep: Path, sign: str) -> list[str]:
     if status is None:
         return [*lines, "  nothing has been trained yet"]
     snapshot, age = status
-    runs, rest = summary(snapshot, sign)
+    configurations = configuration_lines(snapshot, sign, most=100)
+    runs, rest = summary(snapshot, sign, with_error=not configurations)
     lines.append(f"  {runs}, {rest} ({duration(age)} ago)")
-    return lines + [f"  {line}" for line in configuration_lines(snapshot, sign, most=100)]
+    return lines + [f"  {line}" for line in configurations]
 
 
 if __name__ == "__main__":

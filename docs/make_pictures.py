@@ -1,9 +1,15 @@
-"""Draw docs/images/overview.png: the table of a sweep beside its test error by seed and epoch.
+"""Draw the pictures of the docs.
 
     python train.py -m model=mlp,siamese_mlp seed=0..9 data.watch_test=true
     python docs/make_pictures.py FOLDER
 
-FOLDER is the sweep's folder, which the table names.
+draws docs/images/overview.png: the table of a sweep beside its test error by seed and epoch.
+
+    python train.py model=siamese_cnn -m seed=0..4
+    python docs/make_pictures.py --demo FOLDER
+
+draws docs/images/demo.png: the page of `python -m digitpairs.demo` after the test has drawn two
+digits in it. FOLDER is the sweep's folder, which the table names.
 """
 
 from __future__ import annotations
@@ -12,6 +18,7 @@ import argparse
 import csv
 import io
 import json
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -26,7 +33,9 @@ from digitpairs.analysis.runs import names_of
 from digitpairs.analysis.table import print_table
 from digitpairs.names import Names
 
-PICTURE = Path(__file__).resolve().parent / "images" / "overview.png"
+ROOT = Path(__file__).resolve().parent.parent
+PICTURE = ROOT / "docs" / "images" / "overview.png"
+DEMO_PICTURE = ROOT / "docs" / "images" / "demo.png"
 COLUMNS = 78  # of the terminal
 METRIC = "test/comparison_error"
 BACKGROUND, TEXT = "#1e1e2e", "#e6e6ef"
@@ -36,7 +45,12 @@ def main() -> None:
     """Draw the sweep in the folder that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sweep", type=Path)
-    sweep = parser.parse_args().sweep
+    parser.add_argument("--demo", action="store_true", help="the page to draw on")
+    options = parser.parse_args()
+    sweep = options.sweep
+    if options.demo:
+        photograph_demo(sweep)
+        return
     runs = sorted(path.parent for path in sweep.glob("*/seed=*/result.json"))
     names = names_of(runs)
     figure, (left, right) = plt.subplots(
@@ -47,6 +61,28 @@ def main() -> None:
     PICTURE.parent.mkdir(exist_ok=True)
     figure.savefig(PICTURE, dpi=110)
     print(f"{PICTURE} ({PICTURE.stat().st_size >> 10} kB)")
+
+
+def photograph_demo(sweep: Path) -> None:
+    """The page in a browser, light beside dark, after the strokes of the test."""
+    sys.path.insert(0, str(ROOT))
+    import digitpairs
+    from digitpairs.use.examples import hard_examples
+    from tests import test_demo
+
+    comparer = digitpairs.load(sweep)
+    examples = hard_examples(comparer, next(sweep.glob("**/seed=0")))
+    pictures = []
+    with test_demo.running_server(comparer, examples) as url, test_demo.open_browser() as browser:
+        for scheme in ("light", "dark"):
+            viewport = {"width": 800, "height": 900}
+            page = browser.new_page(viewport=viewport, color_scheme=scheme)
+            test_demo.draw_two_digits(page, url)
+            page.wait_for_timeout(1000)  # the bars grow
+            pictures.append(plt.imread(io.BytesIO(page.screenshot(full_page=True))))
+    DEMO_PICTURE.parent.mkdir(exist_ok=True)
+    plt.imsave(DEMO_PICTURE, np.concatenate(pictures, axis=1))
+    print(f"{DEMO_PICTURE} ({DEMO_PICTURE.stat().st_size >> 10} kB)")
 
 
 def command_of(runs: list[Path]) -> str:

@@ -4,22 +4,30 @@ Each layer computes its outputs and, explicitly, its gradients; torch's autograd
 All tensors have a leading axis of replicas: networks of one architecture that train side by side,
 each with its own weights, data and order. A single network is one replica.
 
+    settings       what `repr` shows and a checkpoint compares
     parameter      values that are learned, and their gradients
-    module         base of layers and networks: forward, backward, keep, take
+    differentiable base of modules and losses: keep, take
+    module         base of layers and networks: forward, backward
     layers         linear layers, dropout; then activations, normalisation, conv
     sequential     layers one after another, and the chain rule
     initialisers   initial weights from explicit generators
-    losses         mean squared error, binary cross-entropy, cross-entropy
-    optimizers     SGD, Adam, AdamW
+    losses         base of losses; squared, absolute and Huber's error
+    cross_entropy  binary cross-entropy and cross-entropy, with weights and label smoothing
+    optimizer      base of optimisers: two vectors and a state
+    optimizers     SGD, Adam, AdamW, RMSprop, Adagrad
     schedules      the learning rate over time
+    windows        windows of images, and the sum over them
+    pooling        the largest value, or the mean, of windows
+    summary        a table of a network's layers
     networks       networks made of the layers
     siamese        a network that compares two images, and its loss
     gradcheck      check of every gradient against central differences
     trainer        fit, evaluate, predict, save, load
 """
 
-from framework.activations import GELU, SELU, LeakyReLU, ReLU, Sigmoid, Tanh
-from framework.conv import Conv2d, Flatten, MaxPool2d
+from framework.activations import GELU, SELU, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from framework.conv import Conv2d, Flatten
+from framework.cross_entropy import BinaryCrossEntropy, CrossEntropy
 from framework.data import Data
 from framework.early_stopping import EarlyStopping
 from framework.errors import NotFiniteError
@@ -27,21 +35,34 @@ from framework.gradcheck import gradcheck
 from framework.initialisers import he, lecun, torch_uniform, xavier
 from framework.layers import Dropout, Linear
 from framework.listeners import Listener, Progress, TensorBoard
-from framework.losses import MSE, BinaryCrossEntropy, CrossEntropy, Loss
+from framework.losses import L1, MSE, ElementwiseLoss, Huber, Loss
 from framework.metrics import argmax_error, logit_error, threshold_error
-from framework.module import Module
+from framework.module import Layer, Module
 from framework.networks import mlp
-from framework.normalisation import BatchNorm
-from framework.optimizers import SGD, Adam, AdamW
+from framework.normalisation import BatchNorm, LayerNorm
+from framework.optimizer import Optimizer
+from framework.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
 from framework.parameter import Parameter
-from framework.schedules import Constant, Cosine, Exponential, OneCycle, StepDecay, WarmRestarts
-from framework.sequential import Sequential
+from framework.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from framework.schedules import (
+    Constant,
+    Cosine,
+    Exponential,
+    OneCycle,
+    Schedule,
+    StepDecay,
+    WarmRestarts,
+)
+from framework.sequential import Residual, Sequential
 from framework.siamese import PairLoss, Siamese
+from framework.summary import summary
 from framework.trainer import Trainer
 
 __all__ = [
+    "Adagrad",
     "Adam",
     "AdamW",
+    "AvgPool2d",
     "BatchNorm",
     "BinaryCrossEntropy",
     "Constant",
@@ -51,9 +72,15 @@ __all__ = [
     "Data",
     "Dropout",
     "EarlyStopping",
+    "ElementwiseLoss",
     "Exponential",
     "Flatten",
+    "Huber",
+    "L1",
     "GELU",
+    "GlobalAvgPool2d",
+    "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "Listener",
@@ -63,15 +90,20 @@ __all__ = [
     "Module",
     "NotFiniteError",
     "OneCycle",
+    "Optimizer",
     "PairLoss",
     "Parameter",
     "Progress",
+    "RMSprop",
     "ReLU",
+    "Residual",
     "SELU",
     "SGD",
+    "Schedule",
     "Sequential",
     "Siamese",
     "Sigmoid",
+    "Softmax",
     "StepDecay",
     "Tanh",
     "TensorBoard",
@@ -83,6 +115,7 @@ __all__ = [
     "lecun",
     "logit_error",
     "mlp",
+    "summary",
     "threshold_error",
     "torch_uniform",
     "xavier",

@@ -108,3 +108,16 @@ class GELU(Layer):
         x, cumulative = kept
         density = (-0.5 * x * x).exp() / math.sqrt(2 * math.pi)
         return dy * (cumulative + x * density).to(dy.dtype)
+
+
+class Softmax(Layer):
+    """y = exp(x) / sum(exp(x)) over the last axis; dx = y (dy - sum(y dy)) (Bridle 1990)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.softmax(-1)
+        self.keep(y, y)
+        return y
+
+    def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
+        y: Tensor = self.take(dy)
+        return y * (dy - (y * dy).sum(-1, keepdim=True))

@@ -10,8 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Generator, Tensor
 
-# Attributes of optimisers, schedules, losses and early stopping that are no settings.
-_CHANGING = ("lr", "retired", "training")
+from framework.settings import is_plain, settings_of
 
 
 class Stateful(Protocol):
@@ -90,18 +89,11 @@ class GeneratorStates:
 
 def _settings_of(name: str, part: object) -> dict[str, Any]:
     """The class and the settings of an object, with names such as "optimizer.eps"."""
-    if _is_plain(part):
+    if is_plain(part):
         return {name: part}
-    changing = (*_CHANGING, *getattr(part, "state_names", ()))
     settings = {
         f"{name}.{key}": list(value) if isinstance(value, tuple) else value
-        for key, value in vars(part).items()
-        if _is_plain(value) and key not in changing and not key.startswith("_")
+        for key, value in settings_of(part).items()
+        if key != "lr"  # which a schedule changes
     }
     return {name: type(part).__name__, **settings}
-
-
-def _is_plain(value: object) -> bool:
-    if isinstance(value, tuple):
-        return len(value) > 0 and all(isinstance(item, (int, float)) for item in value)
-    return value is None or isinstance(value, (int, float, str))

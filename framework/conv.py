@@ -1,8 +1,9 @@
-"""Layers of images (replicas, rows, channels, height, width): convolution, max-pooling, flatten."""
+"""Convolution of images (replicas, rows, channels, height, width), and flatten."""
 
 from __future__ import annotations
 
-import torch
+from functools import partial
+
 from torch import Tensor
 
 from framework.errors import at_least_one, check_input, integer, tensor_error
@@ -10,12 +11,13 @@ from framework.initialisers import Generators, Initialiser, draw, draw_bias, tor
 from framework.module import Layer
 from framework.operations import add_product, product
 from framework.parameter import Parameter
+from framework.windows import Margins, Pair, crop, fold, margin_of, pad, pair, spans, windows
 
 
 class Conv2d(Layer):
     """Cross-correlation with `outputs` kernels: (R, B, inputs, H, W) -> (R, B, outputs, H', W').
 
-    H' = (H + 2 padding - kernel) / stride + 1, rounded down; W' likewise.
+    H' = (H + 2 padding - dilation (kernel - 1) - 1) / stride + 1, rounded down; W' likewise.
 
     Each patch of the image becomes a row, so that the convolution is one matrix product ("im2col",
     Chellapilla et al. 2006): y = P W + b, where P is (R, B H' W', inputs * kernel^2).
@@ -23,41 +25,64 @@ class Conv2d(Layer):
     dP over all patches that contain the pixel.
 
     W is (R, inputs * kernel^2, outputs); its rows are in the order of channel, row and column.
-    `kernel` is the height and width of the kernels, `stride` the distance of neighbouring patches
-    and `padding` the width of the margin of zeros, in pixels. `generators` and `initialise` are as
-    for `Linear`.
+    `generators` and `initialise` are as for `Linear`. One number stands for height and width, as in
+    kernel=3 for (3, 3).
+
+    Args:
+        kernel: the height and width of the kernels.
+        stride: the distance of neighbouring patches in pixels.
+        padding: the width of the margin of zeros, or "same" for outputs of the input's size.
+        dilation: the distance of neighbouring pixels of a patch (Yu and Koltun 2016).
+        groups: the channels are divided into so many groups, each with its own outputs, so that W
+            is (R, inputs / groups * kernel^2, outputs) (Krizhevsky et al. 2012).
+        bias: whether there is a b.
     """
 
     def __init__(
         self,
         inputs: int,
         outputs: int,
-        kernel: int,
+        kernel: int | Pair,
         generators: Generators,
         *,
-        stride: int = 1,
-        padding: int = 0,
+        stride: int | Pair = 1,
+        padding: int | Pair | str = 0,
+        dilation: int | Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
         initialise: Initialiser = torch_uniform,
     ) -> None:
         self.inputs, outputs = at_least_one("inputs", inputs), at_least_one("outputs", outputs)
-        self.padding = integer("padding", padding, at_least=0)
-        self.kernel, self.stride = at_least_one("kernel", kernel), at_least_one("stride", stride)
-        fans = (inputs * kernel**2, outputs * kernel**2)
+        self.kernel = pair("kernel", kernel, at_least_one)
+        self.stride = pair("stride", stride, at_least_one)
+        self.dilation = pair("dilation", dilation, at_least_one)
+        self.groups = at_least_one("groups", groups)
+        if inputs % groups or outputs % groups:
+            accepted = f"a divisor of {inputs} inputs and {outputs} outputs"
+            raise ValueError(f"groups is {groups}, accepted is {accepted}")
+        self._margins = self._margins_of(padding)
+        self.padding = padding
+        top, bottom, left, right = self._margins
+        height, width = spans(self.kernel, self.dilation)
+        self._smallest = (height - top - bottom, width - left - right)
+        size = self.kernel[0] * self.kernel[1]
+        fans = (inputs // groups * size, outputs // groups * size)
         self.weight = Parameter(draw(initialise, (fans[0], outputs), fans, generators))
-        self.bias = Parameter(draw_bias(outputs, fans, generators, initialise))
+        self.bias: Parameter | None = None
+        if bias:
+            self.bias = Parameter(draw_bias(outputs, fans, generators, initialise))
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight.data
         check_input(self, x, (len(weight), "rows", self.inputs, "height", "width"), weight)
-        if min(x.shape[3:]) + 2 * self.padding < self.kernel:
-            smallest = self.kernel - 2 * self.padding
-            accepted = f"images of at least {smallest} pixels' height and width"
-            raise tensor_error("the input of Conv2d", x, accepted)
-        windows = _windows(_pad(x, self.padding), self.kernel, self.stride)
-        replicas, rows, _, height, width = windows.shape[:5]
-        # (R, B, inputs, H', W', kernel, kernel) -> (R, B, H', W', inputs, kernel, kernel)
-        patches = windows.permute(0, 1, 3, 4, 2, 5, 6).reshape(replicas, rows * height * width, -1)
-        y = product(patches, weight, self.bias.data)  # (R, B H' W', outputs)
+        self._check_size(x)
+        parts = windows(pad(x, self._margins), self.kernel, self.stride, self.dilation)
+        replicas, rows, _, height, width = parts.shape[:5]
+        # (R, B, inputs, H', W', *kernel) -> (R, B, H', W', inputs, *kernel)
+        patches = parts.permute(0, 1, 3, 4, 2, 5, 6).reshape(replicas, rows * height * width, -1)
+        patches = self._grouped(patches)
+        y = product(patches, self._grouped(weight), self._bias())
+        y = self._ungrouped(y, replicas)  # (R, B H' W', outputs)
         y = y.view(replicas, rows, height, width, -1).permute(0, 1, 4, 2, 3)
         self.keep((patches, x.shape), y)
         return y
@@ -66,62 +91,59 @@ class Conv2d(Layer):
         patches, shape = self.take(dy)
         replicas, rows, outputs, height, width = dy.shape
         dy = dy.permute(0, 1, 3, 4, 2).reshape(replicas, rows * height * width, outputs)
-        add_product(self.weight.grad, patches, dy)
-        self.bias.grad.add_(dy.sum(1, keepdim=True))
+        if self.bias is not None:
+            self.bias.grad.add_(dy.sum(1, keepdim=True))
+        dy = self._grouped(dy)
+        self._add_weight_gradient(patches, dy)
         if not input_gradient:
             return None
-        dpatches = product(dy, self.weight.data.mT)
-        dpatches = dpatches.view(
-            replicas, rows, height, width, self.inputs, self.kernel, self.kernel
-        )
-        return self._fold(dpatches.permute(0, 1, 4, 2, 3, 5, 6), shape)
+        dpatches = self._ungrouped(product(dy, self._grouped(self.weight.data).mT), replicas)
+        dpatches = dpatches.view(replicas, rows, height, width, self.inputs, *self.kernel)
+        dx = margin_of(dpatches, shape, self._margins)
+        dwindows = dpatches.permute(0, 1, 4, 2, 3, 5, 6)
+        fold(dwindows, dx, self.kernel, self.stride, self.dilation)
+        return crop(dx, self._margins)
 
-    def _fold(self, dwindows: Tensor, shape: torch.Size) -> Tensor:
-        """Sum the gradients of all windows that contain a pixel.
+    def _add_weight_gradient(self, patches: Tensor, dy: Tensor) -> None:
+        if self.groups == 1:
+            add_product(self.weight.grad, patches, dy)
+            return
+        replicas = len(self.weight.grad)
+        self.weight.grad.add_(self._ungrouped(patches.mT @ dy, replicas))
 
-        (R, B, inputs, H', W', kernel, kernel) -> `shape`, (R, B, inputs, H, W).
-        """
-        dx = _zeros(dwindows, shape, self.padding)
-        shifted = _windows(dx, self.kernel, self.stride)
-        for i in range(self.kernel):
-            for j in range(self.kernel):
-                shifted[..., i, j].add_(dwindows[..., i, j])
-        return _crop(dx, self.padding)
+    def _bias(self) -> Tensor | None:
+        return None if self.bias is None else self._grouped(self.bias.data)
 
+    def _grouped(self, x: Tensor) -> Tensor:
+        """(R, n, groups * units) -> (R * groups, n, units)."""
+        if self.groups == 1:
+            return x
+        return x.unflatten(2, (self.groups, -1)).transpose(1, 2).flatten(0, 1)
 
-class MaxPool2d(Layer):
-    """The largest value of each window: (R, B, C, H, W) -> (R, B, C, H', W').
+    def _ungrouped(self, x: Tensor, replicas: int) -> Tensor:
+        """(R * groups, n, units) -> (R, n, groups * units)."""
+        if self.groups == 1:
+            return x
+        return x.unflatten(0, (replicas, -1)).transpose(1, 2).flatten(2)
 
-    H' and W' are as in `Conv2d` without padding. Backward: dx is the sum of dy over the windows
-    whose largest value is this pixel. If several values are the largest, only the first one gets
-    the gradient.
+    def _margins_of(self, padding: int | Pair | str) -> Margins:
+        if padding != "same":
+            if isinstance(padding, str):
+                raise ValueError(f"padding is {padding!r}, accepted is 'same' or whole numbers")
+            height, width = pair("padding", padding, partial(integer, at_least=0))
+            return height, height, width, width
+        if self.stride != (1, 1):
+            raise ValueError(f"stride is {self.stride} with padding='same', accepted is 1")
+        height, width = spans(self.kernel, self.dilation)
+        # of an even size the larger half is below and on the right, as in torch
+        return (height - 1) // 2, height // 2, (width - 1) // 2, width // 2
 
-    `kernel` is the height and width of the windows, and `stride` the distance of neighbouring ones
-    in pixels, by default `kernel`.
-    """
-
-    def __init__(self, kernel: int, stride: int | None = None) -> None:
-        self.kernel = at_least_one("kernel", kernel)
-        self.stride = kernel if stride is None else at_least_one("stride", stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.dim() != 5 or min(x.shape[3:]) < self.kernel:
-            axes = "(replicas, rows, channels, height, width)"
-            accepted = f"{axes} of at least {self.kernel} pixels' height and width"
-            raise tensor_error("the input of MaxPool2d", x, accepted)
-        windows = _windows(x, self.kernel, self.stride).flatten(-2)  # (R, B, C, H', W', kernel^2)
-        y, index = windows.max(-1)
-        self.keep((index, x.shape), y)
-        return y
-
-    def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        index, shape = self.take(dy)
-        height, width = index.shape[-2:]
-        top = torch.arange(height, device=dy.device)[:, None] * self.stride
-        left = torch.arange(width, device=dy.device) * self.stride
-        pixel = (top + index // self.kernel) * shape[-1] + left + index % self.kernel
-        dx = dy.new_zeros(*shape[:3], shape[3] * shape[4])
-        return dx.scatter_add_(-1, pixel.flatten(-2), dy.flatten(-2)).view(shape)
+    def _check_size(self, x: Tensor) -> None:
+        height, width = self._smallest
+        if x.shape[3] < height or x.shape[4] < width:
+            square = f"{height} pixels' height and width"
+            least = square if height == width else f"({height}, {width}) pixels"
+            raise tensor_error("the input of Conv2d", x, f"images of at least {least}")
 
 
 class Flatten(Layer):
@@ -136,29 +158,3 @@ class Flatten(Layer):
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
         return dy.view(self.take(dy))
-
-
-def _pad(x: Tensor, padding: int) -> Tensor:
-    """Add rows and columns of zeros on each side of the images."""
-    if not padding:
-        return x
-    padded = _zeros(x, x.shape, padding)
-    _crop(padded, padding).copy_(x)
-    return padded
-
-
-def _crop(x: Tensor, padding: int) -> Tensor:
-    """Remove rows and columns on each side of the images; a view."""
-    height, width = x.shape[3:]
-    return x[..., padding : height - padding, padding : width - padding]
-
-
-def _zeros(like: Tensor, shape: torch.Size, padding: int) -> Tensor:
-    """Images (R, B, C, H, W) of zeros, with the type of `like`, and padding on each side."""
-    *axes, height, width = shape
-    return like.new_zeros(*axes, height + 2 * padding, width + 2 * padding)
-
-
-def _windows(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """(R, B, C, H, W) -> (R, B, C, H', W', kernel, kernel), a view."""
-    return x.unfold(3, kernel, stride).unfold(4, kernel, stride)

@@ -9,12 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from framework.errors import at_least_one, check_names, not_negative
+from framework.settings import Described
 
 Weights = dict[str, Tensor]  # of one replica, by the names of the network's state
 _STATE = ("best", "best_epoch", "weights")
 
 
-class EarlyStopping:
+class EarlyStopping(Described):
     """Ends a replica's training when its metric has not improved for `patience` epochs.
 
     The replica then gets the weights of its best epoch. `Trainer.fit` says what happens to the

@@ -21,7 +21,9 @@ class NotFiniteError(ArithmeticError):
             f"of replica {replica} is {loss} in epoch {epoch}"
             for replica, (epoch, loss) in self.failures.items()
         )
-        super().__init__(f"the loss {losses}: a lower learning rate may help")
+        super().__init__(
+            f"the loss {losses}: a lower learning rate may help if the data are finite"
+        )
 
 
 def shape_of(tensor: Tensor) -> str:
@@ -46,6 +48,11 @@ def check_target(
     It has the prediction's shape or, with `classes`, that without the last axis; and this type.
     """
     shape = prediction.shape[:-1] if classes else prediction.shape
+    if prediction.requires_grad:
+        raise ValueError(
+            f"the prediction for {user} requires a gradient of autograd, which the framework does "
+            "not use, accepted are inputs that do not: x.detach()"
+        )
     if target.shape == shape and len(shape) >= 2 and dtype in (None, target.dtype):
         return
     kind = "" if dtype is None else " " + str(dtype).removeprefix("torch.")
@@ -53,6 +60,16 @@ def check_target(
     if len(shape) < 2:
         accepted += ", which needs axes of replicas and of rows"
     raise tensor_error(f"the target of {user}", target, accepted)
+
+
+def check_classes(user: str, target: Tensor, classes: int) -> None:
+    """ValueError unless all classes are from 0 to classes - 1."""
+    low, high = (int(limit) for limit in target.aminmax())
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"the target of {user} has classes from {low} to {high}, accepted is 0 to "
+            f"{classes - 1} for a prediction of {classes} classes"
+        )
 
 
 def instance(name: str, value: Any, kind: type[Kind]) -> Kind:

@@ -23,6 +23,8 @@ class Evaluator(Generic[Output]):
     ) -> None:
         self.network = instance("the network", network, Module)
         self.loss, self.replicas = instance("the loss", loss, Loss), replicas
+        if loss.reduction == "none":
+            raise ValueError("the loss has reduction='none', accepted is 'mean' or 'sum' to train")
         self.measure: Measure = measure or (lambda prediction, target: {})
         if not callable(self.measure):
             raise ValueError(f"the measure is {measure!r}, accepted is a function, see metrics")

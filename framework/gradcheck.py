@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from framework.data import map_tensors, tensors_in
+from framework.contract import check_replicas, check_second_backward
 from framework.losses import Loss
-from framework.module import Layer, Module
+from framework.module import Module
+from framework.objective import Objective, copies, double
 
 # The error of a central difference is h^2 by its formula, and 1e-16 f / h by rounding.
 STEP = 1e-6  # h, for which both are small
@@ -34,7 +34,8 @@ def gradcheck(
 
     f is the loss of the module's outputs or, without a loss, their sum weighted by random numbers.
     The check runs in training mode on a copy of the module, with the same dropout masks throughout.
-    A second backward pass, with `input_gradient=False`, must add to the parameters' gradients.
+    A second backward pass, with `input_gradient=False`, must add to the parameters' gradients, and
+    no replica may depend on another.
     To check a loss alone: `gradcheck(loss, prediction, target=target)`.
 
     Args:
@@ -51,15 +52,17 @@ def gradcheck(
         coordinate divided by the largest gradient of the tensor.
 
     Raises:
-        AssertionError: names the tensors whose deviation is above the tolerance, and those whose
-            gradients the second pass replaced. At a kink, such as ReLU's at 0, the derivatives of
-            both sides differ and no gradient can be checked; the error says so.
-        ValueError: if x is not one tensor.
+        AssertionError: names the tensors whose deviation is above the tolerance, those whose
+            gradients the second pass replaced, and what depends on another replica. At a kink, such
+            as ReLU's at 0, the derivatives of both sides differ and no gradient can be checked; the
+            error says so.
+        ValueError: if x is not one tensor, or dx has another shape.
     """
     _check_tensor(x)
     generator = Generator().manual_seed(seed + 987_654_321)  # x may be drawn with the seed itself
-    objective = _Objective(*_copies(module, loss, generator), _double(target))
-    x = _double(x)
+    objective = Objective(*copies(module, loss, generator), double(target))
+    x = double(x)
+    check_replicas(objective, x)
     gradients = objective.gradients(x)
     value = objective.value(x)
     noise = NOISE * max(1.0, abs(value))
@@ -78,92 +81,8 @@ def gradcheck(
         if _deviation(*sides, smallest_scale=noise / KINK) > KINK:
             kinks.append(name)
     _check_deviations(type(module).__name__, deviations, tolerance, kinks)
-    objective.check_second_backward(x)
+    check_second_backward(objective, x)
     return deviations
-
-
-class _Identity(Layer):
-    """y = x; precedes a loss that is checked alone."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x
-
-    def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        return dy
-
-
-class _WeightedSum(Loss[Any]):
-    """The sum of all outputs, weighted by random numbers that are drawn at the first forward."""
-
-    def __init__(self, generator: Generator) -> None:
-        self.generator = generator
-        self.weights: Any = None
-
-    def forward(self, prediction: Any, target: Any) -> Tensor:
-        if self.weights is None:
-            self.weights = map_tensors(self._random_like, prediction)
-        products = map_tensors(torch.mul, prediction, self.weights)
-        return torch.stack([product.sum() for product in tensors_in(products)])
-
-    def backward(self) -> Any:
-        return self.weights
-
-    def _random_like(self, part: Tensor) -> Tensor:
-        return torch.randn(part.shape, dtype=torch.float64, generator=self.generator)
-
-
-class _Objective:
-    """f as a function of x and of the parameters, and its gradients by `backward`."""
-
-    def __init__(self, module: Module[Any], loss: Loss[Any], target: Any) -> None:
-        self.module, self.loss, self.target = module, loss, target
-        self.mask_generators = module.all_generators()
-        self.mask_states = [generator.get_state() for generator in self.mask_generators]
-
-    def parameters(self) -> dict[str, Tensor]:
-        """The values of the parameters by name."""
-        return {name: parameter.data for name, parameter in self.module.named_parameters()}
-
-    def value(self, x: Tensor) -> float:
-        """Compute f."""
-        for generator, state in zip(self.mask_generators, self.mask_states):
-            generator.set_state(state)
-        self.module.train()
-        self.loss.train()
-        return float(self.loss.forward(self.module.forward(x), self.target).sum())
-
-    def gradients(self, x: Tensor) -> dict[str, Tensor | None]:
-        """The gradients of x, as "x", and of the parameters by name."""
-        self.value(x)
-        self.module.zero_grad()
-        gradients = {"x": self.module.backward(self.loss.backward())}
-        for name, parameter in self.module.named_parameters():
-            gradients[name] = parameter.grad.clone()
-        return gradients
-
-    def check_second_backward(self, x: Tensor) -> None:
-        """AssertionError unless a second backward pass adds to the parameters' gradients."""
-        first = self.gradients(x)
-        self.value(x)
-        self.module.backward(self.loss.backward(), input_gradient=False)
-        for name, parameter in self.module.named_parameters():
-            once = first[name]
-            if once is not None and not torch.allclose(parameter.grad, 2 * once, atol=1e-12):
-                raise AssertionError(
-                    f"a second backward of {type(self.module).__name__} does not add to the "
-                    f"gradient of {name}, accepted is grad += ... or grad.add_(...)"
-                )
-
-
-def _copies(
-    module: Module[Any] | Loss[Any], loss: Loss[Any] | None, generator: Generator
-) -> tuple[Module[Any], Loss[Any]]:
-    """A float64 copy of the module, and a copy of the loss, or what takes their places."""
-    if isinstance(module, Loss):
-        return _Identity(), copy.deepcopy(module)
-    module = copy.deepcopy(module)
-    module.to(torch.float64)
-    return module, _WeightedSum(generator) if loss is None else copy.deepcopy(loss)
 
 
 def _check_tensor(x: object) -> None:
@@ -172,17 +91,6 @@ def _check_tensor(x: object) -> None:
             f"the input of gradcheck is {type(x).__name__}, accepted is one tensor; check a loss "
             "of several outputs together with the network that computes them"
         )
-
-
-def _double(value: Any) -> Any:
-    """A contiguous float64 copy of floating-point tensors; other values as they are."""
-
-    def convert(part: Any) -> Any:
-        if isinstance(part, Tensor) and part.is_floating_point():
-            return part.to(torch.float64, copy=True).contiguous()
-        return part
-
-    return map_tensors(convert, value)
 
 
 def _neighbours(values: Tensor, coordinate: int, f: Callable[[], float]) -> tuple[float, float]:

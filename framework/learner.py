@@ -14,7 +14,7 @@ from framework.initialisers import Generators, as_list
 from framework.losses import Loss
 from framework.metrics import Measure
 from framework.module import Module, Output
-from framework.optimizers import Optimizer
+from framework.optimizer import Optimizer
 from framework.preconditions import check_parameters
 from framework.results import Row, prefixed
 from framework.schedules import Constant, Schedule

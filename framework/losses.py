@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from typing import Any, Generic
 
-import torch
 from torch import Tensor
 
-from framework.errors import check_target
-from framework.module import Differentiable, Output
+from framework.differentiable import Differentiable
+from framework.errors import check_target, positive
+from framework.module import Output
 
 
 class Loss(Differentiable, Generic[Output]):
     """Base of losses of a network's outputs."""
 
     reduction = "mean"  # of the rows' losses: "mean" or "sum"
+
+    def __call__(self, prediction: Output, target: Any) -> Tensor:
+        return self.forward(prediction, target)
 
     def forward(self, prediction: Output, target: Any) -> Tensor:
         """Compute each replica's loss, (replicas,)."""
@@ -28,21 +31,34 @@ class Loss(Differentiable, Generic[Output]):
         """Compute dL/dprediction."""
         raise NotImplementedError
 
+    def check_values(self, target: Any) -> None:
+        """ValueError if a target has values for which the loss has no meaning.
+
+        `Trainer.fit` calls this once for all training data, since it takes as long as a step.
+        """
+
 
 class ElementwiseLoss(Loss[Tensor]):
-    """Base of losses that are the mean, or the sum, of one value for each prediction."""
+    """Base of losses that are the mean, or the sum, of one value for each prediction.
+
+    With the reduction "none", `forward` returns the values (R, B, ...), and `backward` the gradient
+    of their sum.
+    """
 
     def __init__(self, reduction: str = "mean") -> None:
-        if reduction not in ("mean", "sum"):
-            raise ValueError(f"the reduction is {reduction!r}, accepted is 'mean' or 'sum'")
+        if reduction not in ("mean", "sum", "none"):
+            accepted = "accepted is 'mean', 'sum' or 'none'"
+            raise ValueError(f"the reduction is {reduction!r}, {accepted}")
         self.reduction = reduction
 
-    def _reduce(self, values: Tensor) -> Tensor:
-        """Reduce the values (R, B, ...) to (R,)."""
+    def reduce(self, values: Tensor) -> Tensor:
+        """Reduce the values (R, B, ...) to (R,), unless the reduction is "none"."""
+        if self.reduction == "none":
+            return values
         axes = tuple(range(1, values.dim()))
         return values.mean(axes) if self.reduction == "mean" else values.sum(axes)
 
-    def _weight(self, values: Tensor) -> float:
+    def share(self, values: Tensor) -> float:
         """The gradient of the loss with respect to one value: 1 / n for the mean of n, else 1."""
         return len(values) / values.numel() if self.reduction == "mean" else 1.0
 
@@ -57,56 +73,48 @@ class MSE(ElementwiseLoss):
         check_target(type(self).__name__, target, prediction, prediction.dtype)
         difference = prediction - target
         self.keep(difference)
-        return self._reduce(difference.square())
+        return self.reduce(difference.square())
 
     def backward(self) -> Tensor:
         difference: Tensor = self.take()
-        return difference * (2 * self._weight(difference))
+        return difference * (2 * self.share(difference))
 
 
-class BinaryCrossEntropy(ElementwiseLoss):
-    """Cross-entropy of logits x and targets t from 0 to 1; dL/dx = sigmoid(x) - t.
+class L1(ElementwiseLoss):
+    """Absolute error of predictions x and targets t: |x - t|; dL/dx = sign(x - t).
 
-    -t log sigmoid(x) - (1 - t) log(1 - sigmoid(x)) is computed as
-    max(x, 0) - x t + log(1 + exp(-|x|)), which cannot overflow. Both are (R, B, ...), of the same
-    shape and type.
+    Both are (R, B, ...), of the same shape and type.
     """
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         check_target(type(self).__name__, target, prediction, prediction.dtype)
-        positive = prediction.clamp(min=0)
-        tail = prediction.abs().neg_().exp_().log1p_()
-        self.keep((prediction, target, tail))
-        return self._reduce(positive.addcmul_(prediction, target, value=-1).add_(tail))
+        difference = prediction - target
+        self.keep(difference)
+        return self.reduce(difference.abs())
 
     def backward(self) -> Tensor:
-        kept: tuple[Tensor, Tensor, Tensor] = self.take()
-        prediction, target, tail = kept
-        # log sigmoid(x) = min(x, 0) - log(1 + exp(-|x|))
-        probability = prediction.clamp(max=0).sub_(tail).exp_()
-        return probability.sub_(target).mul_(self._weight(target))
+        difference: Tensor = self.take()
+        return difference.sign() * self.share(difference)
 
 
-class CrossEntropy(ElementwiseLoss):
-    """Cross-entropy of logits x and classes c: -log p_c with p = softmax(x); dL/dx = p - onehot(c).
+class Huber(ElementwiseLoss):
+    """Squared error near the target, absolute error elsewhere (Huber 1964), with d = x - t.
 
-    Logits are (R, B, ..., classes), targets (R, B, ...) int64 from 0 to classes - 1. A common
-    offset of a row's logits changes neither loss nor gradient. A multiple of 64 near the largest
-    logit is subtracted first, without rounding, so that log(sum(exp(x))) keeps its digits.
+    d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2). dL/dx is d, limited to +-delta. Both
+    are (R, B, ...), of the same shape and type.
     """
 
+    def __init__(self, reduction: str = "mean", *, delta: float = 1.0) -> None:
+        super().__init__(reduction)
+        self.delta = positive("delta", delta)
+
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        check_target("CrossEntropy", target, prediction, torch.int64, classes=True)
-        offset = prediction.amax(-1, keepdim=True).div(64, rounding_mode="trunc").mul_(64)
-        logits = prediction - offset.nan_to_num_(0, 0, 0)
-        log_probabilities = logits - logits.logsumexp(-1, keepdim=True)
-        self.keep((log_probabilities, target))
-        return self._reduce(-log_probabilities.gather(-1, target[..., None]).squeeze(-1))
+        check_target(type(self).__name__, target, prediction, prediction.dtype)
+        difference = prediction - target
+        self.keep(difference)
+        limited = difference.clamp(-self.delta, self.delta)  # e: the loss is e (d - e / 2)
+        return self.reduce(limited * (difference - limited / 2))
 
     def backward(self) -> Tensor:
-        kept: tuple[Tensor, Tensor] = self.take()
-        log_probabilities, target = kept
-        probabilities = log_probabilities.exp()
-        minus_one = probabilities.new_full((1,), -1.0).expand(*target.shape, 1)
-        probabilities.scatter_add_(-1, target[..., None], minus_one)
-        return probabilities.mul_(self._weight(target))
+        difference: Tensor = self.take()
+        return difference.clamp(-self.delta, self.delta) * self.share(difference)

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from framework.errors import check_target
+from framework.errors import check_target, tensor_error
 
 Measure = Callable[[Any, Any], dict[str, Tensor]]  # prediction and target have the network's types
 
@@ -41,6 +41,9 @@ def logit_error(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
 def argmax_error(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
     """Error of outputs (R, B, classes) and classes (R, B): the largest output is predicted."""
     check_target("argmax_error", target, prediction, classes=True)
+    if prediction.shape[-1] < 2:
+        accepted = "at least two classes; logit_error is for one logit"
+        raise tensor_error("the prediction for argmax_error", prediction, accepted)
     wrong = prediction.argmax(-1) != target
     return _error(wrong | prediction.isnan().any(-1))
 

@@ -3,59 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from textwrap import indent
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Generator, Tensor
 
-from framework.errors import check_state, tensor_error
+from framework.differentiable import Differentiable
+from framework.errors import check_state
 from framework.parameter import Parameter
 
 Output = TypeVar("Output")  # what a module computes: a tensor, or a NamedTuple of tensors
-
-
-class Differentiable:
-    """Base of modules and losses: `forward` keeps the values that `backward` needs.
-
-    `forward` calls `keep(values, y)` and `backward` gets them from `take(dy)`. Each backward pass
-    belongs to one forward pass. RuntimeError for a second forward pass before the backward pass,
-    and for a backward pass without a forward pass. Nothing is kept during evaluation.
-    """
-
-    training = True
-    _kept: Any = None
-
-    def train(self, mode: bool = True) -> None:
-        """Switch to training or, with False, to evaluation, and discard the values kept."""
-        self.training, self._kept = mode, None
-
-    def keep(self, kept: Any, y: Tensor | None = None) -> None:
-        """Keep the values that `backward` needs, and the shape of the output y."""
-        if self.training:
-            if self._kept is not None:
-                raise RuntimeError(
-                    f"{type(self).__name__}: a second forward before the backward of the first, "
-                    "which would lose its values"
-                )
-            shape = None if y is None else y.shape
-            self.__dict__["_kept"] = (kept, shape)  # without the cost of __setattr__
-
-    def take(self, dy: Tensor | None = None) -> Any:
-        """Return the values that `forward` kept, once.
-
-        ValueError if dy does not have the shape of y; a right dy may then follow.
-        """
-        if self._kept is None:
-            reason = "no forward came before it"
-            if not self.training:
-                reason = "forward keeps nothing during evaluation; call train() first"
-            raise RuntimeError(f"{type(self).__name__}: backward cannot be computed, {reason}")
-        kept, shape = self._kept
-        if dy is not None and shape is not None and dy.shape != shape:
-            accepted = f"{tuple(shape)}, as the output"
-            raise tensor_error(f"the output's gradient of {type(self).__name__}", dy, accepted)
-        self.__dict__["_kept"] = None
-        return kept
+Own = TypeVar("Own", bound="Module[Any]")
 
 
 class Module(Differentiable, Generic[Output]):
@@ -66,7 +25,9 @@ class Module(Differentiable, Generic[Output]):
 
     A subclass sets its parameters, buffers and layers as attributes. Buffers are tensors of its
     state that are not learned; `buffer_names` lists them. Parameters and layers may also be in
-    lists, tuples and dicts.
+    lists, tuples and dicts. A layer that draws random numbers draws them from its attribute
+    `generators`, a list with one for each replica: a checkpoint saves their states, and
+    `gradcheck` restores them.
     """
 
     buffer_names: tuple[str, ...] = ()
@@ -74,11 +35,20 @@ class Module(Differentiable, Generic[Output]):
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute, and retire the optimiser of each parameter that is replaced.
 
-        The optimiser would go on to update the old parameter.
+        The optimiser would go on to update the old parameter. ValueError if a tensor replaces a
+        parameter, because it would not be learned.
         """
+        if isinstance(value, Tensor) and isinstance(vars(self).get(name), Parameter):
+            raise ValueError(
+                f"{name} of {type(self).__name__} is a parameter, accepted is a Parameter in its "
+                f"place, or new values for it: {name}.data = values"
+            )
         for parameter in _parameters_in(vars(self).get(name)) - _parameters_in(value):
             parameter.rebind(parameter.data, parameter.grad)
         super().__setattr__(name, value)
+
+    def __call__(self, x: Tensor) -> Output:
+        return self.forward(x)
 
     def forward(self, x: Tensor) -> Output:
         """Compute y = f(x); x is (replicas, rows, ...)."""
@@ -119,6 +89,11 @@ class Module(Differentiable, Generic[Output]):
         """All parameters, for an optimiser."""
         return [parameter for _, parameter in self.named_parameters()]
 
+    @property
+    def size(self) -> int:
+        """The number of values that a replica learns."""
+        return sum(parameter.data[0].numel() for parameter in self.parameters())
+
     def all_generators(self) -> list[Generator]:
         """The generators from which the layers draw during training, such as dropout's."""
         generators: list[Generator] = []
@@ -131,19 +106,21 @@ class Module(Differentiable, Generic[Output]):
         for parameter in self.parameters():
             parameter.grad.zero_()
 
-    def train(self, mode: bool = True) -> None:
+    def train(self: Own, mode: bool = True) -> Own:
         """Switch all layers to training or evaluation, which differ for dropout and batch norm."""
         super().train(mode)
         for layer in self.children().values():
             layer.train(mode)
+        return self
 
-    def to(self, dtype: torch.dtype) -> None:
+    def to(self: Own, dtype: torch.dtype) -> Own:
         """Convert all parameters and buffers; their optimiser must be made afterwards."""
         for parameter in self.parameters():
             parameter.rebind(parameter.data.to(dtype), parameter.grad.to(dtype))
         for _, module in self.modules():
             for name in module.buffer_names:
                 setattr(module, name, getattr(module, name).to(dtype))
+        return self
 
     def state(self) -> dict[str, Tensor]:
         """All parameters and buffers by name: the tensors themselves, (replicas, ...) each."""
@@ -170,6 +147,19 @@ class Module(Differentiable, Generic[Output]):
     def _parts(self) -> Iterator[tuple[str, Any]]:
         """Yield the attributes by name, and the items of lists and dicts, such as "layers.0"."""
         return _parts_in("", vars(self))
+
+    def _described(self) -> dict[str, str]:
+        parameters = {
+            name: str(tuple(part.data.shape))
+            for name, part in self._parts()
+            if isinstance(part, Parameter)
+        }
+        return super()._described() | parameters
+
+    def __repr__(self) -> str:
+        own, layers = super().__repr__(), self.children().items()
+        lines = [indent(f"({name}): {layer!r}", "  ") for name, layer in layers]
+        return "\n".join([own[:-1], *lines, ")"]) if lines else own
 
 
 Layer = Module[Tensor]  # a module whose output is one tensor

@@ -28,8 +28,12 @@ class Parameter:
             described = shape_of(data) if isinstance(data, Tensor) else repr(data)
             accepted = "a tensor (replicas, ...) of floating-point numbers"
             raise ValueError(f"a parameter is {described}, accepted is {accepted}")
+        data = data.detach()  # the weight of a torch layer records what happens to it
         self._data, self._grad = data, data.new_zeros(data.shape)
         self.owner: Owner | None = None  # the optimiser whose vectors contain both tensors
+
+    def __repr__(self) -> str:
+        return f"Parameter({shape_of(self._data)})"
 
     @property
     def data(self) -> Tensor:

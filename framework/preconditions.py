@@ -11,7 +11,7 @@ from framework.data import Data
 from framework.errors import at_least_one, shape_of
 from framework.module import Module
 from framework.normalisation import BatchNorm
-from framework.optimizers import Optimizer
+from framework.optimizer import Optimizer
 from framework.record import Record
 
 

@@ -10,9 +10,10 @@ import math
 from collections.abc import Callable
 
 from framework.errors import at_least_one, finite, fraction, integer, positive
+from framework.settings import Described
 
 
-class Schedule:
+class Schedule(Described):
     """Base; the interval is "epoch" or "step"."""
 
     def __init__(self, interval: str = "epoch") -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, overload
 
 from torch import Tensor
 
-from framework.errors import instance
+from framework.errors import instance, tensor_error
 from framework.module import Layer, Module
 
 
@@ -31,6 +32,22 @@ class Sequential(Layer):
                 )
         self.sequence = layers
 
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.sequence)
+
+    @overload
+    def __getitem__(self, index: int) -> Layer: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequential: ...
+    def __getitem__(self, index: int | slice) -> Layer:
+        """The layer with this number, or a `Sequential` of several, which are not copied."""
+        return (
+            Sequential(*self.sequence[index]) if isinstance(index, slice) else self.sequence[index]
+        )
+
     def children(self) -> dict[str, Module[Any]]:
         return {str(index): layer for index, layer in enumerate(self.sequence)}
 
@@ -44,6 +61,20 @@ class Sequential(Layer):
         for layer in reversed(others):
             dy = input_gradient_of(layer, dy)
         return first.backward(dy, input_gradient)
+
+
+class Residual(Sequential):
+    """Layers with a connection past them: y = x + f(x); dx = dy + df/dx dy (He et al. 2016)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        if y.shape != x.shape:
+            raise tensor_error("the output within Residual", y, f"{tuple(x.shape)}, as the input")
+        return x + y
+
+    def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor | None:
+        dx = super().backward(dy, input_gradient)
+        return None if dx is None else dy + dx
 
 
 def input_gradient_of(layer: Layer, dy: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from framework.cross_entropy import BinaryCrossEntropy, CrossEntropy
 from framework.errors import check_input, instance, shape_of
-from framework.losses import BinaryCrossEntropy, CrossEntropy, Loss
+from framework.losses import Loss
 from framework.module import Layer, Module
 from framework.sequential import input_gradient_of
 
@@ -74,10 +75,11 @@ class PairLoss(Loss[Answer]):
         self.digit_losses = (CrossEntropy(), CrossEntropy())
         self.comparison_loss = BinaryCrossEntropy()
 
-    def train(self, mode: bool = True) -> None:
+    def train(self, mode: bool = True) -> PairLoss:
         super().train(mode)
         for loss in (*self.digit_losses, self.comparison_loss):
             loss.train(mode)
+        return self
 
     def forward(self, prediction: Answer, target: tuple[Tensor, Tensor]) -> Tensor:
         replicas = len(prediction.comparison)
@@ -99,6 +101,9 @@ class PairLoss(Loss[Answer]):
         ]
         parts.append(self.comparison_loss.forward(prediction.comparison, comparison))
         return torch.stack(parts, -1)
+
+    def check_values(self, target: tuple[Tensor, Tensor]) -> None:
+        self.comparison_loss.check_values(target[0])
 
     def backward(self) -> Answer:
         weights = self.weights.view(-1, 3)[:, :, None, None]  # (R or 1, 3, 1, 1)

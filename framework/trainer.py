@@ -17,7 +17,7 @@ from framework.listeners import Listener
 from framework.losses import Loss
 from framework.metrics import Measure
 from framework.module import Module, Output
-from framework.optimizers import Optimizer
+from framework.optimizer import Optimizer
 from framework.preconditions import check_epochs, check_parameters, check_single_row
 from framework.record import Record
 from framework.results import Row, prefixed
@@ -30,7 +30,8 @@ class Trainer(Learner[Output]):
     Args:
         network: the network to train.
         loss: a loss of the network's outputs.
-        optimizer: an optimiser of the network's parameters; its rate is read once, here.
+        optimizer: an optimiser of the network's parameters. `fit` begins with its rate, which the
+            schedule changes, and restores it.
         generators: of the order of the mini-batches, one for each replica.
         batch_size: rows of a step; the last step of an epoch may have fewer.
         drop_last: leave out the rows of a last step with fewer.
@@ -123,6 +124,8 @@ class Trainer(Learner[Output]):
         check_epochs(epochs, self.record)
         check_parameters(self.network, self.optimizer, self.replicas)
         train_data = Data.of(train, self.replicas)
+        self.loss.check_values(train_data.targets)
+        self.start_rate = self.optimizer.lr
         check_single_row(self.network, train_data, self.batch_size, self.rows_used(train_data))
         with torch.inference_mode():  # autograd cannot record anything
             self.record.go_on(early_stopping, self.network)
@@ -132,6 +135,7 @@ class Trainer(Learner[Output]):
                     if checkpoint is not None:
                         self.save(checkpoint, early_stopping)
             finally:
+                self.optimizer.lr = self.start_rate
                 self.record.restore_ended(self.network)
                 for listener in self.listeners:
                     listener.end()

@@ -168,6 +168,19 @@ def small_study(tmp_path_factory):
     return output
 
 
+@pytest.fixture(scope="session")
+def small_seeds(tmp_path_factory):
+    """The output folder of two seeds with the settings SMALL."""
+    from digitpairs.cli import main
+
+    output = tmp_path_factory.mktemp("outputs")
+    settings = [*SMALL, "-m", "seed=0..1", "sweep.plan=serial", f"output={output}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["train.py", *settings])
+        main()
+    return output
+
+
 @pytest.fixture
 def only_studies(monkeypatch):
     """`only_studies("wang/dropout")` leaves only these studies in every report, to save time."""

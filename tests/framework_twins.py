@@ -61,6 +61,15 @@ LAYERS = {  # made from generators; the input's shape without replicas
     "batch-norm-settings": (lambda g: fw.BatchNorm(5, len(g), eps=1e-2, momentum=0.7), (4, 5)),
     "batch-norm-images": (lambda g: fw.BatchNorm(3, len(g)), (4, 3, 5, 2)),
     "batch-norm-1-image": (lambda g: fw.BatchNorm(3, len(g)), (1, 3, 2, 3)),
+    "batch-norm-plain": (lambda g: fw.BatchNorm(5, len(g), affine=False), (7, 5)),
+    "batch-norm-length": (lambda g: fw.BatchNorm(4, len(g)), (3, 4, 5)),
+    "batch-norm-cumulative": (lambda g: fw.BatchNorm(4, len(g), momentum=None), (6, 4)),
+    "layer-norm": (lambda g: fw.LayerNorm(5, len(g), eps=1e-3), (7, 5)),
+    "layer-norm-places": (lambda g: fw.LayerNorm(5, len(g)), (3, 4, 5)),
+    "layer-norm-axes": (lambda g: fw.LayerNorm((4, 5), len(g)), (3, 2, 4, 5)),
+    "layer-norm-plain": (lambda g: fw.LayerNorm(5, affine=False), (6, 5)),
+    "softmax": (lambda g: fw.Softmax(), (6, 5)),
+    "residual": (lambda g: fw.Residual(fw.Linear(5, 5, g), fw.Tanh()), (6, 5)),
     "flatten": (lambda g: fw.Flatten(), (4, 3, 2, 5)),
     "flatten-flat": (lambda g: fw.Flatten(), (4, 3)),
     "mlp": (lambda g: fw.mlp(5, [6, 4], 2, g, activation="selu", output_activation="tanh"), (7, 5)),
@@ -94,6 +103,23 @@ LAYERS = {  # made from generators; the input's shape without replicas
         ),
         (4, 2, 9, 7),
     ),
+    "conv-same": (lambda g: fw.Conv2d(2, 3, (3, 4), g, padding="same", bias=False), (2, 2, 5, 6)),
+    "conv-dilated": (
+        lambda g: fw.Conv2d(2, 3, (2, 3), g, dilation=(3, 2), stride=(1, 2), padding=(1, 2)),
+        (2, 2, 6, 7),
+    ),
+    "conv-same-dilated": (
+        lambda g: fw.Conv2d(1, 2, (2, 3), g, padding="same", dilation=(3, 2)),
+        (2, 1, 5, 6),
+    ),
+    "conv-groups": (lambda g: fw.Conv2d(4, 6, 2, g, groups=2, padding=1), (3, 4, 4, 3)),
+    "conv-depthwise": (lambda g: fw.Conv2d(3, 3, 3, g, groups=3, bias=False), (2, 3, 5, 4)),
+    "pool-padded": (lambda g: fw.MaxPool2d((3, 2), (2, 1), padding=(1, 0)), (2, 2, 7, 5)),
+    "pool-ceil": (lambda g: fw.MaxPool2d(3, 2, padding=1, ceil_mode=True), (2, 2, 6, 8)),
+    "pool-ceil-far": (lambda g: fw.MaxPool2d(2, 3, padding=1, ceil_mode=True), (2, 2, 5, 7)),
+    "pool-mean": (lambda g: fw.AvgPool2d((2, 3), (1, 2), padding=(1, 0)), (2, 2, 5, 7)),
+    "pool-divisor": (lambda g: fw.AvgPool2d(2, divisor=3), (2, 2, 5, 7)),
+    "pool-global": (lambda g: fw.GlobalAvgPool2d(), (2, 3, 5, 4)),
     "cnn-pool-first": (
         lambda g: fw.Sequential(
             fw.MaxPool2d(3, 2), fw.Conv2d(2, 3, 2, g), fw.Sigmoid(), fw.Flatten()
@@ -113,9 +139,22 @@ def small_siamese(g: list[torch.Generator], kind: type[fw.Siamese] = fw.Siamese)
 TWINS = {
     fw.Linear: lambda own: nn.Linear(*own.weight.data.shape[1:], bias=own.bias is not None),
     fw.Conv2d: lambda own: nn.Conv2d(
-        own.inputs, own.weight.data.shape[2], own.kernel, own.stride, own.padding
+        own.inputs,
+        own.weight.data.shape[2],
+        own.kernel,
+        own.stride,
+        own.padding,
+        own.dilation,
+        own.groups,
+        own.bias is not None,
     ),
-    fw.MaxPool2d: lambda own: nn.MaxPool2d(own.kernel, own.stride),
+    fw.MaxPool2d: lambda own: nn.MaxPool2d(
+        own.kernel, own.stride, own.padding, ceil_mode=own.ceil_mode
+    ),
+    fw.AvgPool2d: lambda own: nn.AvgPool2d(
+        own.kernel, own.stride, own.padding, divisor_override=own.divisor
+    ),
+    fw.GlobalAvgPool2d: lambda own: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     fw.Flatten: lambda own: nn.Flatten(),
     fw.ReLU: lambda own: nn.ReLU(),
     fw.LeakyReLU: lambda own: nn.LeakyReLU(own.slope),
@@ -123,21 +162,33 @@ TWINS = {
     fw.Sigmoid: lambda own: nn.Sigmoid(),
     fw.SELU: lambda own: nn.SELU(),
     fw.GELU: lambda own: nn.GELU(),
+    fw.Softmax: lambda own: nn.Softmax(-1),
+    fw.LayerNorm: lambda own: nn.LayerNorm(
+        own.units, eps=own.eps, elementwise_affine=own.scale is not None
+    ),
 }
+
+
+class ResidualTwin(nn.Sequential):
+    def forward(self, x):
+        return x + super().forward(x)
 
 
 def twin_of(own, replica: int, axes: int = 2) -> nn.Module:
     """`axes`: the number of axes of the input without the replicas'."""
     if isinstance(own, fw.Sequential):
-        return nn.Sequential(*(twin_of(layer, replica, axes) for layer in own.sequence))
+        kind = ResidualTwin if isinstance(own, fw.Residual) else nn.Sequential
+        return kind(*(twin_of(layer, replica, axes) for layer in own.sequence))
     if isinstance(own, fw.BatchNorm):
         kind = nn.BatchNorm2d if axes == 4 else nn.BatchNorm1d
-        twin = kind(own.scale.data.shape[2], eps=own.eps, momentum=own.momentum)
+        channels, affine = own.running_mean.shape[2], own.scale is not None
+        twin = kind(channels, eps=own.eps, momentum=own.momentum, affine=affine)
     else:
         twin = TWINS[type(own)](own)
     for ours, theirs in zip(own.parameters(), twin.parameters(), strict=True):
         theirs.data = as_torch(ours.data[replica], theirs)
-    return twin.to(own.parameters()[0].data.dtype) if own.parameters() else twin
+    state = list(own.state().values())
+    return twin.to(state[0].dtype) if state else twin
 
 
 def as_torch(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -245,6 +246,14 @@ def test_equal_values_have_an_interval_without_a_warning(tmp_path, recwarn):
         write_run(tmp_path, seed, 5.0)
     (row,) = groups.summarise(load(tmp_path)).to_dict("records")
     assert (row["low"], row["high"]) == (5.0, 5.0) and not recwarn
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0], [40.0, 40.1], [1.0, 1.0, 2.0]])
+def test_an_interval_of_few_values_gives_no_warning(values):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        low, high = bca_interval(np.array(values))
+    assert math.isnan(low) or low <= np.mean(values) <= high
 
 
 def test_seeds_needed_is_that_of_the_literature():

@@ -225,7 +225,7 @@ UNSUPPORTED = "engine=framework is not accepted: lightning, since this network"
         ),
         ("trainer.precision=bf16-mixed", "trainer.precision=bf16-mixed is not accepted: 32-true w"),
         ("trainer.gradient_clip_val=1.0", "trainer.gradient_clip_val=1.0 is not accepted: None w"),
-        ("model=disk_mlp", "model=PointMLP is not accepted: a network that maps pairs (B, 2, 14, "),
+        ("model=disk_mlp", "model._target_=digitpairs.networks.points.PointMLP is not accepted: "),
         (
             "data=disk",
             "data._target_=digitpairs.data.DiskDataModule is not accepted: pairs of digits, or ta",

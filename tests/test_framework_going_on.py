@@ -175,7 +175,7 @@ def test_weights_that_the_user_changed_between_two_fits_stay():
     trainer, _ = going_on(fw.EarlyStopping(30), (5,))
     expected = make_trainer(optimizer=adam(0.0))
     trainer.network.load_state_dict(expected.network.state())
-    trainer.start_rate = 0.0
+    trainer.optimizer.lr = 0.0
     trainer.fit(points(), 6)
     assert_state(trainer.network, expected.network.state())
 

@@ -66,6 +66,20 @@ LOSSES = {
     "bce-sum": (fw.BinaryCrossEntropy("sum"), lambda p: (p > 0).to(p.dtype)),
     "ce": (fw.CrossEntropy(), lambda p: p.argmin(-1)),
     "ce-sum": (fw.CrossEntropy("sum"), lambda p: p.argmin(-1)),
+    "ce-settings": (
+        fw.CrossEntropy(
+            label_smoothing=0.2, class_weights=torch.tensor([0.5, 2, 1]), ignore_index=1
+        ),
+        lambda p: p.argmin(-1),
+    ),
+    "ce-probabilities": (fw.CrossEntropy(label_smoothing=0.1), lambda p: p.sin().softmax(-1)),
+    "bce-weights": (
+        fw.BinaryCrossEntropy(pos_weight=3.0, weight=torch.tensor([0.5, 2, 1])),
+        torch.sigmoid,
+    ),
+    "huber": (fw.Huber(delta=0.4), torch.sin),
+    "l1": (fw.L1(), torch.cos),
+    "mse-none": (fw.MSE("none"), torch.sin),
 }
 
 

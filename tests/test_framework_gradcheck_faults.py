@@ -272,3 +272,57 @@ def test_kink_is_named(case):
 def test_smooth_wrong_gradient_is_not_called_a_kink():
     with pytest.raises(AssertionError, match=r"\(tolerance 1e-05\)$"):
         fw.gradcheck(TanhOfItsInput(), normal(R, 5, 4))
+
+
+# --- replicas, shapes and random numbers
+
+
+class Wrong(fw.Module):
+    """y = x, changed as `fault` says."""
+
+    def __init__(self, fault: str, parameter: torch.Tensor | None = None) -> None:
+        self.fault, self.generator = fault, torch.Generator().manual_seed(0)
+        if parameter is not None:
+            self.slope = fw.Parameter(parameter)
+
+    def forward(self, x):
+        if self.fault == "mixes":
+            return x + x.mean(0, keepdim=True)
+        if self.fault == "loses":
+            return x.sum(0)
+        if self.fault == "draws":
+            return x + torch.randn(x.shape, generator=self.generator)
+        return x
+
+    def backward(self, dy, input_gradient=True):
+        return {"mixes": lambda: dy + dy.mean(0, keepdim=True), "shape": lambda: dy[:, :1]}.get(
+            self.fault, lambda: dy
+        )()
+
+
+class MeanOfReplicas(fw.ElementwiseLoss):
+    def forward(self, prediction, target):
+        self.keep(prediction)
+        return prediction.mean()
+
+    def backward(self):
+        prediction = self.take()
+        return torch.ones_like(prediction) / prediction.numel()
+
+
+CONTRACT = {
+    "output 0 of Wrong of a replica depends on another replica's": lambda: Wrong("mixes"),
+    "output 0 of Wrong is (5, 3) float64, accepted is (2, ...)": lambda: Wrong("loses"),
+    "output 0 of Wrong differs in a second forward": lambda: Wrong("draws"),
+    "the dx of Wrong is (2, 1, 3) float64, accepted is (2, 5, 3)": lambda: Wrong("shape"),
+    "slope is (3,) float64, accepted is (2, ...) for 2 replicas": (
+        lambda: Wrong("none", torch.ones(3))
+    ),
+    "the loss of MeanOfReplicas is () float64, accepted is (2, ...)": lambda: MeanOfReplicas(),
+}
+
+
+@pytest.mark.parametrize("message", CONTRACT)
+def test_broken_contract_is_named(message):
+    with pytest.raises((AssertionError, ValueError), match=re.escape(message)):
+        fw.gradcheck(CONTRACT[message](), normal(2, 5, 3))

@@ -45,6 +45,13 @@ def cross_entropy_of_places(prediction: torch.Tensor, target: torch.Tensor) -> t
     return F.cross_entropy(prediction.flatten(0, 1), target.flatten())
 
 
+WEIGHTS = torch.tensor([0.5, 2.0, 1.25])
+
+
+def weighted_cross_entropy(x, target, weight=None, **settings):
+    return F.cross_entropy(x, target, None if weight is None else weight.to(x), **settings)
+
+
 LOSSES = {  # ours; torch's; the prediction's shape without replicas; the target of a prediction
     "mse-mean": (fw.MSE(), F.mse_loss, (6, 3), torch.sin),
     "mse-sum": (fw.MSE("sum"), summed(F.mse_loss), (6, 3), torch.sin),
@@ -56,13 +63,51 @@ LOSSES = {  # ours; torch's; the prediction's shape without replicas; the target
     "ce-sum": (fw.CrossEntropy("sum"), summed(F.cross_entropy), (6, 4), argmax),
     "ce-1-row": (fw.CrossEntropy(), F.cross_entropy, (1, 3), argmax),
     "ce-places": (fw.CrossEntropy(), cross_entropy_of_places, (4, 2, 5), argmax),
-}
+    "l1": (fw.L1(), F.l1_loss, (6, 3), torch.sin),
+    "l1-sum": (fw.L1("sum"), summed(F.l1_loss), (6, 3), torch.sin),
+    "huber": (fw.Huber(), F.huber_loss, (6, 3), torch.sin),
+    "huber-0.3": (
+        fw.Huber("sum", delta=0.3), functools.partial(F.huber_loss, delta=0.3, reduction="sum"),
+        (6, 3), torch.sin,
+    ),
+    "bce-pos-weight": (
+        fw.BinaryCrossEntropy(pos_weight=3.0),
+        lambda x, t: bce(x, t, pos_weight=torch.full((1,), 3.0).to(x)), (6, 2), torch.sigmoid,
+    ),
+    "bce-weights": (
+        fw.BinaryCrossEntropy("sum", pos_weight=WEIGHTS[:2], weight=WEIGHTS[1:]),
+        lambda x, t: bce(x, t, WEIGHTS[1:].to(x), pos_weight=WEIGHTS[:2].to(x), reduction="sum"),
+        (6, 2), torch.sigmoid,
+    ),
+    "ce-probabilities": (
+        fw.CrossEntropy(), F.cross_entropy, (6, 3), lambda p: p.sin().softmax(-1)
+    ),
+    **{
+        f"ce-{reduction}-{smoothing}-{ignored}-{weights is None}": (
+            fw.CrossEntropy(
+                reduction, label_smoothing=smoothing, class_weights=weights, ignore_index=ignored
+            ),
+            functools.partial(
+                weighted_cross_entropy, reduction=reduction, label_smoothing=smoothing,
+                weight=weights, ignore_index=-100 if ignored is None else ignored,
+            ),
+            (6, 3),
+            lambda p: p.sin().argmax(-1),
+        )
+        for reduction in ("mean", "sum")
+        for smoothing in (0.0, 0.2)
+        for ignored in (None, 1)
+        for weights in (None, WEIGHTS)
+    },
+}  # fmt: skip  # a table
 
 
 def compare_loss(case: str, prediction: torch.Tensor) -> None:
     loss, theirs, _, target_of = LOSSES[case]
     loss.train()
     target = target_of(prediction)
+    if "-1-" in case:  # a batch of which every row is ignored has no mean
+        target[:, 0] = 0
     for _ in range(2):  # the first pass does not affect the second
         values = loss.forward(prediction, target)
         gradient = loss.backward()
@@ -88,6 +133,8 @@ def test_loss_of_a_replica_has_the_same_bits_in_any_array(case, rows):
     loss, _, shape, target_of = LOSSES[case]
     prediction = normal(5, rows, *shape[1:], dtype=torch.float32)
     target = target_of(prediction)
+    if "-1-" in case:  # a batch of which every row is ignored has no mean
+        target[:, 0] = 0
     together = loss.forward(prediction, target), loss.backward()
     for first, last in [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (0, 2), (2, 5)]:
         part = slice(first, last)
@@ -106,6 +153,37 @@ def test_loss_of_a_replica_has_the_same_bits_in_any_array(case, rows):
 )
 def test_loss_of_any_size(case, replicas, rows, size, seed):
     compare_loss(case, size * normal(replicas, rows, *LOSSES[case][2][1:], seed=seed))
+
+
+NO_REDUCTION = {  # ours with the reduction "none", and torch's
+    "mse": (fw.MSE, F.mse_loss, torch.sin),
+    "l1": (fw.L1, F.l1_loss, torch.sin),
+    "huber": (fw.Huber, F.huber_loss, torch.sin),
+    "bce": (fw.BinaryCrossEntropy, bce, torch.sigmoid),
+    "bce-weight": (
+        functools.partial(fw.BinaryCrossEntropy, weight=2.0),
+        lambda *args, **settings: 2 * bce(*args, **settings), torch.sigmoid,
+    ),
+    "ce": (fw.CrossEntropy, F.cross_entropy, argmax),
+    "ce-smooth": (
+        functools.partial(fw.CrossEntropy, label_smoothing=0.1),
+        functools.partial(F.cross_entropy, label_smoothing=0.1), argmax,
+    ),
+}  # fmt: skip  # a table
+
+
+@pytest.mark.parametrize("case", NO_REDUCTION)
+def test_no_reduction_gives_each_value(case):
+    make, theirs, target_of = NO_REDUCTION[case]
+    loss, prediction = make("none"), normal(2, 6, 3)
+    target = target_of(prediction)
+    values, gradient = loss.forward(prediction, target), loss.backward()
+    for replica in range(2):
+        twin = prediction[replica].clone().requires_grad_()
+        expected = theirs(twin, target[replica], reduction="none")
+        expected.sum().backward()
+        assert_close(values[replica], expected)
+        assert_close(gradient[replica], twin.grad)
 
 
 @dtypes

@@ -38,7 +38,8 @@ def offences(source: str) -> list[str]:
         if isinstance(node, (ast.Attribute, ast.Name)):
             names.append(full_name(node, aliases))
         if isinstance(node, ast.Attribute):
-            attributes.append(node.attr)
+            reads = isinstance(node.ctx, ast.Load) and node.attr == "requires_grad"
+            attributes.append("" if reads else node.attr)  # an input that has it is refused
         elif isinstance(node, ast.keyword):
             attributes.append(node.arg or "")
         elif isinstance(node, ast.Constant):
@@ -75,7 +76,7 @@ OFFENCES = [
 ]  # fmt: skip  # several short sources a line
 TENSOR_OPERATIONS = [
     "torch.bmm(x, w)", "from torch import Tensor", "self.dropout = 0.5", "loss.backward()",
-    "x.relu()", "from framework import optimizers",
+    "if x.requires_grad: raise ValueError", "x.relu()", "from framework import optimizers",
 ]  # fmt: skip  # several short sources a line
 
 

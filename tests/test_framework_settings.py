@@ -30,7 +30,7 @@ SETTINGS = {  # the error, and what is called
     "probability of dropout is -0.1, accepted": lambda: fw.Dropout(-0.1, G),
     "probability of dropout is nan, accepted": lambda: fw.Dropout(float("nan"), G),
     "probability of dropout is 'half', accepted": lambda: fw.Dropout("half", G),
-    "reduction is 'max', accepted is 'mean' or 'sum'": lambda: fw.MSE("max"),
+    "reduction is 'max', accepted is 'mean', 'sum' or 'none'": lambda: fw.MSE("max"),
     "comparison sees 'images', accepted": lambda: fw.Siamese(
         fw.Flatten(), fw.Flatten(), sees="images"
     ),
@@ -49,7 +49,12 @@ SETTINGS = {  # the error, and what is called
     "stride is 0, accepted": lambda: fw.Conv2d(1, 2, 3, G, stride=0),
     "inputs is 0, accepted is a whole": lambda: fw.Conv2d(0, 2, 3, G),
     "outputs is 0, accepted": lambda: fw.Conv2d(1, 0, 3, G),
-    "kernel is (2, 2), accepted": lambda: fw.MaxPool2d((2, 2)),
+    "kernel is (2, 2, 2), accepted is one whole": lambda: fw.MaxPool2d((2, 2, 2)),
+    "kernel is 0, accepted": lambda: fw.MaxPool2d((2, 0)),
+    "padding is (2, 2), accepted is at most half": lambda: fw.MaxPool2d(3, padding=2),
+    "padding is 'valid', accepted is 'same'": lambda: fw.Conv2d(1, 2, 3, G, padding="valid"),
+    "stride is (2, 2) with padding='same'": lambda: fw.Conv2d(1, 2, 3, G, padding="same", stride=2),
+    "groups is 2, accepted is a divisor of 3 inputs": lambda: fw.Conv2d(3, 2, 3, G, groups=2),
     "channels is 0, accepted": lambda: fw.BatchNorm(0),
     "replicas is 0, accepted": lambda: fw.BatchNorm(3, 0),
     "eps is -1, accepted": lambda: fw.BatchNorm(3, eps=-1),

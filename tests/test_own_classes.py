@@ -490,6 +490,18 @@ def test_torchs_optimisers_train_as_torch_does(command, folder, tmp_path, partia
     assert rows[0] == rows[1] and "0.0025" in rows[0]
 
 
+def test_a_schedule_needs_its_interval(command, folder):
+    (folder / "own.py").write_text(
+        "from digitpairs.training.schedulers import Schedule\n"
+        "class Steps(Schedule):\n"
+        "    def __init__(self):\n"
+        "        self.factor = 2\n"
+    )
+    status, _, err = command(*SMALL, "scheduler={_target_:own.Steps}")
+    refusal = "error: scheduler._target_=own.Steps is not accepted: a Schedule whose __init__ calls"
+    assert status == 2 and refusal in err
+
+
 def test_the_plan_says_what_keeps_runs_from_being_stacked(command, plain):
     arguments = [*SMALL, "sweep.plan=serial", "-m", "seed=0,1"]
     reasons = {

@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 PACKAGES = ("conf", "digitpairs", "framework", "hydra_plugins")
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 OFFLINE = ["--no-deps", "--no-index"]
-SUFFIXES = (".py", ".yaml", ".typed")
+SUFFIXES = (".py", ".yaml", ".typed", ".html")
 SMALL = ["data=digits", "data.pairs=100", "data.test_pairs=100", "trainer.max_epochs=1"]
 
 

@@ -72,7 +72,7 @@ def test_progress_on_a_terminal_is_lines_that_change(state, monkeypatch):
         state.epoch(2, row(0, 5.0))
         display.show()
         text = console.export_text()
-    assert "0/4 runs" in text and "11/40 epochs, best b: train error 5.00 %" in text
+    assert "0/4 runs" in text and "11/40 epochs, " in text and "best b" not in text
     assert text.index("b  0/2 runs  epoch 1  train error 5.00 %") < text.index(
         "a  0/2 runs  epoch 5  train error 15.00 ± 7.07 %"
     )

@@ -494,10 +494,11 @@ def test_the_users_choices_are_offered_without_hidden_files(command, tmp_path):
     assert "_adam" not in command("-m", "optimizer=glob(*)", "optimizer.foo=1", *own)[2]
 
 
-def test_flags_stand_anywhere():
-    arguments = ["seed=0,1", "--config-dir", "own", "data=digits", "-m", "aux.lambda=1"]
-    normalized = "-m seed=0,1 data=digits aux.lambda=1 --config-dir own"
-    assert normalize_arguments(arguments) == normalized.split()
+def test_flags_stand_anywhere(tmp_path):
+    own = ["--config-dir", str(tmp_path)]
+    arguments = ["seed=0,1", *own, "data=digits", "-m", "aux.lambda=1"]
+    normalized = ["-m", "seed=0,1", "data=digits", "aux.lambda=1", *own]
+    assert normalize_arguments(arguments) == normalized
 
 
 # Random arguments

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from digitpairs.analysis import groups
 from digitpairs.analysis.frames import Runs, load
-from digitpairs.analysis.sections import sections_of
+from digitpairs.analysis.sections import calibration_sections, sections_of
 from digitpairs.analysis.tables import FORMATS, Section, write
 from digitpairs.cli import exit_on_error, show_own_warnings_plainly
 from digitpairs.terminal import make_output_robust
@@ -69,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CONFIG",
         help="a config of the table; all others are compared with it",
     )
+    parser.add_argument(
+        "--calibration", action="store_true", help="whether probabilities are what they say"
+    )
     parser.add_argument("--by", choices=["epoch"], help="a row for each config and epoch")
     parser.add_argument("--format", choices=FORMATS, default="table", help="table by default")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a self-contained page")
@@ -77,7 +80,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _sections(runs: Runs, options: argparse.Namespace) -> list[Section]:
     if options.by is None:
-        return sections_of(runs, groups.metric_of(runs, options.metric), options.baseline)
+        name = groups.metric_of(runs, options.metric)
+        sections = sections_of(runs, name, options.baseline)
+        return [*sections, *calibration_sections(runs)] if options.calibration else sections
     name = options.metric or f"train/{groups.metric_of(runs, None).partition('/')[2]}"
     return [Section("epochs", f"{name} by epoch", groups.by_epoch(runs, name))]
 

@@ -84,7 +84,10 @@ class Runs:
             `failure` (the reason, or NaN), `source`, `test_examples`, the other entries of the
             result, the metrics in per cent or nats, and each setting that differs between groups.
         settings: the names of the columns of `runs` that are settings.
+        folder: of the sweep, for the result of `digitpairs.run`; None for runs of any folders.
     """
+
+    folder: Path | None = None
 
     def __init__(self, outcomes: Sequence[Outcome]) -> None:
         self._outcomes = list(outcomes)

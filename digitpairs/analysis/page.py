@@ -13,7 +13,7 @@ import io
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from matplotlib.ticker import MaxNLocator
 
 from digitpairs import files
 from digitpairs.analysis import groups
+from digitpairs.analysis.calibration import Answers, answers_by_group, reliability
 from digitpairs.analysis.drawing import literal
 from digitpairs.analysis.frames import TEST_SET, Runs
 from digitpairs.analysis.tables import FOLDED, TEXT, Section, setting, shown
@@ -99,6 +100,10 @@ def write_page(runs: Runs, sections: Sequence[Section], path: Path, name: str) -
     parts += _curves(runs, name)
     if "failures" in tables:
         parts.append(_table(tables["failures"]))
+    if "calibration" in tables:
+        best = tables["groups"].frame["group"].iloc[0]
+        answers = answers_by_group(runs).get(best, {})
+        parts += [_table(tables["calibration"]), *_reliability_diagrams(best, answers)]
     parts += [*_mistakes(runs, tables["groups"].frame), _settings(runs), _provenance(runs)]
     files.write_atomically(path, _document(f"{name}: {len(runs.runs)} runs", parts))
 
@@ -252,6 +257,24 @@ def _curves(runs: Runs, metric: str) -> list[str]:
     axes.legend(frameon=False)
     text = f"{measured[0]} by epoch: mean and standard deviation over the seeds of each config"
     return ["<h2>Learning curves</h2>", _figure(figure, text)]
+
+
+def _reliability_diagrams(group: str, kinds: Mapping[str, Answers]) -> list[str]:
+    """Accuracy against confidence of each kind of answers of a group."""
+    if not kinds:
+        return []
+    figure, panels = plt.subplots(1, len(kinds), figsize=(4.2 * len(kinds), 3.8), squeeze=False)
+    for axes, (kind, answers) in zip(panels[0], kinds.items(), strict=True):
+        table = reliability(answers)
+        axes.plot([0, 100], [0, 100], color="black", linewidth=1, linestyle="--")
+        axes.plot(table["confidence"], table["accuracy"], "o-", color="tab:blue")
+        axes.set_title(kind)
+        axes.set_xlabel("confidence, %")
+        axes.set_ylabel("right, %")
+        axes.grid(alpha=0.3)
+    figure.tight_layout()
+    text = f"Reliability of {group}: share of right answers by confidence; dashed: as it should be"
+    return [_figure(figure, text)]
 
 
 def _mistakes(runs: Runs, ranked: pd.DataFrame) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from digitpairs.analysis import groups
+from digitpairs.analysis.calibration import calibration
 from digitpairs.analysis.frames import TEST_SET, Runs
 from digitpairs.analysis.tables import Section
 
@@ -35,3 +36,10 @@ def sections_of(runs: Runs, metric: str, baseline: str | None) -> list[Section]:
         columns = failed[["group", "seed", "failure"]].rename(columns={"failure": "reason"})
         sections.append(Section("failures", "Failed runs", columns))
     return sections
+
+
+def calibration_sections(runs: Runs) -> list[Section]:
+    """The table of how well probabilities are calibrated; none for runs without predictions."""
+    table = calibration(runs)
+    note = "calibration error: expected calibration error over 15 bins, all seeds together; in %"
+    return [Section("calibration", "Calibration", table, note)] if len(table) else []

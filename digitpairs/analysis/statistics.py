@@ -78,8 +78,9 @@ def bca_interval(difference: np.ndarray, expanded: bool = True) -> tuple[float, 
         return math.nan, math.nan
     if np.ptp(difference) == 0:  # equal values have no spread
         return float(difference.mean()), float(difference.mean())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # the interval is nan then
+    # Of two values, or where too few differ, scipy's interval is nan, with warnings.
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         bootstrap = stats.bootstrap(
             (difference,),
             np.mean,

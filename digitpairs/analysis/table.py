@@ -156,7 +156,7 @@ def _title(row: Row, shared: str) -> str:
 def _caption(rows: Sequence[Row]) -> str:
     digits = "" if all(math.isnan(row.digits) for row in rows) else "; digits: mean error"
     seconds = sum(row.seconds for row in rows)
-    return f"best, worst: error (seed){digits}; {seconds:.0f} s of runs in all"
+    return f"best, worst: error (seed){digits}; {seconds:.0f} s of runs"
 
 
 def _cells(row: Row, sign: str) -> dict[str, str]:

@@ -124,6 +124,7 @@ _HEADS = {
     "p_better": "P(better)",
     "seeds_needed": "seeds needed",
     "seconds": "s",
+    "calibration_error": "calibration error",
 }
 
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tensorboard.plugins.custom_scalar.layout_pb2 import (
@@ -32,6 +34,11 @@ SHARE = 0.05  # of the time since the start, at least, so that the files stay sm
 Row = Mapping[str, float]
 
 
+class _Kept(NamedTuple):
+    names: tuple[str, ...]
+    values: array[float]
+
+
 class MeanCurves:
     """Writes the means of one configuration, from its start until its last run has ended.
 
@@ -42,7 +49,10 @@ class MeanCurves:
 
     def __init__(self, folder: Path, histories: Mapping[int, Sequence[Row]]) -> None:
         self._folder = folder / MEAN
-        self._rows: dict[int, list[Row]] = {run: list(rows) for run, rows in histories.items()}
+        self._names: dict[tuple[str, ...], tuple[str, ...]] = {}  # of metrics, each kept once
+        self._rows: dict[int, list[_Kept]] = {
+            run: [self._kept(row) for row in rows] for run, rows in histories.items()
+        }
         self._file: EventFile | None = None
         self._started = self._written = time.monotonic()
         self._changed = bool(histories)
@@ -51,7 +61,7 @@ class MeanCurves:
         """Add a run's row of an epoch. A run that begins again replaces its rows."""
         rows = self._rows.setdefault(run, [])
         del rows[int(row["epoch"]) :]
-        rows.append(row)
+        rows.append(self._kept(row))
         self._changed = True
         now = time.monotonic()
         if now - self._written > max(SECONDS, SHARE * (now - self._started)):
@@ -74,8 +84,13 @@ class MeanCurves:
             self._file.write(0, [layout_value(_layout(self._metrics()).SerializeToString())])
         self._file.rewrite_scalars(dict(self._means()))
 
+    def _kept(self, row: Row) -> _Kept:
+        """The row in a sixth of the memory."""
+        names = self._names.setdefault(tuple(row), tuple(row))
+        return _Kept(names, array("d", row.values()))
+
     def _metrics(self) -> list[str]:
-        names = dict.fromkeys(name for rows in self._rows.values() for name in rows[0])
+        names = dict.fromkeys(metric for names in self._names for metric in names)
         return [name for name in names if name != "epoch"]
 
     def _means(self) -> Iterator[tuple[int, dict[str, float]]]:
@@ -83,8 +98,9 @@ class MeanCurves:
         for epoch in range(max(map(len, self._rows.values()))):
             collected: dict[str, list[float]] = defaultdict(list)
             for rows in self._rows.values():
-                for name, value in rows[epoch].items() if epoch < len(rows) else ():
-                    collected[name].append(value)
+                if epoch < len(rows):
+                    for name, value in zip(*rows[epoch]):
+                        collected[name].append(value)
             values: dict[str, float] = {}
             for name, numbers in collected.items():
                 if name != "epoch":

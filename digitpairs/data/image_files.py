@@ -61,6 +61,38 @@ def read_images(paths: Sequence[Path]) -> tuple[Composites, list[str]]:
     return Composites(on_black, on_white), _notes(paths, readings)
 
 
+def grey_pixels(image: Path | Image.Image) -> np.ndarray:
+    """The grey levels (height, width) of a single image, upright, float32 in [0, 1].
+
+    Transparent pixels become background: they get the median level of the opaque pixels if most
+    pixels are opaque, else black or white, whichever is farther from it. Raises DataError for an
+    image that cannot be decoded.
+    """
+    if isinstance(image, Path):
+        grey, alpha, *_ = _decode(image)
+    else:
+        try:
+            grey, alpha, *_ = _decode_image(image)
+        except (ValueError, OSError) as fault:
+            raise DataError(f"an image cannot be decoded ({fault})") from fault
+    pixels: np.ndarray = np.asarray(grey, dtype=np.float32)
+    if not np.isfinite(pixels).all():
+        name = image if isinstance(image, Path) else "an image"
+        raise DataError(f"{name} holds infinite or NaN pixels: repair or remove it")
+    pixels = pixels / (255 if grey.mode == "L" else full_scale(float(pixels.max())))
+    if alpha is not None:
+        opacity = np.asarray(alpha, dtype=np.float32) / 255
+        pixels = opacity * pixels + (1 - opacity) * _background(pixels, opacity)
+    return pixels.clip(0, 1)
+
+
+def _background(pixels: np.ndarray, opacity: np.ndarray) -> float:
+    """The level of the transparent pixels in `grey_pixels`."""
+    opaque = opacity > 0.5
+    level = float(np.median(pixels[opaque])) if opaque.any() else 0.0
+    return level if opaque.mean() > 0.5 else float(level < 0.5)
+
+
 def _notes(paths: Sequence[Path], readings: Sequence[_Reading]) -> list[str]:
     """Each remark with the number of its images, and the first of them."""
     by_remark: dict[str, list[Path]] = defaultdict(list)
@@ -116,16 +148,20 @@ def _decode(path: Path) -> _Decoded:
         if not path.is_file():
             raise ValueError("it is a broken link or not a file")
         with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                size = f"{image.width} x {image.height}"
-                raise ValueError(f"it has {size} pixels, more than {MAX_PIXELS}")
-            remarks = [_FRAMES] if getattr(image, "n_frames", 1) > 1 else []
-            orientation = image.getexif().get(ExifTags.Base.Orientation)
-            remarks += [_TURNED] if orientation in range(2, 9) else []
-            return _separate_alpha(ImageOps.exif_transpose(image), remarks)
+            return _decode_image(image)
     except Exception as fault:  # a damaged file makes Pillow raise errors of almost any class
         message = f"{path} cannot be read as an image ({fault}): repair or remove it"
         raise DataError(message) from fault
+
+
+def _decode_image(image: Image.Image) -> _Decoded:
+    if image.width * image.height > MAX_PIXELS:
+        size = f"{image.width} x {image.height}"
+        raise ValueError(f"it has {size} pixels, more than {MAX_PIXELS}")
+    remarks = [_FRAMES] if getattr(image, "n_frames", 1) > 1 else []
+    orientation = image.getexif().get(ExifTags.Base.Orientation)
+    remarks += [_TURNED] if orientation in range(2, 9) else []
+    return _separate_alpha(ImageOps.exif_transpose(image), remarks)
 
 
 def _separate_alpha(image: Image.Image, remarks: list[str]) -> _Decoded:

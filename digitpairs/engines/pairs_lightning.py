@@ -198,6 +198,9 @@ def _build_part(section: str, part: Section) -> Any:
     if not isinstance(product, expected):
         accepted = f"the name of a class that gives a {expected.__module__}.{expected.__name__}"
         raise InvalidValueError(f"{section}._target_", name, accepted)
+    if section == "scheduler" and not hasattr(made, "interval"):
+        accepted = "a Schedule whose __init__ calls super().__init__(interval)"
+        raise InvalidValueError("scheduler._target_", name, accepted)
     return made
 
 

@@ -32,7 +32,7 @@ _ACTIVATIONS: dict[type[nn.Module], type[fw.Module]] = {
     nn.GELU: fw.GELU,
     nn.LeakyReLU: fw.LeakyReLU,
 }
-_OPTIMIZERS: dict[type, type[fw.optimizers.Optimizer]] = {
+_OPTIMIZERS: dict[type, type[fw.Optimizer]] = {
     SGD: fw.SGD,
     Adam: fw.Adam,
     AdamW: fw.AdamW,
@@ -102,9 +102,7 @@ def copy_back(network: fw.Module, networks: Sequence[nn.Module]) -> None:
                 tensor.copy_(values.reshape(tensor.shape))
 
 
-def convert_optimizer(
-    recipe: object, parameters: Sequence[fw.Parameter]
-) -> fw.optimizers.Optimizer:
+def convert_optimizer(recipe: object, parameters: Sequence[fw.Parameter]) -> fw.Optimizer:
     """`framework`'s optimiser with the recipe's settings. Raises InvalidValueError for others."""
     if not isinstance(recipe, (SGD, Adam)) or type(recipe) not in _OPTIMIZERS:
         accepted = "adam, adamw or sgd with engine=framework"

@@ -78,7 +78,9 @@ class ProgressDisplay:
             return
         self._last_time = time.monotonic()
         snapshot = self._state.snapshot()
-        runs, rest = summary(snapshot, plus_minus(self._console))
+        lines = configuration_lines(snapshot, plus_minus(self._console))
+        with_error = not (self._console.is_terminal and lines)  # the lines have the errors
+        runs, rest = summary(snapshot, plus_minus(self._console), with_error)
         if not self._console.is_terminal:
             self._console.print(f"{runs}, {rest}", soft_wrap=True, highlight=False)
             return
@@ -89,19 +91,21 @@ class ProgressDisplay:
             runs=runs,
             rest=rest,
         )
-        lines = configuration_lines(snapshot, plus_minus(self._console))
         self._live.update(Group(self._bars, *map(Text, lines)), refresh=True)
 
 
-def summary(snapshot: Snapshot, sign: str) -> tuple[str, str]:
-    """The number of finished runs, and the rest in a line; `sign` stands for "plus or minus"."""
+def summary(snapshot: Snapshot, sign: str, with_error: bool = True) -> tuple[str, str]:
+    """The number of finished runs, and the rest in a line; `sign` stands for "plus or minus".
+
+    `with_error` includes the error of the best configuration.
+    """
     parts = [f"{snapshot.epochs}/{snapshot.epochs_in_all} epochs"]
     best = min(
         (each for each in snapshot.configurations if each.mean is not None),
         key=lambda each: each.mean or 0,
         default=None,
     )
-    if best is not None:
+    if best is not None and with_error:
         prefix = f"best {best.configuration}: " if len(snapshot.configurations) > 1 else ""
         parts.append(f"{prefix}{_error(best.metric, best.mean, best.std, sign)}")
     if snapshot.seconds_left:

@@ -15,17 +15,20 @@ def shown_settings(
 ) -> list[dict[str, Setting]]:
     """For each job its model, its seed, the settings that were typed, and those that vary.
 
-    Numbers are numbers; a choice of a config group is its name; lists are text.
+    Numbers are numbers; a choice of a config group is its name; lists are text. Settings that some
+    of the jobs lack are left out: TensorBoard's parallel coordinates show no run without a value.
     """
     settings = [flat(without_seeds(config)) for config in configs]
     varied = [key for key in varied_settings(settings) if not key.endswith("_target_")]
-    return [
+    rows = [
         {"model": request.origin.choices["model"]}
         | _typed(request, own)
         | _present({key: own.get(key) for key in varied})
         | {"seed": config["seed"]}
         for request, own, config in zip(requests, settings, configs)
     ]
+    shared = set.intersection(*(set(row) for row in rows))
+    return [{key: value for key, value in row.items() if key in shared} for row in rows]
 
 
 def _typed(request: JobRequest, settings: Mapping[str, Any]) -> dict[str, Setting]:

@@ -17,7 +17,7 @@ from digitpairs.checks import InvalidValueError, choice, number, positive
 from digitpairs.data.batches import minibatches
 from digitpairs.data.sources import SIDE
 from digitpairs.losses import LambdaWeighting, Weighting, check_fits
-from digitpairs.networks import Prediction
+from digitpairs.networks import JointNetwork, Prediction, SiameseNetwork
 from digitpairs.networks.comparison import as_prediction
 from digitpairs.networks.heads import CLASSES
 from digitpairs.streams import check_seed
@@ -211,11 +211,11 @@ def _answers(prediction: Prediction) -> dict[str, Tensor]:
 
 
 def _has_digits(network: nn.Module) -> bool:
-    """Whether the network gives digit logits. Networks of others are run on two blank pairs.
+    """Whether the network gives digit logits. Other networks are run on two blank pairs.
 
     Raises InvalidValueError for a network that does not map pairs to logits.
     """
-    if class_name(network).startswith("digitpairs."):
+    if type(network) in (JointNetwork, SiameseNetwork):
         return bool(network.has_digits)
     like = next(network.parameters(), torch.empty(0))
     try:

@@ -1,0 +1,23 @@
+"""Sweeps from a notebook."""
+
+import pytest
+
+import digitpairs
+from digitpairs import notebook
+from tests.conftest import SMALL, contents
+
+
+def test_a_sweep_returns_its_runs_and_curves(tmp_path, capsys):
+    result = digitpairs.run(*SMALL, "optimizer.lr=0.01,0.02", f"output={tmp_path}", seeds=range(2))
+    out = capsys.readouterr().out
+    assert "4 runs" in out and f"Results: {result.folder}" in out
+    stored = sorted(each["test/comparison_error"] for each in contents(tmp_path).values())
+    assert sorted(result.runs["test/comparison_error"]) == stored
+    assert len(result.curves) == 4 * 2 and set(result.runs["optimizer.lr"]) == {0.01, 0.02}
+    assert result.folder.parent == tmp_path
+
+
+def test_arguments_that_the_command_refuses_are_an_error(capsys):
+    with pytest.raises(notebook.CommandError, match=r"optimizer.lr=fast is not accepted: a number"):
+        digitpairs.run(*SMALL, "optimizer.lr=fast")
+    assert "error: optimizer.lr=fast" in capsys.readouterr().out
