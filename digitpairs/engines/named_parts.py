@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from digitpairs.checks import InvalidValueError
 from digitpairs.engines.base import build_section
 from digitpairs.targets import target_arguments
 
-Part = TypeVar("Part")
 Section = Mapping[str, Any]
 # What text in these sections can contain, in braces, and the values with which they are tried.
 PLACES = ("run_folder", "sweep_folder", "run_name", "sweep_name")
@@ -41,9 +40,9 @@ def named_parts(config: Section, group: str) -> dict[str, dict[str, Any]]:
     return parts
 
 
-def build_parts(config: Section, group: str, kind: type[Part]) -> list[Part]:
+def build_parts(config: Section, group: str, kind: type) -> list[Any]:
     """The objects of the group. Raises InvalidValueError for one that is not of this kind."""
-    made = []
+    made: list[Any] = []
     for name, part in named_parts(config, group).items():
         section = f"{group}.{name}"
         check_package(section, part["_target_"])
@@ -55,7 +54,7 @@ def build_parts(config: Section, group: str, kind: type[Part]) -> list[Part]:
     return made
 
 
-def try_parts(config: Section, group: str, kind: type[Part]) -> list[Part]:
+def try_parts(config: Section, group: str, kind: type) -> list[Any]:
     """As `build_parts`, before there is a folder of the run: in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         return build_parts(fill_in(config, dict.fromkeys(PLACES, folder)), group, kind)
