@@ -37,7 +37,7 @@ class RunLoggers(LoggerList):
         if named_parts(job.config, "logger"):
             # Loggers of several processes may make the same database.
             with FileLock(job.folder.parent.parent / LOCK), quiet_lightning():
-                self._others = build_parts(placed(job), "logger", Logger)  # type: ignore[type-abstract]  # it is only compared with
+                self._others = build_parts(placed(job), "logger", Logger)
                 for logger in self._others:
                     logger.log_hyperparams(dict(job.settings))
         super().__init__([self._events, *self._others])
@@ -76,4 +76,4 @@ def check_loggers(section: Mapping[str, Any] | None) -> None:
             build_section(f"logger.{name}", part | {"_partial_": True})
         else:
             others[name] = part
-    try_parts({"logger": others}, "logger", Logger)  # type: ignore[type-abstract]  # it is only compared with
+    try_parts({"logger": others}, "logger", Logger)
