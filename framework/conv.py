@@ -118,13 +118,13 @@ class Conv2d(Layer):
         """(R, n, groups * units) -> (R * groups, n, units)."""
         if self.groups == 1:
             return x
-        return x.unflatten(2, (self.groups, -1)).transpose(1, 2).flatten(0, 1)
+        return x.view(*x.shape[:2], self.groups, -1).transpose(1, 2).flatten(0, 1)
 
     def _ungrouped(self, x: Tensor, replicas: int) -> Tensor:
         """(R * groups, n, units) -> (R, n, groups * units)."""
         if self.groups == 1:
             return x
-        return x.unflatten(0, (replicas, -1)).transpose(1, 2).flatten(2)
+        return x.view(replicas, -1, *x.shape[1:]).transpose(1, 2).flatten(2)
 
     def _margins_of(self, padding: int | Pair | str) -> Margins:
         if padding != "same":

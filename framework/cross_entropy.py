@@ -120,10 +120,11 @@ class CrossEntropy(ElementwiseLoss):
         return self.reduce(-chosen.squeeze(-1))
 
     def backward(self) -> Tensor:
-        log_probabilities, target, divisor = self.take()
+        kept: tuple[Tensor, Tensor, Tensor | None] = self.take()
+        log_probabilities, target, divisor = kept
         probabilities: Tensor = log_probabilities.exp()
         if divisor is not None:
-            gradient = probabilities * target.sum(-1, keepdim=True) - target
+            gradient: Tensor = probabilities * target.sum(-1, keepdim=True) - target
             return gradient / divisor.view(-1, *[1] * (gradient.dim() - 1))
         minus_one = probabilities.new_full((1,), -1.0).expand(*target.shape, 1)
         probabilities.scatter_add_(-1, target[..., None], minus_one)

@@ -30,7 +30,7 @@ class BatchNorm(Layer):
     all batches so far, whose number is the buffer `batches`.
     """
 
-    buffer_names = ("running_mean", "running_variance")
+    buffer_names: tuple[str, ...] = ("running_mean", "running_variance")
 
     def __init__(
         self,
@@ -149,7 +149,8 @@ class LayerNorm(Layer):
         return z.view(x.shape)
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        z, inverse_deviation = self.take(dy)
+        kept: tuple[Tensor, Tensor] = self.take(dy)
+        z, inverse_deviation = kept
         dz = dy.reshape(z.shape)
         if self.scale is not None and self.shift is not None:
             self.shift.grad.add_(dz.sum(1, keepdim=True))

@@ -25,7 +25,7 @@ class SGD(Optimizer):
     al. 2013; the dampening is torch's.
     """
 
-    state_names = ("velocity",)
+    state_names: tuple[str, ...] = ("velocity",)
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Adam(Optimizer):
     algorithm 1. With `amsgrad`, the largest v so far takes the place of v (Reddi et al. 2018).
     """
 
-    state_names = ("first", "second", "steps")
+    state_names: tuple[str, ...] = ("first", "second", "steps")
 
     def __init__(
         self,
@@ -130,15 +130,8 @@ class AdamW(Adam):
         amsgrad: bool = False,
         maximize: bool = False,
     ) -> None:
-        super().__init__(
-            parameters,
-            lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            amsgrad=amsgrad,
-            maximize=maximize,
-        )
+        options = {"amsgrad": amsgrad, "maximize": maximize}
+        super().__init__(parameters, lr, betas=betas, eps=eps, weight_decay=weight_decay, **options)
 
     def decayed(self, gradient: Tensor) -> Tensor:
         """Shrink the parameters, and return the gradient as it is."""
@@ -209,11 +202,8 @@ class Adagrad(Optimizer):
         weight_decay: float = 0.0,
         maximize: bool = False,
     ) -> None:
-        self.lr_decay, self.initial = (
-            not_negative("lr_decay", lr_decay),
-            not_negative("initial", initial),
-        )
-        self.eps, self.steps = not_negative("eps", eps), 0
+        self.lr_decay, self.eps = not_negative("lr_decay", lr_decay), not_negative("eps", eps)
+        self.initial, self.steps = not_negative("initial", initial), 0
         super().__init__(parameters, lr, weight_decay, maximize)
         self.sum = torch.full_like(self.values, initial)
 

@@ -12,11 +12,11 @@ Margins = tuple[int, int, int, int]  # pixels above, below, left and right of th
 
 def pair(name: str, value: int | Pair, check: Callable[[str, int], int]) -> Pair:
     """A setting of height and width from one number or two; `check` raises ValueError."""
-    if isinstance(value, (tuple, list)) and len(value) == 2:
-        return check(name, value[0]), check(name, value[1])
-    if isinstance(value, (tuple, list)):
+    if not isinstance(value, (tuple, list)):
+        return check(name, value), check(name, value)
+    if len(value) != 2:
         raise ValueError(f"{name} is {value!r}, accepted is one whole number or two")
-    return check(name, value), check(name, value)
+    return check(name, value[0]), check(name, value[1])
 
 
 def pad(x: Tensor, margins: Margins, value: float = 0.0) -> Tensor:

@@ -42,7 +42,7 @@ def named_parts(config: Section, group: str) -> dict[str, dict[str, Any]]:
 
 def build_parts(config: Section, group: str, kind: type) -> list[Any]:
     """The objects of the group. Raises InvalidValueError for one that is not of this kind."""
-    made = []
+    made: list[Any] = []
     for name, part in named_parts(config, group).items():
         section = f"{group}.{name}"
         check_package(section, part["_target_"])

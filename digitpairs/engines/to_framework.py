@@ -188,6 +188,7 @@ def _torch_values(
 ) -> list[tuple[str, Tensor]]:
     """Views of a replica's tensors by their names in torch, with torch's order of the axes."""
     if isinstance(layer, fw.BatchNorm):
+        assert layer.scale is not None and layer.shift is not None  # of a torch layer with both
         return [
             ("weight", layer.scale.data[replica, 0]),
             ("bias", layer.shift.data[replica, 0]),
