@@ -92,7 +92,7 @@ def test_the_same_command_does_only_what_is_not_finished(command, tmp_path):
     assert len(contents(output)) == 5
     status, out, _ = command(*ONE_EPOCH, "-m", "seed=0..1")
     assert status == 0 and out.startswith("2 runs, all finished before")
-    (row,) = [line for line in out.splitlines() if line.startswith("  siamese_mlp")]
+    (row,) = [line for line in out.splitlines() if line.startswith(" siamese_mlp")]
     assert row.split()[1] == "2"
 
 
