@@ -12,10 +12,19 @@ import torch
 import framework as fw
 from tests.framework_twins import assert_close, generator, normal
 
-pytest.importorskip("expecttest")  # which torch's databases import
-common_modules = pytest.importorskip("torch.testing._internal.common_modules")
-common_optimizers = pytest.importorskip("torch.testing._internal.common_optimizers")
 pytestmark = pytest.mark.long
+
+
+def database(name: str):
+    """A module of torch's databases.
+
+    Its import forbids the whole process to set torch's backend flags, which Lightning does: so it
+    is not imported with this file, and the flags are released again.
+    """
+    pytest.importorskip("expecttest")  # which torch's databases import
+    module = pytest.importorskip(f"torch.testing._internal.{name}")
+    setattr(torch.backends, "__allow_nonbracketed_mutation_flag", True)  # noqa: B010  # mangled
+    return module
 
 
 class NotOfferedError(Exception):
@@ -157,7 +166,7 @@ def loss_and_gradient(name, loss, x, target) -> tuple[torch.Tensor, torch.Tensor
 
 
 def cases_of_modules():
-    for info in common_modules.module_db:
+    for info in database("common_modules").module_db:
         name = info.name.removeprefix("nn.")
         if name in KINDS:
             for training in (True, False):
@@ -217,7 +226,7 @@ def compare_optimizer(kind: type, settings: dict) -> None:
 
 def test_torchs_database_of_optimisers():
     table = {}
-    for info in common_optimizers.optim_db:
+    for info in database("common_optimizers").optim_db:
         name = info.optim_cls.__name__
         if name in OPTIMIZERS:
             for entry in info.optim_inputs_func(device="cpu"):
