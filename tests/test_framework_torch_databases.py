@@ -23,7 +23,7 @@ def database(name: str):
     """
     pytest.importorskip("expecttest")  # which torch's databases import
     module = pytest.importorskip(f"torch.testing._internal.{name}")
-    setattr(torch.backends, "__allow_nonbracketed_mutation_flag", True)  # noqa: B010  # mangled
+    setattr(torch.backends, "__allow_nonbracketed_mutation_flag", True)
     return module
 
 
