@@ -17,7 +17,8 @@ def test_a_sweep_returns_its_runs_and_curves(tmp_path, capsys):
     assert result.folder.parent == tmp_path
 
 
-def test_arguments_that_the_command_refuses_are_an_error(capsys):
+def test_arguments_that_the_command_refuses_are_an_error(capsys, monkeypatch):
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)  # which other tests have set
     with pytest.raises(notebook.CommandError, match=r"optimizer.lr=fast is not accepted: a number"):
         digitpairs.run(*SMALL, "optimizer.lr=fast")
     assert "error: optimizer.lr=fast" in capsys.readouterr().out

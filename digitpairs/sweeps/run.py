@@ -97,6 +97,8 @@ def _end_failed(loggers: Sequence[RunLoggers], listener: Listener) -> None:
     for logger in loggers:
         try:
             logger.end(failed=True)
+        except OSError:  # such as a full disk, which is the reason why the run failed
+            continue
         except Exception as fault:  # a user's logger may raise anything
             listener.note(f"a logger could not be ended: {_reason(fault)}")
 
