@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,12 +54,11 @@ def plan_jobs(requests: Sequence[JobRequest]) -> list[Job]:
     _refuse_equal_numbers(dict(zip(digests, patterns)))
     output = Path(configs[0]["output"])
     names = folder_names(requests)
-    sweep = _existing_or(output, f"{names.sweep}-{digest(sorted(set(digests)))}")
-    folders = {
-        own: _existing_or(output / sweep, f"{name}-{own}")
-        for name, own in zip(names.configurations, digests)
-    }
-    shown = shown_settings(requests, configs)
+    sweep = _existing_folders(output)(f"{names.sweep}-{digest(sorted(set(digests)))}")
+    existing = _existing_folders(output / sweep)
+    folders = {own: f"{name}-{own}" for name, own in zip(names.configurations, digests)}
+    folders = {own: existing(name) for own, name in folders.items()}
+    shown = shown_settings(requests, configs, digests)
     jobs = [
         _job(config, request, folders[own], settings, sweep)
         for config, request, own, settings in zip(configs, requests, digests, shown)
@@ -220,11 +219,20 @@ def _short_keys(overrides: Iterable[str]) -> Callable[[str], str]:
     return shorten
 
 
-def _existing_or(parent: Path, name: str) -> str:
-    """The name of the folder in `parent` with the digest of `name`, or `name` if there is none."""
-    digest_of_name = name.rpartition("-")[2]
-    found = sorted(path.name for path in parent.glob(f"*-{digest_of_name}"))
-    return found[0] if found and name not in found else name
+def _existing_folders(parent: Path) -> Callable[[str], str]:
+    """A function that returns the name of the folder with the digest of a name.
+
+    Without such a folder it returns the name itself. The folder `parent` is listed once.
+    """
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(parent.glob("*-*")):
+        found[path.name.rpartition("-")[2]].append(path.name)
+
+    def existing(name: str) -> str:
+        names = found.get(name.rpartition("-")[2], [name])
+        return name if name in names else names[0]
+
+    return existing
 
 
 def _folder_name(parts: Sequence[str]) -> str:

@@ -11,24 +11,37 @@ from digitpairs.sweeps.compose import JobRequest
 
 
 def shown_settings(
-    requests: Sequence[JobRequest], configs: Sequence[Mapping[str, Any]]
+    requests: Sequence[JobRequest],
+    configs: Sequence[Mapping[str, Any]],
+    configurations: Sequence[str],
 ) -> list[dict[str, Setting]]:
     """For each job its model, its seed, the settings that were typed, and those that vary.
 
     Numbers are numbers; a choice of a config group is its name; lists are text. Settings that some
     of the jobs lack are left out: TensorBoard's parallel coordinates show no run without a value.
+
+    Args:
+        requests: of the jobs.
+        configs: of the jobs.
+        configurations: equal for jobs that differ in nothing but the seed.
     """
-    settings = [flat(without_seeds(config)) for config in configs]
-    varied = [key for key in varied_settings(settings) if not key.endswith("_target_")]
-    rows = [
-        {"model": request.origin.choices["model"]}
-        | _typed(request, own)
-        | _present({key: own.get(key) for key in varied})
-        | {"seed": config["seed"]}
-        for request, own, config in zip(requests, settings, configs)
+    first = {name: job for job, name in reversed(list(enumerate(configurations)))}
+    settings = {name: flat(without_seeds(configs[job])) for name, job in first.items()}
+    varied = [
+        key for key in varied_settings(list(settings.values())) if not key.endswith("_target_")
     ]
-    shared = set.intersection(*(set(row) for row in rows))
-    return [{key: value for key, value in row.items() if key in shared} for row in rows]
+    rows = {
+        name: {"model": requests[job].origin.choices["model"]}
+        | _typed(requests[job], settings[name])
+        | _present({key: settings[name].get(key) for key in varied})
+        for name, job in first.items()
+    }
+    shared = set.intersection(*map(set, rows.values()))
+    shown = {
+        name: {key: value for key, value in row.items() if key in shared}
+        for name, row in rows.items()
+    }
+    return [shown[name] | {"seed": config["seed"]} for name, config in zip(configurations, configs)]
 
 
 def _typed(request: JobRequest, settings: Mapping[str, Any]) -> dict[str, Setting]:
