@@ -18,6 +18,7 @@ from pathlib import Path
 
 from digitpairs.checks import DataError, integer
 from digitpairs.cli import exit_on_error, show_own_warnings_plainly
+from digitpairs.commands import add_checkpoint_arguments, command_parser
 from digitpairs.targets import add_import_folders
 from digitpairs.terminal import make_output_robust
 
@@ -54,22 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m digitpairs.demo",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "checkpoint", type=Path, metavar="CHECKPOINT", help="checkpoint.ckpt, a run or a sweep"
-    )
+    parser = command_parser("digitpairs.demo", __doc__)
+    add_checkpoint_arguments(parser)
     parser.add_argument("--port", type=int, default=8765, help="8765 by default; 0: a free one")
     parser.add_argument(
         "--host", default=LOOPBACK, help=f"{LOOPBACK} by default, which only this machine reaches"
-    )
-    parser.add_argument(
-        "--trust-classes",
-        action="store_true",
-        help="run the code of classes from outside digitpairs that the checkpoint names",
     )
     return parser
 

@@ -9,32 +9,21 @@ the means. The file is checked against the network on 1000 pairs, to 1e-5.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from digitpairs.cli import exit_on_error, show_own_warnings_plainly
+from digitpairs.commands import add_checkpoint_arguments, command_parser
 from digitpairs.targets import add_import_folders
 from digitpairs.terminal import make_output_robust
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status is 2 for a checkpoint that cannot be exported."""
-    parser = argparse.ArgumentParser(
-        prog="python -m digitpairs.export",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "checkpoint", type=Path, metavar="CHECKPOINT", help="checkpoint.ckpt, a run or a sweep"
-    )
+    parser = command_parser("digitpairs.export", __doc__)
+    add_checkpoint_arguments(parser)
     parser.add_argument("--to", type=Path, required=True, metavar="FILE.onnx")
-    parser.add_argument(
-        "--trust-classes",
-        action="store_true",
-        help="run the code of classes from outside digitpairs that the checkpoint names",
-    )
     options = parser.parse_args(arguments)
     make_output_robust()
     show_own_warnings_plainly()

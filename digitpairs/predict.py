@@ -23,6 +23,7 @@ from rich.console import Console
 from digitpairs import files
 from digitpairs.checks import DataError, InvalidFlagError, InvalidValueError
 from digitpairs.cli import exit_on_error, show_own_warnings_plainly
+from digitpairs.commands import add_checkpoint_arguments, command_parser
 from digitpairs.targets import add_import_folders
 from digitpairs.terminal import make_output_robust
 
@@ -88,14 +89,8 @@ def _pairs_of_table(table: Path) -> list[Pair]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m digitpairs.predict",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "checkpoint", type=Path, metavar="CHECKPOINT", help="checkpoint.ckpt, a run or a sweep"
-    )
+    parser = command_parser("digitpairs.predict", __doc__)
+    add_checkpoint_arguments(parser)
     parser.add_argument(
         "images", nargs="*", type=Path, metavar="IMAGE", help="images in pairs, or one folder"
     )
@@ -111,11 +106,6 @@ def _parser() -> argparse.ArgumentParser:
     formats = parser.add_mutually_exclusive_group()
     for kind in ("json", "csv"):
         formats.add_argument(f"--{kind}", dest="format", action="store_const", const=kind)
-    parser.add_argument(
-        "--trust-classes",
-        action="store_true",
-        help="run the code of classes from outside digitpairs that the checkpoint names",
-    )
     return parser
 
 

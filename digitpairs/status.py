@@ -9,7 +9,6 @@ configuration, the time left, and the process that runs it.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from rich.text import Text
 from digitpairs import files
 from digitpairs.checks import InvalidValueError
 from digitpairs.cli import exit_on_error
+from digitpairs.commands import command_parser
 from digitpairs.sweeps.lock import LOCK, describe_holder, is_locked
 from digitpairs.sweeps.progress import configuration_lines, duration, summary
 from digitpairs.sweeps.status import read_status
@@ -28,11 +28,7 @@ from digitpairs.terminal import make_output_robust, plus_minus
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status is 2 for a folder without sweeps."""
-    parser = argparse.ArgumentParser(
-        prog="python -m digitpairs.status",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("digitpairs.status", __doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="outputs or sweeps")
     folders = parser.parse_args(arguments).folders
     make_output_robust()

@@ -23,6 +23,7 @@ from digitpairs.analysis.frames import Runs, load
 from digitpairs.analysis.sections import calibration_sections, sections_of
 from digitpairs.analysis.tables import FORMATS, Section, write
 from digitpairs.cli import exit_on_error, show_own_warnings_plainly
+from digitpairs.commands import command_parser
 from digitpairs.terminal import make_output_robust
 
 WIDE = 400
@@ -55,11 +56,7 @@ def _console() -> Console:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m digitpairs.analysis",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("digitpairs.analysis", __doc__)
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="outputs, sweeps or runs")
     parser.add_argument(
         "--metric", help="the first test error by default, with --by epoch the same of the training"
