@@ -36,6 +36,7 @@ from digitpairs.terminal import make_output_robust
 if TYPE_CHECKING:
     from hydra.conf import HydraConf
 
+    from digitpairs.dashboard.closing import Results
     from digitpairs.sweeps import JobRequest
     from digitpairs.sweeps.sweep import LaunchJobs, SweepOutcome
 
@@ -76,20 +77,21 @@ def run_and_print_table(requests: Sequence[JobRequest], launch: LaunchJobs | Non
     from rich.console import Console
 
     from digitpairs.analysis.table import print_table
-    from digitpairs.dashboard.closing import write_closing
+    from digitpairs.dashboard.closing import ranked_results, write_closing
     from digitpairs.sweeps import run_sweep
 
     outcome = run_sweep(requests, launch)
     console = Console()
     print_table(outcome.runs, console, outcome.names)
-    for fault in write_closing(outcome.runs):
+    results = ranked_results(outcome.runs)
+    for fault in write_closing(results):
         print(f"warning: {fault}", file=sys.stderr)
-    for line in _closing_lines(outcome):
+    for line in _closing_lines(outcome, results):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     return outcome.failures
 
 
-def _closing_lines(outcome: SweepOutcome) -> list[str]:
+def _closing_lines(outcome: SweepOutcome, results: Results) -> list[str]:
     """Comparisons with the best configuration, if there are several, and what shows more."""
     folder = shlex.quote(str(outcome.folder))
     links = [f"Results: {outcome.folder}", f"Curves:  tensorboard --logdir {folder}"]
@@ -98,7 +100,7 @@ def _closing_lines(outcome: SweepOutcome) -> list[str]:
     from digitpairs.analysis.against_best import lines_against_best
 
     more = f"More:    python -m digitpairs.analysis {folder} --html page.html"
-    return [*lines_against_best(outcome.runs), *links, more]
+    return [*lines_against_best(results), *links, more]
 
 
 def _run(config: DictConfig) -> int:

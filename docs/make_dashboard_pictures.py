@@ -29,6 +29,7 @@ from rich.console import Console
 from digitpairs.analysis.against_best import lines_against_best
 from digitpairs.analysis.runs import names_of
 from digitpairs.analysis.table import print_table
+from digitpairs.dashboard.closing import ranked_results
 
 IMAGES = Path(__file__).resolve().parent / "images"
 TABS = ("timeseries", "custom_scalars", "hparams", "images", "text")
@@ -61,7 +62,7 @@ def draw_terminal(sweep: Path) -> None:
     runs = sorted(path.parent for path in sweep.glob("*/seed=*/result.json"))
     console = Console(record=True, width=110, file=io.StringIO())
     print_table(runs, console, names_of(runs))
-    for line in lines_against_best(runs):
+    for line in lines_against_best(ranked_results(runs)):
         console.print(line, highlight=False, markup=False)
     svg = console.export_svg(title="the end of a sweep")
     fonts = re.compile(r"@font-face \{.*?\}", re.DOTALL)  # which would be loaded from elsewhere

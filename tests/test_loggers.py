@@ -254,12 +254,16 @@ def test_a_missing_package_is_named_with_the_extra(monkeypatch):
     assert "pip install 'digitpairs[wandb]'" in message
 
 
+def train_array(command, logger: str) -> None:
+    settings = ["sweep.plan=array", "sweep.processes=1"]
+    status, out, err = command(*SMALL, "-m", "seed=0,1", logger, *settings)
+    assert status == 0, out + err
+
+
 @pytest.mark.long
 def test_mlflow_has_each_run_of_an_array(command, tmp_path):
     pytest.importorskip("mlflow")
-    settings = ["sweep.plan=array", "sweep.processes=1"]
-    status, out, err = command(*SMALL, "-m", "seed=0,1", "logger=mlflow", *settings)
-    assert status == 0, out + err
+    train_array(command, "logger=mlflow")
     (database,) = (tmp_path / "outputs").glob("*/mlflow.db")
     with sqlite3.connect(database) as connection:
         runs = connection.execute("select run_uuid, name, status from runs").fetchall()
@@ -276,9 +280,7 @@ def test_mlflow_has_each_run_of_an_array(command, tmp_path):
 @pytest.mark.long
 def test_wandb_has_each_run_of_an_array_without_network(command, tmp_path):
     pytest.importorskip("wandb")
-    settings = ["sweep.plan=array", "sweep.processes=1"]
-    status, out, err = command(*SMALL, "-m", "seed=0,1", "logger=wandb", *settings)
-    assert status == 0, out + err
+    train_array(command, "logger=wandb")
     for folder in run_folders(tmp_path / "outputs"):
         (path,) = folder.glob("wandb/offline-run-*/*.wandb")
         name, config, logged = wandb_records(path)

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from digitpairs import files, records
 from digitpairs.dashboard import closing, pictures
-from digitpairs.dashboard.closing import write_closing
+from digitpairs.dashboard.closing import ranked_results, write_closing
 from digitpairs.data import PairDataModule
 from digitpairs.training import PairComparison
 from tests.conftest import SMALL
@@ -170,11 +170,11 @@ def test_damaged_files_are_named_and_the_rest_is_drawn(runs):
     content = path.read_bytes()
     try:
         path.write_bytes(content[:1000])
-        (fault,) = write_closing(runs)
+        (fault,) = write_closing(ranked_results(runs))
         assert files.PREDICTIONS in fault and "damaged" in fault
     finally:
         path.write_bytes(content)
-    assert write_closing([*runs, run.parent / "seed=9"]) == []
+    assert write_closing(ranked_results([*runs, run.parent / "seed=9"])) == []
     assert len(list((run.parent / "mean").glob(f"*{closing.SUFFIX}"))) == 1
 
 

@@ -1,13 +1,17 @@
 """The lines at the end of a sweep, and the status of a running one."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from digitpairs import status as status_command
+from digitpairs.analysis import against_best
 from digitpairs.analysis.against_best import lines_against_best
 from digitpairs.analysis.statistics import bca_interval, sign_flip
+from digitpairs.dashboard.closing import ranked_results
 from digitpairs.sweeps import status
 from digitpairs.sweeps.lock import sweep_lock
 from digitpairs.sweeps.state import RunPlan, SweepState
@@ -35,7 +39,7 @@ def runs(tmp_path):
 
 
 def test_each_configuration_is_compared_with_the_best_by_seed(runs):
-    head, line = lines_against_best([*runs, runs[0].parent / "seed=9"])  # which has not ended
+    head, line = lines_against_best(ranked_results([*runs, runs[0].parent / "seed=9"]))
     difference = [high - low for low, high in zip(*RATES.values())]
     low, high = bca_interval(difference)
     assert head.startswith("Above the best, optimizer.lr=0.1 (by seed; ")
@@ -49,7 +53,16 @@ def test_each_configuration_is_compared_with_the_best_by_seed(runs):
 
 
 def test_nothing_is_compared_without_results(tmp_path):
-    assert lines_against_best([tmp_path / "seed=0"]) == []
+    assert lines_against_best(ranked_results([tmp_path / "seed=0"])) == []
+
+
+def test_only_the_next_best_are_compared_and_p_counts_the_others(runs, monkeypatch):
+    results = ranked_results(runs)
+    two = {Path(f"{number}"): [] for number in range(2)}
+    monkeypatch.setattr(against_best, "MOST", 1)
+    (_, line), (_, alone) = lines_against_best({**results, **two}), lines_against_best(results)
+    p, adjusted = (float(re.search(r"p = ([\d.]+)", each)[1]) for each in (alone, line))
+    assert adjusted == pytest.approx(3 * p)
 
 
 def test_a_sweep_of_several_configurations_ends_with_comparisons(command, tmp_path):

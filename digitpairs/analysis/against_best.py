@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from digitpairs import files
 from digitpairs.analysis import groups
 from digitpairs.analysis.frames import TEST_SET, load
 from digitpairs.analysis.tables import interval, p_value
@@ -13,23 +13,27 @@ from digitpairs.analysis.tables import interval, p_value
 MOST = 8  # configurations that are compared with the best
 
 
-def lines_against_best(folders: Sequence[Path]) -> list[str]:
+def lines_against_best(results: Mapping[Path, Iterable[Path]]) -> list[str]:
     """For each test set, a line for each of the next best configurations.
 
+    Only these are compared, since hundreds of bootstraps would take longer than short runs. Their p
+    is adjusted as if the others were compared as well.
+
     Args:
-        folders: of the runs; those that have not ended are left out.
+        results: the folders of the finished runs by configuration, the best one first.
     """
-    ended = [folder for folder in folders if any((folder / name).exists() for name in _ENDS)]
-    if not ended:
+    folders = [run for runs in itertools.islice(results.values(), MOST + 1) for run in runs]
+    if not folders:
         return []
-    runs = load(*ended)
+    runs = load(*folders)
+    others = max(0, len(results) - MOST - 1)
     tested = groups.summarise(runs)
     lines: list[str] = []
     for _, part in tested[tested["n"] > 0].groupby(TEST_SET, sort=False):
         if len(part) > 1:
             best = part["group"].iloc[0]
-            compared = groups.compare_groups(runs, baseline=best)
-            lines += _lines(best, compared.head(MOST).to_dict("records"))
+            compared = groups.compare_groups(runs, baseline=best, others=others)
+            lines += _lines(best, compared.to_dict("records"))
     return lines
 
 
@@ -55,6 +59,3 @@ def _lines(best: str, rows: Sequence[dict]) -> list[str]:
             for row in cells
         ),
     ]
-
-
-_ENDS = (files.RESULT, files.FAILURE)

@@ -91,8 +91,9 @@ class Runs:
 
     def __init__(self, outcomes: Sequence[Outcome]) -> None:
         self._outcomes = list(outcomes)
-        groups = {outcome.configuration: outcome for outcome in reversed(outcomes)}
-        groups = dict(reversed(groups.items()))  # the first run of each, in their order
+        groups: dict[str, Outcome] = {}  # the first run of each
+        for outcome in outcomes:
+            groups.setdefault(outcome.configuration, outcome)
         named = all(outcome.origin for outcome in groups.values())
         settings = {key: _settings(each, named) for key, each in groups.items()}
         self.settings = varied_settings(list(settings.values()))

@@ -78,7 +78,7 @@ def _summary(part: pd.DataFrame, metric: str) -> dict[str, Any]:
 
 
 def compare_groups(
-    runs: Runs, metric: str | None = None, baseline: str | None = None
+    runs: Runs, metric: str | None = None, baseline: str | None = None, others: int = 0
 ) -> pd.DataFrame:
     """A row for each pair of groups on the same test set, compared on the seeds that both have.
 
@@ -88,6 +88,8 @@ def compare_groups(
     (95 % BCa), p (two-sided sign-flip test), p_holm (adjusted for all rows of the test set), d_z,
     p_better (probability that first is lower, ties counting half), seeds_needed (for a power of
     80 % at 5 % if the difference is as large as it seems), verdict.
+
+    With `others`, p is adjusted as if there were so many more comparisons, with a p of 1.
 
     Raises:
         InvalidValueError: for a baseline that is no group.
@@ -106,8 +108,8 @@ def compare_groups(
             | _comparison(values[[first, second]].dropna())
             for first, second in _pairs(list(part["group"]), baseline)
         ]
-        adjusted = statistics.holm([row["p"] for row in compared])
-        rows += [row | {"p_holm": p} for row, p in zip(compared, adjusted, strict=True)]
+        adjusted = statistics.holm([row["p"] for row in compared] + [1.0] * others)
+        rows += [row | {"p_holm": p} for row, p in zip(compared, adjusted)]
     for row in rows:
         row["verdict"] = _verdict(row["n"], row["p_holm"])
     return pd.DataFrame(rows)

@@ -7,6 +7,7 @@ seed, the disk's decision boundary over the training, the config, and where the 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,28 +25,37 @@ from digitpairs.names import without_seeds
 
 MOST_CONFIGURATIONS = 8  # or the pictures of a grid would take longer than its short runs
 SUFFIX = ".pictures"
+# By the folder of the configuration, and by that of the run.
+Results = Mapping[Path, Mapping[Path, Result]]
 PROVENANCE = ("source", "seconds", "array_size", "threads", "commit", "processor", "cores")
 
 
-def write_closing(runs: Iterable[Path]) -> list[str]:
-    """Write the pictures and texts of the best configurations among these runs' folders.
+def ranked_results(runs: Iterable[Path]) -> Results:
+    """The results in these runs' folders, the configuration with the lowest mean test error first.
 
-    Returns what could not be read or written, in words.
+    Damaged results are left out: the sweep's table names them.
     """
     results: dict[Path, dict[Path, Result]] = defaultdict(dict)
     for run in runs:
-        with contextlib.suppress(files.DamagedFileError):  # the sweep's table names it
+        with contextlib.suppress(files.DamagedFileError):
             result = records.read_result(run)
             if result is not None:
                 results[run.parent][run] = result
-    means = {
-        configuration: statistics.fmean(map(error_of, own.values()))
-        for configuration, own in results.items()
-    }
+    ranked = sorted(
+        results.items(), key=lambda item: statistics.fmean(map(error_of, item[1].values()))
+    )
+    return dict(ranked)
+
+
+def write_closing(results: Results) -> list[str]:
+    """Write the pictures and texts of the best configurations.
+
+    Returns what could not be read or written, in words.
+    """
     faults = []
-    for configuration in sorted(means, key=means.__getitem__)[:MOST_CONFIGURATIONS]:
+    for configuration, own in itertools.islice(results.items(), MOST_CONFIGURATIONS):
         try:
-            _write(configuration / MEAN, results[configuration])
+            _write(configuration / MEAN, own)
         except (files.DamagedFileError, OSError) as fault:  # such as a full disk
             faults.append(f"TensorBoard has no pictures of {configuration.name}: {fault}")
     return faults

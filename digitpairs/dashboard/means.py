@@ -7,7 +7,6 @@ shows as bands.
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
 from array import array
@@ -109,12 +108,13 @@ class MeanCurves:
 
 
 def _mean_and_band(tag: str, numbers: np.ndarray) -> dict[str, float]:
+    """The mean, and for errors and losses of several runs the ends of the band."""
     mean = float(numbers.mean())
-    if not tag.startswith(tuple(GROUPS.values())):
+    if len(numbers) < 2 or not tag.startswith(tuple(GROUPS.values())):
         return {tag: mean}
-    spread = float(numbers.std(ddof=1)) if len(numbers) > 1 else math.nan
+    spread = float(numbers.std(ddof=1))
     low, high = _band_tags(tag)
-    return {tag: mean} | ({low: mean - spread, high: mean + spread} if spread == spread else {})
+    return {tag: mean, low: mean - spread, high: mean + spread}
 
 
 def _band_tags(tag: str) -> tuple[str, str]:

@@ -65,10 +65,10 @@ def error_of(result: Result) -> float:
 
 
 def best_and_median(results: Mapping[Path, Result]) -> dict[str, Path]:
-    """The runs with the lowest and with the (lower) median test error."""
+    """The runs with the lowest and with the (lower) median test error, if these are two runs."""
     ranked = sorted(results, key=lambda run: (error_of(results[run]), results[run]["seed"]))
-    chosen = {"best": ranked[0], "median": ranked[(len(ranked) - 1) // 2]}
-    return {name: run for name, run in chosen.items() if name == "best" or run != ranked[0]}
+    best, median = ranked[0], ranked[(len(ranked) - 1) // 2]
+    return {"best": best} if median == best else {"best": best, "median": median}
 
 
 def pictures_of(run: Path) -> Iterator[tuple[str, int, Picture]]:

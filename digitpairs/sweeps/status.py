@@ -6,7 +6,6 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 from digitpairs import files
 from digitpairs.checks import InvalidValueError, integer, number
@@ -62,14 +61,10 @@ def read_status(sweep: Path) -> tuple[Snapshot, float] | None:
         return None
     try:
         age = time.time() - number("written", content.pop("written", None))
-        rows = [_progress(each) for each in content.pop("configurations", [])]
+        rows = [Progress(**each) for each in content.pop("configurations", [])]
         snapshot = Snapshot(**content, configurations=rows)
         for key in ("runs", "done", "failed", "epochs", "epochs_in_all"):
             integer(key, getattr(snapshot, key))
     except (TypeError, AttributeError, InvalidValueError) as error:
         raise files.DamagedFileError(path, error) from None
     return snapshot, age
-
-
-def _progress(entry: dict[str, Any]) -> Progress:
-    return Progress(**entry)
