@@ -13,8 +13,10 @@ each with its own weights, data and order. A single network is one replica.
     initialisers   initial weights from explicit generators
     losses         base of losses; squared, absolute and Huber's error
     cross_entropy  binary cross-entropy and cross-entropy, with weights and label smoothing
-    optimizer      base of optimisers: two vectors and a state
+    vectors        the values of all parameters in one vector, the gradients in another
+    optimizer      base of optimisers: a state and groups of parameters
     optimizers     SGD, Adam, AdamW, RMSprop, Adagrad
+    clipping       limits of the gradients
     schedules      the learning rate over time
     windows        windows of images, and the sum over them
     pooling        the largest value, or the mean, of windows
@@ -22,10 +24,13 @@ each with its own weights, data and order. A single network is one replica.
     networks       networks made of the layers
     siamese        a network that compares two images, and its loss
     gradcheck      check of every gradient against central differences
+    data, batches  rows in memory, and batches of an iterable
     trainer        fit, evaluate, predict, save, load
 """
 
 from framework.activations import GELU, SELU, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from framework.batches import Batches
+from framework.clipping import Clip, ClipNorm, ClipValue
 from framework.conv import Conv2d, Flatten
 from framework.cross_entropy import BinaryCrossEntropy, CrossEntropy
 from framework.data import Data
@@ -40,7 +45,7 @@ from framework.metrics import argmax_error, logit_error, threshold_error
 from framework.module import Layer, Module
 from framework.networks import mlp
 from framework.normalisation import BatchNorm, LayerNorm
-from framework.optimizer import Optimizer
+from framework.optimizer import Optimizer, ParameterGroups
 from framework.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
 from framework.parameter import Parameter
 from framework.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
@@ -64,7 +69,11 @@ __all__ = [
     "AdamW",
     "AvgPool2d",
     "BatchNorm",
+    "Batches",
     "BinaryCrossEntropy",
+    "Clip",
+    "ClipNorm",
+    "ClipValue",
     "Constant",
     "Conv2d",
     "Cosine",
@@ -93,6 +102,7 @@ __all__ = [
     "Optimizer",
     "PairLoss",
     "Parameter",
+    "ParameterGroups",
     "Progress",
     "RMSprop",
     "ReLU",

@@ -87,6 +87,11 @@ class GeneratorStates:
             generator.set_state(value)
 
 
+def numbered(name: str, values: Sequence[Any]) -> dict[str, Any]:
+    """The settings of groups of parameters: the first by its name, others as in "optimizer.1"."""
+    return {f"{name}.{number}" if number else name: each for number, each in enumerate(values)}
+
+
 def _settings_of(name: str, part: object) -> dict[str, Any]:
     """The class and the settings of an object, with names such as "optimizer.eps"."""
     if is_plain(part):

@@ -21,7 +21,8 @@ class BatchNorm(Layer):
     divisor n - 1. Evaluation uses the running mean and variance.
 
     Backward: dx = scale / sqrt(variance + eps) * (dy - mean(dy) - z mean(dy z)),
-    dscale = the sum of dy z, dshift = the sum of dy.
+    dscale = the sum of dy z, dshift = the sum of dy. Within a network that trains, a layer that
+    stays in evaluation has dx = scale / sqrt(variance + eps) * dy.
 
     Inputs are (R, B, channels), (R, B, channels, length) or (R, B, channels, height, width).
     ValueError for a batch with fewer than two numbers a channel during training.
@@ -81,7 +82,7 @@ class BatchNorm(Layer):
             self.shift.grad.add_(dshift.view_as(self.shift.grad))
             self.scale.grad.add_(dscale.view_as(self.scale.grad))
         n = dy.numel() // dscale.numel()
-        centred = dy - (dshift + z * dscale) / n
+        centred = dy - (dshift + z * dscale) / n if self.training else dy
         if self.scale is None:
             return inverse_deviation * centred
         return _over_pixels(self.scale.data, dy) * inverse_deviation * centred
