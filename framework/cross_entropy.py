@@ -135,7 +135,7 @@ class CrossEntropy(ElementwiseLoss):
         soft = target.shape == prediction.shape and target.dtype == prediction.dtype
         q = target if soft else self._onehot(target, prediction)
         weights = self.class_weights
-        weights = q.new_ones(q.shape[-1]) if weights is None else weights.to(q.dtype)
+        weights = q.new_ones(q.shape[-1]) if weights is None else weights.to(q)
         counted = torch.ones_like(q[..., :1]) if soft else q.sum(-1, keepdim=True)  # 0 or 1
         divisor = counted[..., 0] if soft else (q * weights).sum(-1)
         smoothing = self.label_smoothing

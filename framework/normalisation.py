@@ -100,9 +100,7 @@ class BatchNorm(Layer):
         mean = x.mean(axes, keepdim=True)
         variance = (x - mean).square().mean(axes, keepdim=True).view_as(self.running_variance)
         mean = mean.view_as(self.running_mean)
-        momentum = self.momentum
-        if momentum is None:
-            momentum = 1 / float(self.batches.add_(1)[0])
+        momentum = 1 / self.batches.add_(1) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean, momentum)
         self.running_variance.lerp_(variance * (n / (n - 1)), momentum)
         return mean, variance
