@@ -156,6 +156,7 @@ TWINS = {
     ),
     fw.GlobalAvgPool2d: lambda own: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     fw.Flatten: lambda own: nn.Flatten(),
+    fw.Dropout: lambda own: nn.Dropout(own.probability),
     fw.ReLU: lambda own: nn.ReLU(),
     fw.LeakyReLU: lambda own: nn.LeakyReLU(own.slope),
     fw.Tanh: lambda own: nn.Tanh(),
@@ -183,6 +184,8 @@ def twin_of(own, replica: int, axes: int = 2) -> nn.Module:
         kind = nn.BatchNorm2d if axes == 4 else nn.BatchNorm1d
         channels, affine = own.running_mean.shape[2], own.scale is not None
         twin = kind(channels, eps=own.eps, momentum=own.momentum, affine=affine)
+        twin.running_mean = own.running_mean[replica, 0].clone()
+        twin.running_var = own.running_variance[replica, 0].clone()
     else:
         twin = TWINS[type(own)](own)
     for ours, theirs in zip(own.parameters(), twin.parameters(), strict=True):
