@@ -25,8 +25,8 @@ class Checkpoint:
     """Saves and restores the parts of a training.
 
     Args:
-        settings: what a file and this training must have in common, by name: values, or objects,
-            whose class and settings count.
+        settings: must be equal in the file and in this training. They are values by name, or
+            objects, of which the class and the settings are compared.
         parts: whose state is saved, by name; None is left out.
     """
 

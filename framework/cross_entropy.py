@@ -19,8 +19,8 @@ class BinaryCrossEntropy(ElementwiseLoss):
 
     Args:
         reduction: "mean", "sum" or "none".
-        pos_weight: a factor of the first term, for each unit of a row. It counts the label 1 as so
-            many rows.
+        pos_weight: a factor of the first term, for each unit of a row. With 3, a label 1 counts
+            as three rows with it.
         weight: a factor of both terms, for each unit of a row; the mean divides by the number of
             values.
     """

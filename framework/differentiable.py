@@ -54,7 +54,7 @@ class Differentiable(Described):
     def take(self, dy: Tensor | None = None) -> Any:
         """Return the values that `forward` kept, once.
 
-        ValueError if dy does not have the shape of y; a right dy may then follow.
+        ValueError if dy does not have the shape of y. `backward` may then be called again.
         """
         if self._kept is None:
             reason = "no forward came before it, or another backward has used its values"

@@ -58,8 +58,8 @@ def check_repeats(data: object, epochs: int) -> None:
 def check_single_row(network: Module[Any], train: Data, batch_size: int, rows: int) -> None:
     """ValueError if the last batch of so many rows has one, and the network cannot train on it.
 
-    Batch norm over rows alone cannot; whether it is over pixels as well, a copy of the network
-    tells.
+    Batch norm over rows cannot train on one row; batch norm over pixels can. A forward pass of a
+    copy of the network shows which it is.
     """
     single = batch_size == 1 or rows % batch_size == 1
     if single and any(isinstance(module, BatchNorm) for _, module in network.modules()):
