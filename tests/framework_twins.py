@@ -119,6 +119,14 @@ LAYERS = {  # made from generators; the input's shape without replicas
     "pool-ceil-far": (lambda g: fw.MaxPool2d(2, 3, padding=1, ceil_mode=True), (2, 2, 5, 7)),
     "pool-mean": (lambda g: fw.AvgPool2d((2, 3), (1, 2), padding=(1, 0)), (2, 2, 5, 7)),
     "pool-divisor": (lambda g: fw.AvgPool2d(2, divisor=3), (2, 2, 5, 7)),
+    "pool-mean-ceil": (
+        lambda g: fw.AvgPool2d(3, 2, padding=1, ceil_mode=True),
+        (2, 2, 6, 8),
+    ),
+    "pool-mean-image": (
+        lambda g: fw.AvgPool2d(3, 2, padding=1, ceil_mode=True, count_include_pad=False),
+        (2, 2, 6, 9),
+    ),
     "pool-global": (lambda g: fw.GlobalAvgPool2d(), (2, 3, 5, 4)),
     "cnn-pool-first": (
         lambda g: fw.Sequential(
@@ -152,7 +160,12 @@ TWINS = {
         own.kernel, own.stride, own.padding, ceil_mode=own.ceil_mode
     ),
     fw.AvgPool2d: lambda own: nn.AvgPool2d(
-        own.kernel, own.stride, own.padding, divisor_override=own.divisor
+        own.kernel,
+        own.stride,
+        own.padding,
+        own.ceil_mode,
+        own.count_include_pad,
+        own.divisor,
     ),
     fw.GlobalAvgPool2d: lambda own: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     fw.Flatten: lambda own: nn.Flatten(),

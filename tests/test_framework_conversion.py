@@ -22,6 +22,10 @@ LAYERS = {  # torch's layer, and the shape of its input
     "max-pool": (lambda: layers.MaxPool2d(2), (4, 2, 6, 7)),
     "max-pool-all": (lambda: nn.MaxPool2d((3, 2), 2, 1, ceil_mode=True), (4, 2, 6, 8)),
     "mean-pool": (lambda: nn.AvgPool2d((2, 3), 2, 1, divisor_override=5), (4, 2, 6, 7)),
+    "mean-pool-ceil": (
+        lambda: nn.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False),
+        (4, 2, 6, 9),
+    ),
     "norm": (lambda: nn.BatchNorm1d(5, eps=1e-2, momentum=0.3), (6, 5)),
     "norm-images": (lambda: layers.BatchNorm2d(2), (4, 2, 3, 3)),
     "norm-plain": (lambda: nn.BatchNorm1d(5, affine=False), (6, 5)),
@@ -92,10 +96,6 @@ REFUSED = {
     "has MaxPool2d only with dilation=1, not 2": lambda: nn.MaxPool2d(2, dilation=2),
     "has MaxPool2d only with return_indices=False, not True": lambda: nn.MaxPool2d(
         2, return_indices=True
-    ),
-    "has AvgPool2d only with ceil_mode=False, not True": lambda: nn.AvgPool2d(2, ceil_mode=True),
-    "has AvgPool2d only with count_include_pad=True, not False": lambda: nn.AvgPool2d(
-        2, padding=1, count_include_pad=False
     ),
     "has BatchNorm1d only with track_running_stats=True": lambda: nn.BatchNorm1d(
         3, track_running_stats=False

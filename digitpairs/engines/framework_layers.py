@@ -26,7 +26,6 @@ _FIXED: dict[type[nn.Module], dict[str, tuple[Any, ...]]] = {
     nn.BatchNorm1d: {"track_running_stats": (True,)},
     nn.BatchNorm2d: {"track_running_stats": (True,)},
     nn.MaxPool2d: {"dilation": (1, (1, 1)), "return_indices": (False,)},
-    nn.AvgPool2d: {"ceil_mode": (False,), "count_include_pad": (True,)},
     nn.Flatten: {"start_dim": (1, -3), "end_dim": (-1,)},
     nn.GELU: {"approximate": ("none",)},
     nn.Softmax: {"dim": (-1,)},
@@ -132,7 +131,12 @@ _MAKE: dict[type[nn.Module], _Make] = {
         layer.kernel_size, layer.stride, padding=layer.padding, ceil_mode=layer.ceil_mode
     ),
     nn.AvgPool2d: lambda layer, _: fw.AvgPool2d(
-        layer.kernel_size, layer.stride, padding=layer.padding, divisor=layer.divisor_override
+        layer.kernel_size,
+        layer.stride,
+        padding=layer.padding,
+        ceil_mode=layer.ceil_mode,
+        count_include_pad=layer.count_include_pad,
+        divisor=layer.divisor_override,
     ),
     nn.Flatten: lambda *_: fw.Flatten(),
     nn.ReLU: lambda *_: fw.ReLU(),
