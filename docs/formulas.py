@@ -27,8 +27,9 @@ def on_page_content(content: str, **_: object) -> str:
 def _picture(latex: str, block: bool) -> str:
     """The formula in the colour of the text, with its source for screen readers."""
     latex = " ".join(html.unescape(latex).split())
+    displayed = latex.replace(r"\frac", r"\dfrac") if block else latex
     with matplotlib.rc_context({"mathtext.fontset": "cm"}):
-        path = TextPath((0, 0), f"${latex}$", size=1.2 * SIZE if block else 1.1 * SIZE)
+        path = TextPath((0, 0), f"${displayed}$", size=1.15 * SIZE)
     box = Bbox([path.vertices.min(0), path.vertices.max(0)]).padded(MARGIN)
     d = "".join(
         LETTERS.get(code, "Z") + " ".join(f"{value:.2f}" for value in values if code in LETTERS)

@@ -74,8 +74,8 @@ def chain() -> plt.Figure:
         axes.text(1.4 + 2.5 * i, -1.62, f"{name} += {value}", color=BACKWARD, ha="center")
     axes.text(-0.6, 1.42, "forward", color=FORWARD, weight="bold")
     axes.text(10.5, -1.62, "backward", color=BACKWARD, weight="bold", ha="right")
-    axes.text(9.6, 0.38, "L = 1", color=FORWARD, va="center")
-    axes.text(9.6, -0.38, "dL = 1", color=BACKWARD, va="center")
+    axes.text(9.68, 0.38, "L = 1", color=FORWARD, va="center")
+    axes.text(9.68, -0.38, "dL = 1", color=BACKWARD, va="center")
     return figure
 
 
