@@ -73,7 +73,8 @@ class Batches:
         try:
             return Data.of(_with_replicas(batch) if self.shared else batch, replicas)
         except ValueError as error:
-            hint = "" if self.shared else "; fw.Batches(iterable) adds an axis of replicas"
+            fits = self.shared or not isinstance(batch, (tuple, list))
+            hint = "" if fits else "; fw.Batches(iterable) adds an axis of replicas"
             raise ValueError(f"batch {number}: {error}{hint}") from None
 
 

@@ -34,7 +34,7 @@ class Data(NamedTuple):
         try:
             inputs, targets = data
         except (TypeError, ValueError):
-            kind, accepted = type(data).__name__, "a pair (inputs, targets) of tensors, or batches"
+            kind, accepted = type(data).__name__, "a pair (inputs, targets) of tensors"
             raise ValueError(f"the data are {kind}, accepted is {accepted}") from None
         parts = (inputs, *tensors_in(targets))
         if not all(isinstance(part, Tensor) for part in parts):
