@@ -116,16 +116,6 @@ class Module(Differentiable, Generic[Output]):
         return self.train(self.keeps)
 
     @property
-    def learns(self) -> bool:
-        """Whether a parameter is not frozen."""
-        return not all(parameter.frozen for parameter in self.parameters())
-
-    def discard(self) -> None:
-        """Discard the values that the layers have kept for `backward`."""
-        for _, module in self.modules():
-            module._kept = None
-
-    @property
     def size(self) -> int:
         """The number of values that a replica learns."""
         return sum(parameter.data[0].numel() for parameter in self.parameters())

@@ -71,9 +71,9 @@ class Sequential(Layer):
 
     def _from_the_first_that_learns(self) -> tuple[Layer, ...]:
         """The layers without those before the first that learns, which discard what they kept."""
-        skipped = list(takewhile(lambda layer: not layer.learns, self.sequence))
+        skipped = list(takewhile(_learns_nothing, self.sequence))
         for layer in skipped:
-            layer.discard()
+            layer.train(layer.keeps)  # discards what it kept
         return self.sequence[len(skipped) :]
 
 
@@ -89,6 +89,10 @@ class Residual(Sequential):
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor | None:
         dx = super().backward(dy, input_gradient)
         return None if dx is None else dy + dx
+
+
+def _learns_nothing(layer: Layer) -> bool:
+    return all(parameter.frozen for parameter in layer.parameters())
 
 
 def input_gradient_of(layer: Layer, dy: Tensor) -> Tensor:
