@@ -19,7 +19,12 @@ STUDIES = sorted(
     for path in (CONF / "experiment").glob("*/*.yaml")
 )
 STUDIES_OF_PAIRS = [study for study in STUDIES if "/disk" not in study]
-STUDIES_OF_EPOCHS = ("/epochs", "skura/sched", "skura/open/wide_and_small_batches", "skura/open/rounds_of_each_epoch_count")
+STUDIES_OF_EPOCHS = (
+    "/epochs",
+    "skura/sched",
+    "skura/open/wide_and_small_batches",
+    "skura/open/rounds_of_each_epoch_count",
+)
 # The studies of the reports' main tables; the others are checked by the long tests.
 MAIN_STUDIES = ("azzano/models", "coukos/models", "pillonel/models", "skura/aux", "wang/sharing")
 SMALL = ["data=digits", "data.pairs=40", "data.test_pairs=20"]
