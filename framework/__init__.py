@@ -4,25 +4,50 @@ Each layer computes its outputs and, explicitly, its gradients; torch's autograd
 All tensors have a leading axis of replicas: networks of one architecture that train side by side,
 each with its own weights, data and order. A single network is one replica.
 
-    settings       what `repr` shows and a checkpoint compares
-    parameter      values that are learned, and their gradients
-    differentiable base of modules and losses: keep, take
-    module         base of layers and networks: forward, backward
-    layers         linear layers, dropout; then activations, normalisation, conv
-    sequential     layers one after another, and the chain rule
-    initialisers   initial weights from explicit generators
-    losses         base of losses; squared, absolute and Huber's error
-    cross_entropy  binary cross-entropy and cross-entropy, with weights and label smoothing
-    optimizer      base of optimisers: two vectors and a state
-    optimizers     SGD, Adam, AdamW, RMSprop, Adagrad
-    schedules      the learning rate over time
-    windows        windows of images, and the sum over them
-    pooling        the largest value, or the mean, of windows
-    summary        a table of a network's layers
-    networks       networks made of the layers
-    siamese        a network that compares two images, and its loss
-    gradcheck      check of every gradient against central differences
-    trainer        fit, evaluate, predict, save, load
+The course in docs/framework teaches the ideas. The files are read in this order; each one uses
+only files above it.
+
+    settings        what `repr` shows and a checkpoint compares
+    errors          checks of arguments, with one message each
+    parameter       values that are learned, and their gradients
+    differentiable  base of modules and losses: keep, take
+    module          base of layers and networks: forward, backward
+
+    operations      products and the sigmoid, bit for bit the same for any number of replicas
+    initialisers    initial weights from explicit generators
+    layers          linear layers and dropout
+    activations     ReLU, tanh, sigmoid and others
+    sequential      layers one after another, and the chain rule
+    losses          base of losses; squared, absolute and Huber's error
+    cross_entropy   binary cross-entropy and cross-entropy, with weights and label smoothing
+
+    normalisation   batch norm and layer norm
+    windows         windows of images, and the sum over them
+    conv            convolution as one matrix product; flatten
+    pooling         the largest value, or the mean, of windows
+    networks        networks made of the layers
+    siamese         a network that compares two images, and its loss
+
+    data            inputs and targets in memory, and their batches
+    summary         a table of a network's layers
+    objective       the function whose gradients are checked
+    contract        what layers and losses must do besides right gradients
+    gradcheck       check of every gradient against central differences
+
+    optimizer       base of optimisers: two vectors and a state
+    optimizers      SGD, Adam, AdamW, RMSprop, Adagrad
+    schedules       the learning rate over time
+
+    metrics         error rates
+    results         the losses and error rates of an epoch
+    early_stopping  the best weights of each replica
+    record          what a training has done so far
+    checkpoint      files from which a training continues
+    listeners       progress on the terminal, TensorBoard
+    preconditions   what a training needs before its first step
+    evaluator       evaluate, predict
+    learner         steps and epochs
+    trainer         fit, save, load
 """
 
 from framework.activations import GELU, SELU, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh

@@ -17,7 +17,8 @@ class Differentiable(Described):
 
     `forward` calls `keep(values, y)` and `backward` gets them from `take(dy)`. Each backward pass
     belongs to one forward pass. RuntimeError for a second forward pass before the backward pass,
-    and for a backward pass without a forward pass. Nothing is kept during evaluation.
+    and for a backward pass without a forward pass. Nothing is kept during evaluation. `kept` shows
+    the values between the two.
     """
 
     training = True
@@ -31,6 +32,11 @@ class Differentiable(Described):
     def eval(self: Own) -> Own:
         """Switch to evaluation: `train(False)`."""
         return self.train(False)
+
+    @property
+    def kept(self) -> Any:
+        """The values that `forward` has kept and `backward` has not taken yet, else None."""
+        return None if self._kept is None else self._kept[0]
 
     def keep(self, kept: Any, y: Tensor | None = None) -> None:
         """Keep the values that `backward` needs, and the shape of the output y."""

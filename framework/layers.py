@@ -53,8 +53,8 @@ class Linear(Layer):
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor | None:
         x: Tensor = self.take(dy)
-        add_product(self.weight.grad, x, dy)
-        if self.bias is not None:
+        add_product(self.weight.grad, x, dy)  # dW += x^T dy
+        if self.bias is not None:  # db += the sum of dy over the rows; a single row is its own sum
             self.bias.grad.add_(dy if x.shape[1] == 1 else dy.sum(1, keepdim=True))
         return product(dy, self.weight.data.mT) if input_gradient else None
 

@@ -80,7 +80,7 @@ class BatchNorm(Layer):
         if self.scale is not None and self.shift is not None:
             self.shift.grad.add_(dshift.view_as(self.shift.grad))
             self.scale.grad.add_(dscale.view_as(self.scale.grad))
-        n = dy.numel() // dscale.numel()
+        n = dy.numel() // dscale.numel()  # numbers a channel: dshift / n is mean(dy)
         centred = dy - (dshift + z * dscale) / n
         if self.scale is None:
             return inverse_deviation * centred

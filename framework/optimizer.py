@@ -61,7 +61,12 @@ class Optimizer(Described):
             self._own_parameters()
 
     def _own_parameters(self) -> None:
-        """Copy all values into one vector and all gradients into another, and rebind to views."""
+        """Copy all values into one vector and all gradients into another, and rebind to views.
+
+        For parameters p and q, `values` is (p_1, p_2, ..., q_1, q_2, ...), and p.data is its first
+        part. A step p -= lr g, q -= lr g is then one operation, values -= lr gradients, and what
+        `backward` adds to p.grad is in `gradients` at once.
+        """
         self._values = torch.cat([parameter.data.flatten() for parameter in self.parameters])
         self.gradients = torch.cat([parameter.grad.flatten() for parameter in self.parameters])
         sizes = [parameter.data.numel() for parameter in self.parameters]
