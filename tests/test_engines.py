@@ -14,14 +14,14 @@ import framework as fw
 from digitpairs.analysis import disk_plots
 from digitpairs.checks import DigitPairsWarning, InvalidValueError
 from digitpairs.data import DiskDataModule, PairDataModule
-from digitpairs.engines.lightning_trainer import check_trainer, make_trainer
+from digitpairs.engines.lightning_trainer import check_trainer, make_trainer, running
 from digitpairs.engines.pairs_framework import Training
 from digitpairs.engines.to_framework import convert_networks, copy_back
 from digitpairs.losses import LambdaWeighting, loss_parts
 from digitpairs.networks import CNNBody, MLPBody, SiameseNetwork, create
 from digitpairs.networks.layers import draw_masks, dropout_layers
 from digitpairs.streams import stream
-from digitpairs.training import Adam, PairComparison, PointClassification
+from digitpairs.training import SGD, Adam, PairComparison, PointClassification
 from tests.arguments import refusal
 
 DISK = [
@@ -225,7 +225,10 @@ UNSUPPORTED = "engine=framework is not accepted: lightning, since this network"
             "aux=UncertaintyWeighting is not accepted: weights that are fixed within an epoch with",
         ),
         ("trainer.precision=bf16-mixed", "trainer.precision=bf16-mixed is not accepted: 32-true w"),
-        ("trainer.gradient_clip_val=1.0", "trainer.gradient_clip_val=1.0 is not accepted: None w"),
+        (
+            "trainer.gradient_clip_val=-1",
+            "trainer.gradient_clip_val=-1 is not accepted: a number a",
+        ),
         ("model=disk_mlp", "model._target_=digitpairs.networks.points.PointMLP is not accepted: "),
         (
             "data=disk",
@@ -319,6 +322,28 @@ def test_both_engines_give_close_results_for_pairs(command, tmp_path):
     for replica, alone in zip(find_runs(tmp_path / "replicas"), runs[:3], strict=True):
         expected = read_result(alone)["test/loss"]
         assert read_result(replica)["test/loss"] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("algorithm, bound", [("norm", 0.05), ("value", 0.002)])
+def test_both_engines_clip_the_gradients_of_pairs(algorithm, bound):
+    """With SGD, whose steps change with the gradient's length."""
+    data = PairDataModule("digits", pairs=60, test_pairs=20, batch_size=20, seed=5)
+    data.prepare_data()
+    data.setup()
+    clipping = {"gradient_clip_val": bound, "gradient_clip_algorithm": algorithm}
+    ours, theirs = (
+        PairComparison(
+            create(NETWORKS["mlp"], stream(1, "weights")), optimizer=SGD(1.0), **clipping
+        )
+        for _ in range(2)
+    )
+    Training([ours], [data]).run(epochs=2)
+    with running():
+        make_trainer({"max_epochs": 2, "accelerator": "cpu"}).fit(theirs, data)
+    losses = [row["train/loss"] for row in theirs.history]
+    assert [row["train/loss"] for row in ours.history] == pytest.approx(losses, rel=1e-4)
+    for name, value in theirs.network.state_dict().items():
+        torch.testing.assert_close(ours.network.state_dict()[name], value, atol=1e-5, rtol=1e-3)
 
 
 def test_early_stopping_of_pairs_with_framework(command, tmp_path):

@@ -18,7 +18,12 @@ from digitpairs.data import PairDataModule, PairSet
 from digitpairs.engines.base import Cached, Run, Section, data_without_seeds, without_seed_keys
 from digitpairs.engines.callbacks import refuse_callbacks
 from digitpairs.engines.pairs_lightning import PairsLightning, make_module, make_run, prepared_data
-from digitpairs.engines.to_framework import convert_networks, copy_back, make_framework_trainer
+from digitpairs.engines.to_framework import (
+    convert_clipping,
+    convert_networks,
+    copy_back,
+    make_framework_trainer,
+)
 from digitpairs.losses import Weighting, loss_parts
 from digitpairs.losses.parts import PARTS
 from digitpairs.networks import Prediction
@@ -33,7 +38,7 @@ TRAINER: dict[str, tuple[str | None, ...] | None] = {
     "accelerator": ("auto", "cpu"),
     "precision": ("32-true",),
     "deterministic": None,
-    "gradient_clip_val": (None,),
+    "gradient_clip_val": None,
     "gradient_clip_algorithm": None,
 }
 
@@ -97,7 +102,7 @@ class Training(fw.Listener):
         )
         self.loss = fw.PairLoss(torch.ones(len(members), len(PARTS)))
         self.trainer = make_framework_trainer(
-            members, datamodules, self.network, self.loss, _measure
+            members, datamodules, self.network, self.loss, _measure, convert_clipping(members[0])
         )
         self.trainer.listeners = [self]
         for replica in range(len(members)):

@@ -28,6 +28,10 @@ _OPTIMIZERS: dict[type, type[fw.Optimizer]] = {
     Adam: fw.Adam,
     AdamW: fw.AdamW,
 }
+_CLIPS: dict[str, type[fw.ClipNorm] | type[fw.ClipValue]] = {
+    "norm": fw.ClipNorm,
+    "value": fw.ClipValue,
+}
 _SUPPORTED = (
     "what `framework` has: siamese networks with sharing, digit_head=per_image, "
     "one comparison output that sees probabilities or logits"
@@ -67,6 +71,7 @@ def make_framework_trainer(
     network: fw.Module,
     loss: fw.Loss[Any],
     measure: fw.metrics.Measure,
+    clip: fw.Clip | None = None,
 ) -> fw.Trainer:
     """A trainer of replicas with the modules' optimiser and schedule, and each replica's order."""
     return fw.Trainer(
@@ -77,6 +82,7 @@ def make_framework_trainer(
         batch_size=datamodules[0].batch_size,
         schedule=convert_schedule(modules[0].schedule),
         measure=measure,
+        clip=clip,
     )
 
 
@@ -97,6 +103,13 @@ def convert_optimizer(recipe: object, parameters: Sequence[fw.Parameter]) -> fw.
         accepted = "adam, adamw or sgd with engine=framework"
         raise InvalidValueError("optimizer", class_name(recipe), accepted)
     return _OPTIMIZERS[type(recipe)](parameters, **recipe.settings)
+
+
+def convert_clipping(module: PairComparison) -> fw.Clip | None:
+    """`framework`'s clipping with the module's bound; None without one."""
+    if module.clip_value is None:
+        return None
+    return _CLIPS[module.clip_algorithm](module.clip_value)
 
 
 def convert_schedule(recipe: Schedule) -> fw.schedules.Schedule:
