@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from framework.data import tensors_in
 from framework.errors import shape_of
+from framework.module import Module
 from framework.objective import Objective
 
 
@@ -20,7 +23,8 @@ def check_replicas(objective: Objective, x: Tensor) -> None:
     for name, values in (objective.parameters() | first).items():
         if values.shape[:1] != x.shape[:1]:
             raise AssertionError(
-                f"{name} is {shape_of(values)}, accepted is ({len(x)}, ...) for {len(x)} replicas"
+                f"{name} is {shape_of(values)}, accepted is ({len(x)}, ...) for {len(x)} replicas, "
+                f"since x is {tuple(x.shape)}: (replicas, rows, ...), with x[None] for one replica"
             )
     again = _outcome(objective, x)
     changed = [values[0] for values in (x, *objective.parameters().values())]
@@ -38,6 +42,27 @@ def check_replicas(objective: Objective, x: Tensor) -> None:
             )
         if not _same(values[1:], other[name][1:]):
             raise AssertionError(f"{name} of a replica depends on another replica's values")
+
+
+def check_attributes(module: Module[Any]) -> None:
+    """AssertionError if an attribute is a tensor that is neither a parameter nor a buffer."""
+    for path, layer in module.modules():
+        for name, value in vars(layer).items():
+            if isinstance(value, Tensor) and name not in layer.buffer_names:
+                raise AssertionError(
+                    f"{name} of {_called(path, layer)} is a tensor, which is neither learned nor "
+                    f"saved, accepted is fw.Parameter(...) or a buffer: buffer_names = ({name!r},)"
+                )
+
+
+def check_kept(objective: Objective) -> None:
+    """AssertionError if a layer or the loss still keeps values, after a backward pass."""
+    for path, part in [*objective.module.modules(), ("", objective.loss)]:
+        if part._kept is not None:
+            raise AssertionError(
+                f"{_called(path, part)} still keeps values after its backward, accepted is that "
+                "backward gets them from self.take(dy), which clears them; `kept` only shows them"
+            )
 
 
 def check_second_backward(objective: Objective, x: Tensor) -> None:
@@ -60,6 +85,11 @@ def _outcome(objective: Objective, x: Tensor) -> dict[str, Tensor]:
     kind = type(objective.module).__name__
     outputs = {f"output {i} of {kind}": part for i, part in enumerate(tensors_in(y))}
     return outputs | {f"the loss of {type(objective.loss).__name__}": losses}
+
+
+def _called(path: str, part: object) -> str:
+    """The class and, in a network, the name of a layer."""
+    return f"{type(part).__name__} ({path})" if path else type(part).__name__
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

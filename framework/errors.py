@@ -139,8 +139,18 @@ def check_input(
     if fits and (like is None or tensor.dtype == like.dtype):
         return
     dtype = "" if like is None else " " + str(like.dtype).removeprefix("torch.")
-    accepted = f"({', '.join(map(str, axes))}){dtype}"
+    accepted = f"({', '.join(map(str, axes))}){dtype}{_replicas_hint(tensor, axes)}"
     raise tensor_error(f"the input of {type(layer).__name__}", tensor, accepted)
+
+
+def _replicas_hint(tensor: Tensor, axes: Sequence[str | int]) -> str:
+    """How the tensor gets its axis of replicas, if that may be what it lacks."""
+    if tensor.dim() == len(axes) - 1:
+        return "; x[None] adds the axis of one replica"
+    if tensor.dim() == len(axes) and len(tensor) == 1 and axes[0] != 1:
+        rest = ", -1" * (len(axes) - 1)
+        return f"; x.expand({axes[0]}{rest}) is the same input for each, as trainer.predict has it"
+    return ""
 
 
 def check_state(state: Mapping[str, Any], own: Mapping[str, Any]) -> None:

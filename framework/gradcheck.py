@@ -9,7 +9,12 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from framework.contract import check_replicas, check_second_backward
+from framework.contract import (
+    check_attributes,
+    check_kept,
+    check_replicas,
+    check_second_backward,
+)
 from framework.losses import Loss
 from framework.module import Module
 from framework.objective import Objective, copies, double
@@ -35,7 +40,8 @@ def gradcheck(
     f is the loss of the module's outputs or, without a loss, their sum weighted by random numbers.
     The check runs in training mode on a copy of the module, with the same dropout masks throughout.
     A second backward pass, with `input_gradient=False`, must add to the parameters' gradients, and
-    no replica may depend on another.
+    no replica may depend on another. No layer may keep values after its backward pass, or have a
+    tensor as an attribute that is neither a parameter nor a buffer.
     To check a loss alone: `gradcheck(loss, prediction, target=target)`.
 
     Args:
@@ -53,17 +59,19 @@ def gradcheck(
 
     Raises:
         AssertionError: names the tensors whose deviation is above the tolerance, those whose
-            gradients the second pass replaced, and what depends on another replica. At a kink, such
-            as ReLU's at 0, the derivatives of both sides differ and no gradient can be checked; the
-            error says so.
+            gradients the second pass replaced, and what depends on another replica, keeps values
+            or is no parameter. At a kink, such as ReLU's at 0, the derivatives of both sides differ
+            and no gradient can be checked; the error says so.
         ValueError: if x is not one tensor, or dx has another shape.
     """
     _check_tensor(x)
     generator = Generator().manual_seed(seed + 987_654_321)  # x may be drawn with the seed itself
     objective = Objective(*copies(module, loss, generator), double(target))
     x = double(x)
+    check_attributes(objective.module)
     check_replicas(objective, x)
     gradients = objective.gradients(x)
+    check_kept(objective)
     value = objective.value(x)
     noise = NOISE * max(1.0, abs(value))
     deviations, kinks = {}, []

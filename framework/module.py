@@ -37,13 +37,15 @@ class Module(Differentiable, Generic[Output]):
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute, and retire the optimiser of each parameter that is replaced.
 
-        The optimiser would go on to update the old parameter. ValueError if a tensor replaces a
-        parameter, because it would not be learned.
+        The optimiser would go on to update the old parameter. ValueError for a tensor that would
+        not be learned: one that replaces a parameter, or requires a gradient of autograd.
         """
-        if isinstance(value, Tensor) and isinstance(vars(self).get(name), Parameter):
+        replaces = isinstance(vars(self).get(name), Parameter)
+        if isinstance(value, Tensor) and (replaces or value.requires_grad):
+            accepted = f"{name}.data = values" if replaces else "framework.Parameter(values)"
             raise ValueError(
-                f"{name} of {type(self).__name__} is a parameter, accepted is a Parameter in its "
-                f"place, or new values for it: {name}.data = values"
+                f"{name} of {type(self).__name__} is set to a {type(value).__name__} of torch, "
+                f"which would not be learned, accepted is {accepted}"
             )
         for parameter in _parameters_in(vars(self).get(name)) - _parameters_in(value):
             parameter.rebind(parameter.data, parameter.grad)

@@ -55,6 +55,12 @@ class Parameter:
     def grad(self, values: Tensor) -> None:
         _copy("grad", values, self._grad)
 
+    @classmethod
+    def __torch_function__(cls, function: Any, *_: Any) -> Any:
+        """ValueError: torch calls this for a parameter in place of a tensor, as in a * x."""
+        name = getattr(function, "__name__", function)
+        raise ValueError(f"{name} of a Parameter, accepted is the tensor of its values: a.data")
+
     def rebind(self, data: Tensor, grad: Tensor, owner: Owner | None = None) -> None:
         """Replace both tensors by tensors of the same size that belong to `owner`.
 

@@ -288,16 +288,18 @@ def test_smooth_wrong_gradient_is_not_called_a_kink():
 class Wrong(fw.Module):
     """y = x, changed as `fault` says."""
 
-    def __init__(self, fault: str, parameter: torch.Tensor | None = None) -> None:
+    def __init__(self, fault: str, parameter: object = None) -> None:
         self.fault, self.generator = fault, torch.Generator().manual_seed(0)
         if parameter is not None:
-            self.slope = fw.Parameter(parameter)
+            self.slope = parameter
 
     def forward(self, x):
         if self.fault == "mixes":
             return x + x.mean(0, keepdim=True)
         if self.fault == "loses":
             return x.sum(0)
+        if self.fault == "keeps":
+            self.keep(x, x)
         if self.fault == "draws":
             return x + torch.randn(x.shape, generator=self.generator)
         return x
@@ -318,14 +320,28 @@ class MeanOfReplicas(fw.ElementwiseLoss):
         return torch.ones_like(prediction) / prediction.numel()
 
 
+class KeepsItsDifference(fw.ElementwiseLoss):
+    def forward(self, prediction, target):
+        self.keep(prediction)
+        return self.reduce(prediction.square())
+
+    def backward(self):
+        return self.kept * (2 * self.share(self.kept))
+
+
 CONTRACT = {
     "output 0 of Wrong of a replica depends on another replica's": lambda: Wrong("mixes"),
     "output 0 of Wrong is (5, 3) float64, accepted is (2, ...)": lambda: Wrong("loses"),
     "output 0 of Wrong differs in a second forward": lambda: Wrong("draws"),
     "the dx of Wrong is (2, 1, 3) float64, accepted is (2, 5, 3)": lambda: Wrong("shape"),
-    "slope is (3,) float64, accepted is (2, ...) for 2 replicas": (
-        lambda: Wrong("none", torch.ones(3))
+    "slope is (3,) float64, accepted is (2, ...) for 2 replicas, since x is (2, 5, 3): (replicas, "
+    "rows, ...), with x[None] for one replica": lambda: Wrong("none", fw.Parameter(torch.ones(3))),
+    "slope of Wrong (1) is a tensor, which is neither learned nor saved": (
+        lambda: fw.Sequential(fw.Tanh(), Wrong("none", torch.ones(2, 1, 3)))
     ),
+    "Wrong still keeps values after its backward, accepted is": lambda: Wrong("keeps"),
+    "Wrong (1) still keeps values after": lambda: fw.Sequential(fw.Tanh(), Wrong("keeps")),
+    "KeepsItsDifference still keeps values after": lambda: KeepsItsDifference(),
     "the loss of MeanOfReplicas is () float64, accepted is (2, ...)": lambda: MeanOfReplicas(),
 }
 

@@ -197,6 +197,25 @@ def input_error(case: str) -> str:
     return re.escape(message)
 
 
+HINTS = {  # the shape of an input for three replicas, and what the error says at its end
+    "x.expand(3, -1, -1) is the same input for each, as trainer.predict has it": (1, 5, 4),
+    "x[None] adds the axis of one replica": (5, 4),
+    "accepted is (3, rows, 4) float32": (2, 5, 4),
+}
+
+
+@pytest.mark.parametrize("hint", HINTS)
+def test_an_input_without_its_replicas_is_told_how_to_get_them(hint):
+    with pytest.raises(ValueError, match=f"{re.escape(hint)}$"):
+        fw.mlp(4, [2], 1, generators(R))(torch.zeros(HINTS[hint]))
+
+
+def test_the_expanded_input_is_predicted_as_by_the_trainer():
+    network, x = fw.mlp(4, [8], 1, generators(R)), normal32(1, 5, 4)
+    trainer = fw.Trainer(network, fw.MSE(), fw.SGD(network.parameters(), 0.1), generators(R))
+    assert torch.equal(trainer.predict(x), network.eval()(x.expand(3, -1, -1)))
+
+
 def described(tensor: torch.Tensor) -> str:
     return f"{tuple(tensor.shape)} {str(tensor.dtype).split('.')[1]}"
 

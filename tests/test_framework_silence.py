@@ -69,9 +69,31 @@ def test_input_that_autograd_records_is_refused(loss):
 
 def test_tensor_in_place_of_a_parameter_is_refused():
     layer = network()[0]
-    with pytest.raises(ValueError, match=r"weight of Linear is a parameter.*weight.data = values"):
+    message = r"weight of Linear is set to a Tensor of torch, .*weight.data = values$"
+    with pytest.raises(ValueError, match=message):
         layer.weight = torch.zeros(R, 3, 4)
     assert [name for name, _ in layer.named_parameters()] == ["weight", "bias"]
+
+
+@pytest.mark.parametrize("kind", [torch.nn.Parameter, torch.Tensor.requires_grad_])
+def test_tensor_of_autograd_is_no_parameter_of_a_layer(kind):
+    layer = fw.Tanh()
+    with pytest.raises(ValueError, match=r"^slope of Tanh is set .*framework.Parameter\(values\)$"):
+        layer.slope = kind(torch.ones(1, 1, 3))
+
+
+OPERATIONS = {
+    "mul": lambda a, x: a * x,
+    "sub": lambda a, x: x - a,
+    "matmul": lambda a, x: x @ a,
+    "exp": lambda a, x: torch.exp(a),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_parameter_in_place_of_its_values_is_refused(name):
+    with pytest.raises(ValueError, match=f"^r?{name} of a Parameter, accepted is .*: a.data$"):
+        OPERATIONS[name](fw.Parameter(torch.ones(1, 3, 3)), torch.ones(1, 3, 3))
 
 
 def fit(loss: fw.Loss, target: torch.Tensor, **settings) -> fw.Trainer:
