@@ -72,8 +72,8 @@ def chain() -> plt.Figure:
     for i, (name, value) in zip((0, 2), weights.items()):
         arrow(axes, (1.4 + 2.5 * i, -0.66), (1.4 + 2.5 * i, -1.3), BACKWARD)
         axes.text(1.4 + 2.5 * i, -1.62, f"{name} += {value}", color=BACKWARD, ha="center")
-    axes.text(-0.6, 1.42, "forward", color=FORWARD, weight="bold")
-    axes.text(10.5, -1.62, "backward", color=BACKWARD, weight="bold", ha="right")
+    axes.text(-0.45, 1.12, "forward", color=FORWARD, weight="bold")
+    axes.text(10.35, -0.98, "backward", color=BACKWARD, weight="bold", ha="right")
     axes.text(9.68, 0.38, "L = 1", color=FORWARD, va="center")
     axes.text(9.68, -0.38, "dL = 1", color=BACKWARD, va="center")
     return figure
@@ -143,6 +143,7 @@ def replicas() -> plt.Figure:
     colors = [FORWARD] * (len(costs) - 1) + ["#b9bdc9"]
     bars = axes.barh(list(costs), list(costs.values()), color=colors)
     axes.bar_label(bars, fmt="%.1f", padding=4)
+    axes.set_title("ten networks cost as much as two to six", loc="left", fontsize=11)
     axes.invert_yaxis()
     axes.set(xlim=(0, 11), xlabel="a step of ten networks, in steps of one network")
     return figure
