@@ -6,9 +6,7 @@ A single run is a sweep of one. If a run fails, the others go on.
 from __future__ import annotations
 
 import contextlib
-import functools
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +19,8 @@ from digitpairs.checks import InvalidValueError
 from digitpairs.names import Names, display_names
 from digitpairs.sweeps.check import Checker
 from digitpairs.sweeps.compose import JobRequest
+from digitpairs.sweeps.executors.base import Executor
+from digitpairs.sweeps.executors.local import LocalExecutor
 from digitpairs.sweeps.finished import is_finished, unfinished_jobs
 from digitpairs.sweeps.jobs import Job, plan_jobs
 from digitpairs.sweeps.listener import SweepListener
@@ -29,9 +29,7 @@ from digitpairs.sweeps.plan import Plan, Settings, make_plan, plural, settings_o
 from digitpairs.sweeps.progress import counted
 from digitpairs.sweeps.provenance import provenance
 from digitpairs.sweeps.run import array_failure, fail, run_jobs
-from digitpairs.sweeps.workers import run_in_processes
 
-MESSAGE_INTERVAL = 0.1  # seconds between a worker's messages about epochs
 # Runs jobs, given their indices in the sweep, by another launcher; returns how many failed.
 LaunchJobs = Callable[[Sequence[int], Sequence[Job]], int]
 
@@ -96,7 +94,8 @@ def execute_plan(
     with SweepListener(jobs, finished, names, console, sweep) as listener:
         try:
             if plan.processes:
-                _run_in_processes(jobs, plan, listener)
+                with contextlib.closing(LocalExecutor(plan.processes, plan.threads)) as executor:
+                    _run_by(executor, jobs, plan.pieces, listener)
             else:
                 _run_here(jobs, plan, listener)
         except KeyboardInterrupt:
@@ -165,28 +164,26 @@ def _run_here(jobs: Sequence[Job], plan: Plan, listener: SweepListener) -> None:
             run_jobs({index: jobs[index] for index in piece}, listener)
 
 
-def _run_in_processes(jobs: Sequence[Job], plan: Plan, listener: SweepListener) -> None:
-    pieces = plan.pieces
+def _run_by(
+    executor: Executor,
+    jobs: Sequence[Job],
+    pieces: Sequence[Sequence[int]],
+    listener: SweepListener,
+) -> None:
+    """Run the pieces by the executor; the runs of an array that fails are done one by one."""
     while pieces:
-        pieces = _run_pieces(jobs, plan._replace(pieces=pieces), listener)
-
-
-def _run_pieces(jobs: Sequence[Job], plan: Plan, listener: SweepListener) -> list[list[int]]:
-    """Run each piece in a worker; returns the pieces to run again, one run each."""
-    again: list[list[int]] = []
-    works = [functools.partial(_work, jobs, piece) for piece in plan.pieces]
-    processes = min(plan.processes, len(works))
-    for message in run_in_processes(works, processes, plan.threads, tick=1.0):
-        if message.kind == "tick":
-            listener.show()
-        elif message.kind == "note":
-            listener.note(message.value)
-        elif message.kind == "sent":
-            for event, *arguments in message.value:
-                getattr(listener, event)(*arguments)
-        elif message.kind in ("died", "raised"):
-            again += _handle_failure(jobs, plan.pieces[message.work], message.value, listener)
-    return again
+        again: list[list[int]] = []
+        for message in executor.run([{index: jobs[index] for index in piece} for piece in pieces]):
+            if message.kind == "tick":
+                listener.show()
+            elif message.kind == "note":
+                listener.note(message.value)
+            elif message.kind == "events":
+                for event, *arguments in message.value:
+                    getattr(listener, event)(*arguments)
+            else:
+                again += _handle_failure(jobs, message.runs, message.value, listener)
+        pieces = again
 
 
 def _handle_failure(
@@ -206,41 +203,6 @@ def _handle_failure(
     for index in rest:
         listener.ended(index, fail(jobs[index], reason))
     return []
-
-
-def _work(jobs: Sequence[Job], piece: Sequence[int], send: Callable[[Any], None]) -> None:
-    """What a worker does with a piece."""
-    sender = _EventSender(send)
-    run_jobs({index: jobs[index] for index in piece}, sender)
-    sender.flush()
-
-
-class _EventSender:
-    """A listener in a worker that sends events to the parent, one message an interval."""
-
-    def __init__(self, send: Callable[[Any], None]) -> None:
-        self._send, self._last_message = send, time.monotonic()
-        self._events: list[tuple[Any, ...]] = []
-
-    def epoch(self, index: int, row: Mapping[str, float]) -> None:
-        self._events.append(("epoch", index, row))
-        self._flush_if_due()
-
-    def ended(self, index: int, failure: str | None) -> None:
-        self._events.append(("ended", index, failure))
-        self._flush_if_due()
-
-    def note(self, text: str) -> None:
-        self._events.append(("note", text))
-
-    def flush(self) -> None:
-        """Send the collected events."""
-        self._send(self._events)
-        self._events, self._last_message = [], time.monotonic()
-
-    def _flush_if_due(self) -> None:
-        if time.monotonic() - self._last_message > MESSAGE_INTERVAL:
-            self.flush()
 
 
 def _settings(requests: Sequence[JobRequest]) -> Settings:
