@@ -91,6 +91,17 @@ def is_built_in(part: Any) -> bool:
     return name.partition(".")[0] in _OWN_PACKAGES and all(map(is_built_in, part.values()))
 
 
+def user_modules() -> dict[str, Path]:
+    """The files of the imported modules that are neither installed nor of this package, by name."""
+    found = {}
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None) or ""
+        own = name.partition(".")[0] in (*_OWN_PACKAGES, "__main__")
+        if path.endswith(".py") and not own and not _is_installed(path) and os.path.isabs(path):
+            found[name] = Path(path)
+    return found
+
+
 def class_name(made: Any) -> str:
     """The full name of the object's class; of a function, or of a partial call of one, its own."""
     target = made.func if isinstance(made, functools.partial) else made

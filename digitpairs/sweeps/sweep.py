@@ -20,7 +20,7 @@ from digitpairs.names import Names, display_names
 from digitpairs.sweeps.check import Checker
 from digitpairs.sweeps.compose import JobRequest
 from digitpairs.sweeps.executors.base import Executor
-from digitpairs.sweeps.executors.local import LocalExecutor
+from digitpairs.sweeps.executors.choose import find_site, reach, start_local
 from digitpairs.sweeps.finished import is_finished, unfinished_jobs
 from digitpairs.sweeps.jobs import Job, plan_jobs
 from digitpairs.sweeps.listener import SweepListener
@@ -50,6 +50,7 @@ def run_sweep(requests: Sequence[JobRequest], launch: LaunchJobs | None = None) 
     run; KeyboardInterrupt after printing how many runs are finished.
     """
     settings = _settings(requests)
+    reach(settings)
     provenance()  # the code may change before the first result is written
     with torch_threads(1):  # until the processes are forked, see workers.py
         jobs = plan_jobs(requests)
@@ -80,6 +81,7 @@ def execute_plan(
     names: Mapping[str, str],
     sweep: Path | None = None,
     finished: Sequence[Job] = (),
+    start: Callable[[Plan], Executor] = start_local,
 ) -> int:
     """Run the jobs as planned; returns how many failed.
 
@@ -90,11 +92,12 @@ def execute_plan(
         names: the configurations' display names.
         sweep: the sweep's folder; None for a job of another launcher.
         finished: the jobs of the sweep that were finished before.
+        start: starts the executor of the pieces.
     """
     with SweepListener(jobs, finished, names, console, sweep) as listener:
         try:
             if plan.processes:
-                with contextlib.closing(LocalExecutor(plan.processes, plan.threads)) as executor:
+                with contextlib.closing(start(plan)) as executor:
                     _run_by(executor, jobs, plan.pieces, listener)
             else:
                 _run_here(jobs, plan, listener)
@@ -149,13 +152,16 @@ def _run_unfinished(
     if launch is not None:
         console.print(f"{count}: by Hydra's launcher, a run a job", soft_wrap=True, highlight=False)
         return launch(unfinished, rest)
+    site = find_site(settings, rest)
+    settings = settings._replace(processes=settings.processes or site.capacity)
     plan = make_plan(rest, [keys[index] for index in unfinished], settings)
     reasons = "; ".join(dict.fromkeys(filter(None, alone))) if len(rest) > 1 else ""
     line = f"{count}: {plan}" + (f"; not stacked: {reasons}" if reasons else "")
     console.print(line, soft_wrap=True, highlight=False, markup=False)
     chosen = set(unfinished)
     finished = [job for index, job in enumerate(jobs) if index not in chosen]
-    return execute_plan(rest, plan, console, names.of, jobs[0].folder.parent.parent, finished)
+    sweep = jobs[0].folder.parent.parent
+    return execute_plan(rest, plan, console, names.of, sweep, finished, site.start)
 
 
 def _run_here(jobs: Sequence[Job], plan: Plan, listener: SweepListener) -> None:
