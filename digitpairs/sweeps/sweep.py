@@ -21,6 +21,7 @@ from digitpairs.sweeps.check import Checker
 from digitpairs.sweeps.compose import JobRequest
 from digitpairs.sweeps.executors.base import Executor
 from digitpairs.sweeps.executors.choose import find_site, reach, start_local
+from digitpairs.sweeps.executors.slurm import refuse_submissions
 from digitpairs.sweeps.finished import is_finished, unfinished_jobs
 from digitpairs.sweeps.jobs import Job, plan_jobs
 from digitpairs.sweeps.listener import SweepListener
@@ -50,6 +51,9 @@ def run_sweep(requests: Sequence[JobRequest], launch: LaunchJobs | None = None) 
     run; KeyboardInterrupt after printing how many runs are finished.
     """
     settings = _settings(requests)
+    if launch is not None and settings.executor != "local":
+        accepted = "local with another launcher of Hydra's (hydra/launcher)"
+        raise InvalidValueError("sweep.executor", settings.executor, accepted)
     reach(settings)
     provenance()  # the code may change before the first result is written
     with torch_threads(1):  # until the processes are forked, see workers.py
@@ -59,6 +63,7 @@ def run_sweep(requests: Sequence[JobRequest], launch: LaunchJobs | None = None) 
         names = names_of(jobs)
         sweep = jobs[0].folder.parent.parent
         with sweep_lock(sweep):
+            refuse_submissions(sweep, settings.executor)
             unfinished = unfinished_jobs(jobs)
             _report_damage(unfinished)
             alone = [checker.why_alone(jobs[i].config) for i in unfinished if keys[i] is None]
@@ -204,7 +209,8 @@ def _handle_failure(
             listener.ended(index, None)  # the worker wrote its files and could not report it
     rest = [index for index in piece if index not in listener.state.done]
     if len(piece) > 1:
-        listener.note(array_failure(len(piece), reason))
+        if rest:
+            listener.note(array_failure(len(piece), reason))
         return [[index] for index in rest]
     for index in rest:
         listener.ended(index, fail(jobs[index], reason))

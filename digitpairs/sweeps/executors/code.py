@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import digitpairs
@@ -17,20 +14,16 @@ from digitpairs.targets import user_modules
 _PACKAGES = (digitpairs, framework)
 
 
-@contextlib.contextmanager
-def code_folder() -> Iterator[Path]:
-    """A temporary folder with this package, `framework` and the user's modules that are loaded."""
+def write_code(folder: Path) -> None:
+    """Copy this package, `framework` and the user's modules that are loaded to a folder."""
     ignored = shutil.ignore_patterns("__pycache__")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for package, source in _folders().items():
-            shutil.copytree(source, folder / package, ignore=ignored)
-        for module, source in user_modules().items():
-            is_package = source.name == "__init__.py"
-            path = folder.joinpath(*module.split("."), *(["__init__"] if is_package else []))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, path.with_name(f"{path.name}.py"))
-        yield folder
+    for package, source in _folders().items():
+        shutil.copytree(source, folder / package, ignore=ignored)
+    for module, source in user_modules().items():
+        is_package = source.name == "__init__.py"
+        path = folder.joinpath(*module.split("."), *(["__init__"] if is_package else []))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, path.with_name(f"{path.name}.py"))
 
 
 @functools.cache

@@ -25,7 +25,7 @@ from digitpairs.checks import InvalidValueError
 from digitpairs.data import sources
 from digitpairs.sweeps import provenance
 from digitpairs.sweeps.executors.base import TICK, Event, Message, Piece, train_piece
-from digitpairs.sweeps.executors.code import code_digest, code_folder
+from digitpairs.sweeps.executors.code import code_digest, write_code
 from digitpairs.sweeps.executors.remote_files import moved, read_run, write_run
 from digitpairs.sweeps.executors.settings import RaySettings
 from digitpairs.sweeps.jobs import Job
@@ -35,7 +35,7 @@ CONNECT_SECONDS = 3  # until a host has answered
 CLUSTER_SECONDS = 20  # until the cluster has said what its nodes have; connecting takes 2 to 5
 MAX_LOSSES = 3  # of nodes under one piece, which may be what kills them
 _KEY = "sweep.ray.address"
-_ACCEPTED = "the address of a Ray cluster that answers (see: ray start --head)"
+_ACCEPTED = "HOST:PORT of a Ray cluster that answers, as `ray start --head` prints them"
 
 
 class Cluster(NamedTuple):
@@ -183,8 +183,9 @@ def _connect(address: str | None, cpus: float, gpus: float) -> Any:
 
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     variables = {provenance.COMMIT: provenance.provenance()["commit"] or ""}
-    with code_folder() as folder:
-        environment = {"working_dir": str(folder), "env_vars": variables}
+    with tempfile.TemporaryDirectory() as folder:
+        write_code(Path(folder))
+        environment = {"working_dir": folder, "env_vars": variables}
         if address is None:
             here = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
             ray.init("local", num_cpus=cpus, runtime_env=environment, **here, **quiet)
