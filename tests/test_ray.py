@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
+import pickle
+import shutil
 import socket
 import subprocess
 import sys
 
 import pytest
+import torch
 
-from digitpairs.sweeps.executors import remote_files
+from digitpairs.checks import InvalidValueError
+from digitpairs.cli import CONF
+from digitpairs.data import sources
+from digitpairs.sweeps.compose import compose_command
+from digitpairs.sweeps.executors import ray, remote_files
+from digitpairs.sweeps.executors.code import write_code
 from digitpairs.sweeps.executors.settings import EXECUTORS
 from digitpairs.sweeps.jobs import plan_jobs
 from tests.conftest import ROOT, SMALL, SMALL_DATA_AND_MODEL, contents
@@ -75,7 +84,8 @@ def test_a_cluster_of_this_machine_trains_digits_and_classes_that_only_the_drive
     tmp_path, data, monkeypatch
 ):
     (tmp_path / "mybody.py").write_text(OWN_BODY)
-    arguments = [*SMALL, "data=idx", f"data.root={data}", "model.body._target_=mybody.MyBody"]
+    arguments = [*SMALL[1:], "data=idx", f"data.root={data}", "model.body._target_=mybody.Body"]
+    arguments.remove("model.body.hidden=[16]")
     command = [sys.executable, str(ROOT / "train.py"), *arguments, "-m", "seed=0,1", ON_RAY]
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -87,15 +97,56 @@ OWN_BODY = """
 from torch import nn
 
 
-class MyBody(nn.Module):
-    def __init__(self, hidden, **others):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.LazyLinear(hidden[0]), nn.ReLU())
-        self.out_features = hidden[0]
+class Body:
+    def __init__(self, width=8):
+        self.width = width
 
-    def forward(self, images):
-        return self.layers(images)
+    def __call__(self, channels, rows_per_pair, activation, batch_norm):
+        return nn.Sequential(nn.Flatten(-3), nn.Linear(channels * 196, self.width)), self.width
 """
+
+
+def test_digits_reach_a_process_without_their_files(data, monkeypatch):
+    monkeypatch.setattr(sources, "_PROVIDED", {})
+    key = "idx", str(data), "auto"
+    (job,) = plan_jobs(compose_command(CONF, ["data=idx", f"data.root={data}"]))
+    read = sources.load(*key)
+    sent = pickle.loads(pickle.dumps(ray._digits([job])))
+    assert [each for each, _ in sent] == [key]
+    shutil.rmtree(data)
+    ray._provide(ray._Common(None, 1, {}, sent))
+    provided = sources.load(*key)
+    assert provided.name == read.name
+    for part, expected in zip(provided[1:], read[1:]):
+        assert torch.equal(part.images, expected.images)
+        assert torch.equal(part.classes, expected.classes)
+
+
+def test_a_node_with_other_versions_is_one_message():
+    versions = {"torch": "0.1"}
+    with pytest.raises(InvalidValueError, match="torch 0.1 on every node, and .* has 2"):
+        ray._refuse_other_versions(ray._Common("head:6379", 1, versions, []))
+    ray._refuse_other_versions(ray._Common("head:6379", 1, ray._versions(), []))
+
+
+def test_the_code_of_the_driver_is_copied_with_the_modules_of_the_user(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").touch()
+    (tmp_path / "mine" / "skip.py").write_text("x = 1")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.import_module("mine.skip")
+    copy = tmp_path / "copy"
+    write_code(copy)
+    monkeypatch.delitem(sys.modules, "mine.skip")
+    monkeypatch.delitem(sys.modules, "mine")
+    assert (copy / "mine" / "__init__.py").exists()
+    assert (copy / "mine" / "skip.py").read_text() == "x = 1"
+    for package in ("digitpairs", "framework"):
+        names = {path.relative_to(ROOT / package) for path in (ROOT / package).rglob("*.py")}
+        assert names == {
+            path.relative_to(copy / package) for path in copy.rglob(f"{package}/**/*.py")
+        }
+    assert not (copy / "torch").exists()
 
 
 @pytest.mark.parametrize("executor", EXECUTORS[1:])
@@ -169,9 +220,6 @@ def test_the_settings_of_executors_are_not_part_of_the_folders(command, tmp_path
 class TestFilesOfARunElsewhere:
     @pytest.fixture
     def job(self, tmp_path):
-        from digitpairs.cli import CONF
-        from digitpairs.sweeps.compose import compose_command
-
         (job,) = plan_jobs(compose_command(CONF, [*SMALL, f"output={tmp_path / 'outputs'}"]))
         return job
 

@@ -74,19 +74,19 @@ def test_a_sweep_survives_what_happens_to_its_jobs_nodes_and_commands(
     out, err = leaving.output(timeout=120)
     assert leaving.exitcode == 0, err
     assert out.startswith("5 runs: 5 alone, in 2 Slurm jobs of 1 thread\n")
-    assert "Slurm has 5 jobs named digitpairs-" in err and "the same command collects" in err
+    assert "Slurm has 5 jobs named digitpairs-" in err and "the same command collects them" in err
     assert len(jobs_in_queue("running,pending")) >= 4
     status, _, err = command(*sweep, output=output)
     assert status == 2 and err.startswith("error: sweep.executor=local is not accepted: slurm, ")
 
     waiting = launch(*on_slurm)
-    run("scancel", jobs_in_queue("pending")[-1])
     run("scontrol", "requeue", jobs_in_queue("running")[0])
     wait_for(lambda: contents(output), 240)
     run("scontrol", "update", "nodename=n2", "state=drain", "reason=test")
     waiting.kill()
     waiting.join()
     before = {path: path.stat() for path in output.glob("*/*/*/result.json")}
+    run("scancel", jobs_in_queue("pending")[-1])
 
     collecting = launch(*on_slurm)
     out, err = collecting.output(timeout=400)

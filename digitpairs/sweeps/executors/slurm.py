@@ -97,7 +97,7 @@ class SlurmExecutor:
     def _collect(self, submissions: Sequence[Submission]) -> Iterator[Message]:
         """The messages of the jobs until all have ended; without `wait`, of those that have."""
         asked = -QUEUE_SECONDS
-        while any(each.waiting for each in submissions):
+        while submissions := [each for each in submissions if each.waiting]:
             for each in submissions:
                 yield from each.new_events()
             if time.monotonic() - asked >= QUEUE_SECONDS:
@@ -110,8 +110,7 @@ class SlurmExecutor:
             time.sleep(POLL_SECONDS)
         for each in submissions:
             if each.waiting:
-                text = f"Slurm has {each}; the same command collects its results"
-                yield Message("note", (), text)
+                yield Message("note", (), f"Slurm has {each}; the same command collects them")
 
     def _submit(self, pieces: Sequence[Sequence[Job]]) -> Path:
         """Submit an array; returns its folder. Raises InvalidValueError if sbatch refuses it."""
