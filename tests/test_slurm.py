@@ -159,7 +159,8 @@ def folder(tmp_path, jobs):
     folder = tmp_path / "digitpairs-0123"
     folder.mkdir()
     pieces = [[run_name(job)] for job in jobs]
-    (folder / "submission.json").write_text(json.dumps({"pieces": pieces, "collected": []}))
+    note = {"pieces": pieces, "collected": [], "ids": {}}
+    (folder / "submission.json").write_text(json.dumps(note))
     return folder
 
 

@@ -121,20 +121,22 @@ class SlurmExecutor:
         write_code(folder / "code")
         # The note is written first: whenever this process is killed, the jobs are found by name.
         names = [[run_name(job) for job in piece] for piece in pieces]
-        files.write_json(folder / NOTE, {"pieces": names, "collected": []})
+        note = {"pieces": names, "collected": [], "ids": {}}
+        files.write_json(folder / NOTE, note)
         executor = submitit.SlurmExecutor(folder, max_num_timeout=MOST_REQUEUES)
         executor.update_parameters(**self._parameters(folder))
         works = [Work(each, folder, number, self._threads) for number, each in enumerate(pieces)]
         try:
             # submitit prints what sbatch says, too
             with contextlib.redirect_stderr(io.StringIO()), executor.batch():
-                for work in works:
-                    executor.submit(work)
+                jobs = [executor.submit(work) for work in works]
         except FailedJobError as error:
             shutil.rmtree(folder)
             settings = {key: value for key, value in self._settings._asdict().items() if value}
             accepted = f"settings that sbatch takes: {str(error).strip().splitlines()[-1]}"
             raise InvalidValueError("sweep.slurm", settings, accepted) from None
+        ids = {str(number): job.job_id for number, job in enumerate(jobs)}
+        files.write_json(folder / NOTE, note | {"ids": ids})
         return folder
 
     def _parameters(self, folder: Path) -> dict[str, Any]:

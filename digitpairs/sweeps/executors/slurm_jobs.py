@@ -1,7 +1,8 @@
 """Jobs of Slurm: what a job does, and what the command sees of it.
 
 The folder of a submission has
-    submission.json   the names of the runs of each job, and the numbers of the collected jobs
+    submission.json   the names of the runs of each job, the numbers of the collected jobs, and
+                      Slurm's ids of the jobs by number; no ids if the command was killed just then
     code/             a copy of the code, which the jobs run
     N.events          the events of job N, a JSON list a line
     *_log.out         the jobs' output
@@ -101,7 +102,7 @@ class Submission:
     def __init__(self, folder: Path, wanted: Mapping[str, tuple[int, Job]]) -> None:
         self._folder, self._wanted = folder, wanted
         note = files.read_json(folder / NOTE)
-        if note is None or not {"pieces", "collected"} <= note.keys():
+        if note is None or not {"pieces", "collected", "ids"} <= note.keys():
             raise files.DamagedFileError(folder / NOTE, "it is no submission's")
         self._pieces: list[list[str]] = note["pieces"]
         self._collected: list[int] = note["collected"]
@@ -109,7 +110,7 @@ class Submission:
         self._returned: set[int] = set()
         self._ended: set[int] = set()  # the indices of runs
         self._absent: set[int] = set()  # jobs that Slurm did not have when it was last asked
-        self._ids: dict[int, str] = {}
+        self._ids = {int(number): job for number, job in note["ids"].items()}
 
     def __str__(self) -> str:
         count = len(self.waiting)
@@ -152,9 +153,8 @@ class Submission:
 
     def _collect(self, number: int) -> Iterator[Message]:
         self._collected.append(number)
-        files.write_json(
-            self._folder / NOTE, {"pieces": self._pieces, "collected": self._collected}
-        )
+        note = {"pieces": self._pieces, "collected": self._collected, "ids": self._ids}
+        files.write_json(self._folder / NOTE, note)
         runs = self._runs(number)
         rest = [index for index in runs if index not in self._ended]
         if rest and self._state(number) == "CANCELLED":
