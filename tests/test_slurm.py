@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -127,12 +128,16 @@ class FakeSlurm:
 
     def __init__(self) -> None:
         self.queue: list[str] = []
+        self.requeued: list[str] = []
         self.states: dict[str, str] = {}
         self.partitions = "debug* 0/2/0/2\nlong 0/8/0/8\n"
 
     def __call__(self, *command: str) -> str:
         if command[0] == "squeue":
             return "\n".join(self.queue)
+        if command[:2] == ("scontrol", "requeue"):
+            self.requeued.append(command[-1])
+            return ""
         if command[0] == "sinfo":
             return self.partitions
         return f"JobId=1 JobState={self.states.get(command[-1], 'FAILED')} Reason=None"
@@ -201,6 +206,44 @@ def test_a_job_that_is_started_again_keeps_what_it_had_finished(folder, jobs):
     lines = (folder / "0.events").read_text().splitlines()
     again = lines[lines.index('[["epoch", 0, {"ep') + 1 :]
     assert {event[1] for line in again for event in json.loads(line) if len(event) > 1} == {1}
+
+
+@pytest.mark.parametrize("settings", [[], ["early_stopping.patience=9", "data.validation=0.2"]])
+def test_a_job_at_its_time_limit_queues_itself_and_goes_on_with_the_same_bits(
+    fake, tmp_path, monkeypatch, settings
+):
+    """The signal comes in the second of four epochs."""
+    four = [*SMALL_DATA_AND_MODEL, "trainer.max_epochs=4", "model.body.dropout=0.1", *settings]
+    expected, jobs = (
+        plan_jobs(compose_command(CONF, [*four, f"output={tmp_path / name}", "seed=range(2)"]))
+        for name in ("expected", "outputs")
+    )
+    before = signal.getsignal(slurm_jobs.LIMIT_SIGNAL)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    (tmp_path / "whole").mkdir()
+    Work(expected, tmp_path / "whole", 0, 1)()
+    work = Work(jobs, tmp_path, 0, 1)
+    send = work._send
+
+    def interrupt(events):
+        if any(event[:2] == ("epoch", 0) and event[2].get("epoch") == 1 for event in events):
+            os.kill(os.getpid(), slurm_jobs.LIMIT_SIGNAL)
+        send(events)
+
+    monkeypatch.setattr("digitpairs.sweeps.executors.base.MESSAGE_INTERVAL", 0)
+    monkeypatch.setattr(work, "_send", interrupt)
+    with pytest.raises(SystemExit):
+        work()
+    assert fake.requeued == ["7"] and not contents(tmp_path / "outputs")
+    assert not contents(tmp_path / "outputs", "failure.json")
+    epochs = len((tmp_path / "0.events").read_text().splitlines())
+    work()
+    signal.signal(slurm_jobs.LIMIT_SIGNAL, before)
+    assert fake.requeued == ["7"] and len(contents(tmp_path / "outputs")) == 2
+    lines = (tmp_path / "0.events").read_text().splitlines()[epochs:]
+    rows = [event for line in lines if line for event in json.loads(line) if event[0] == "epoch"]
+    assert min(row["epoch"] for _, _, row in rows if "learning_rate" in row) == 2
+    assert results_of(tmp_path / "outputs") == results_of(tmp_path / "expected")
 
 
 def test_a_torn_line_of_events_is_left_out(fake, folder, jobs):

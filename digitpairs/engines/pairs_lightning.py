@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -31,6 +32,7 @@ from digitpairs.engines.base import (
     prefixed_errors,
 )
 from digitpairs.engines.callbacks import check_callbacks, make_callbacks, why_callbacks_alone
+from digitpairs.engines.interruption import current_checkpoint, stopping_callbacks
 from digitpairs.engines.lightning_trainer import check_trainer, clipping, make_trainer, running
 from digitpairs.engines.named_parts import named_parts
 from digitpairs.engines.predictions import predictions_file
@@ -93,7 +95,9 @@ class PairsLightning(Engine):
                 fit_and_test(section, member, datamodule, logger, callbacks)
         else:  # a single run is an array of one, which has the same bits as in a larger array
             array = PairComparisonArray(members, loggers)
-            fit_and_test(section, array, PairDataModuleArray(datamodules), False)
+            data = PairDataModuleArray(datamodules)
+            stopping = [] if named_parts(configs[0], "logger") else stopping_callbacks(configs)
+            fit_and_test(section, array, data, False, stopping, current_checkpoint(configs))
             array.release()
         return [make_run(member, datamodule) for member, datamodule in zip(members, datamodules)]
 
@@ -134,14 +138,15 @@ def fit_and_test(
     datamodule: pl.LightningDataModule,
     logger: Logger | bool,
     callbacks: Sequence[pl.Callback] = (),
+    checkpoint: Path | None = None,
 ) -> None:
-    """Trains and tests with the settings of the section `trainer`.
+    """Trains and tests with the settings of the section `trainer`, from the checkpoint if given.
 
     A run that diverges is not an error here: it keeps the error as its `failure`.
     """
     trainer = make_trainer(section, logger, callbacks)
     with contextlib.suppress(DivergenceError), running():
-        trainer.fit(module, datamodule)
+        trainer.fit(module, datamodule, ckpt_path=checkpoint)
         trainer.test(module, datamodule, verbose=False)
 
 

@@ -13,6 +13,7 @@ import torch
 
 from digitpairs import files
 from digitpairs.engines import Run, get_engine
+from digitpairs.engines.interruption import current_checkpoint
 from digitpairs.inventory import inventory
 from digitpairs.sweeps.jobs import Job, fingerprint
 from digitpairs.sweeps.loggers import RunLoggers, placed
@@ -44,11 +45,12 @@ def run_jobs(jobs: Mapping[int, Job], listener: Listener) -> None:
     """
     loggers: list[RunLoggers] = []
     try:
+        configs = [placed(job) for job in jobs.values()]
+        goes_on = current_checkpoint(configs) is not None
         for index, job in jobs.items():
-            _prepare(job)
+            _prepare(job, goes_on)
             loggers.append(RunLoggers(job, functools.partial(listener.epoch, index)))
         started = time.perf_counter()
-        configs = [placed(job) for job in jobs.values()]
         runs = get_engine(configs[0]).train(configs, loggers)
     except Exception as fault:  # whatever fails in a run is reported, and the other runs go on
         _end_failed(loggers, listener)
@@ -84,11 +86,11 @@ def array_failure(size: int, reason: str) -> str:
     return f"an array of {size} runs failed and is done one by one ({reason})"
 
 
-def _prepare(job: Job) -> None:
-    """Make the job's folder, with its config."""
-    if job.folder.exists():
+def _prepare(job: Job, goes_on: bool) -> None:
+    """Make the job's folder, with its config; a fit that goes on keeps its events."""
+    if job.folder.exists() and not goes_on:
         shutil.rmtree(job.folder)  # an interrupted run has left events without a result
-    job.folder.mkdir(parents=True)
+    job.folder.mkdir(parents=True, exist_ok=goes_on)
     files.write_config(job.folder, job.config)
 
 

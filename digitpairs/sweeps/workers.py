@@ -15,7 +15,7 @@ import threading
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
@@ -51,7 +51,7 @@ def available_cores() -> list[int]:
 
 def run_in_processes(
     works: Sequence[Work], processes: int, threads: int, tick: float | None = None
-) -> Iterator[WorkerMessage]:
+) -> Generator[WorkerMessage, None, None]:
     """Run the pieces of work in processes, and yield their messages as they arrive.
 
     A process that dies takes only its own piece with it, and a new process replaces it. Closing the

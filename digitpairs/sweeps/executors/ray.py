@@ -76,6 +76,7 @@ def find_cluster(settings: RaySettings, jobs: Sequence[Job], threads: int) -> Cl
     accelerators = {job.config["trainer"].get("accelerator", "cpu") for job in jobs}
     cpus = threads if settings.cpus is None else settings.cpus
     gpus = (1 if accelerators & {"gpu", "cuda"} else 0) if settings.gpus is None else settings.gpus
+    nodes: list[dict[str, float]]
     if settings.address is None:
         nodes = [{"CPU": len(available_cores()), "GPU": torch.cuda.device_count()}]
     else:

@@ -66,6 +66,10 @@ def ray_settings(section: Any) -> RaySettings:
 def slurm_settings(section: Any) -> SlurmSettings:
     """The checked settings of `sweep.slurm`. Raises InvalidValueError."""
     mapping("sweep.slurm", section, SlurmSettings._fields)
+    options = section.get("options", {})
+    if not isinstance(options, Mapping):
+        accepted = "a mapping of options of sbatch, such as {qos: high}"
+        raise InvalidValueError("sweep.slurm.options", options, accepted)
     settings = SlurmSettings(**section)
     for key in ("partition", "account"):
         value = getattr(settings, key)
@@ -77,7 +81,4 @@ def slurm_settings(section: Any) -> SlurmSettings:
         raise InvalidValueError("sweep.slurm.memory", memory, "a size such as 4GB, or null")
     integer("sweep.slurm.gpus", settings.gpus)
     boolean("sweep.slurm.wait", settings.wait)
-    if not isinstance(settings.options, Mapping):
-        accepted = "a mapping of options of sbatch, such as {qos:high}"
-        raise InvalidValueError("sweep.slurm.options", settings.options, accepted)
     return settings

@@ -30,7 +30,6 @@ FOLDER = ".slurm"  # of the submissions, in the sweep's folder
 POLL_SECONDS = 1.0  # between two readings of the jobs' events
 QUEUE_SECONDS = 5.0  # between two questions to Slurm
 MOST_JOBS = 1000  # of an array; Slurm's default limit is 1001
-MOST_REQUEUES = 1000  # of a job at its time limit
 COMMANDS = ("sbatch", "srun", "sinfo", "squeue", "scontrol")
 
 
@@ -123,7 +122,7 @@ class SlurmExecutor:
         names = [[run_name(job) for job in piece] for piece in pieces]
         note = {"pieces": names, "collected": [], "ids": {}}
         files.write_json(folder / NOTE, note)
-        executor = submitit.SlurmExecutor(folder, max_num_timeout=MOST_REQUEUES)
+        executor = submitit.SlurmExecutor(folder)
         executor.update_parameters(**self._parameters(folder))
         works = [Work(each, folder, number, self._threads) for number, each in enumerate(pieces)]
         try:
@@ -154,7 +153,7 @@ class SlurmExecutor:
             "gpus_per_node": settings.gpus or None,
             "cpus_per_task": self._threads,
             "array_parallelism": self._jobs,
-            "signal_delay_s": min(90, 30 * settings.time),
+            "signal_delay_s": min(300, 30 * settings.time),
             "stderr_to_stdout": True,
             "setup": [f"export {provenance.COMMIT}={provenance.provenance()['commit'] or ''}"],
             "srun_args": [f"--cpus-per-task={self._threads}"],

@@ -5,6 +5,7 @@ The folder of a submission has
                       Slurm's ids of the jobs by number; no ids if the command was killed just then
     code/             a copy of the code, which the jobs run
     N.events          the events of job N, a JSON list a line
+    *.ckpt            the fits that were stopped before a time limit
     *_log.out         the jobs' output
 and submitit's files. The folder's name is the name of its jobs in Slurm.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +24,7 @@ from typing import Any
 import torch
 
 from digitpairs import files
+from digitpairs.engines.interruption import FitInterrupted, Interruption, interruptible
 from digitpairs.sweeps.executors.base import Event, Message, train_piece
 from digitpairs.sweeps.finished import is_finished
 from digitpairs.sweeps.jobs import Job
@@ -29,6 +32,7 @@ from digitpairs.sweeps.run import fail
 from digitpairs.sweeps.workers import format_warning
 
 NOTE = "submission.json"
+LIMIT_SIGNAL = signal.SIGUSR2  # which submitit lets Slurm send before the time limit
 COMMAND_SECONDS = 15  # until a command of Slurm has answered
 _RETURNED = "returned"  # the last event of a job
 
@@ -52,7 +56,8 @@ class Work:
     """What a job does: it trains the runs of a piece that are not finished.
 
     A job that Slurm starts again, after the death of its node or at its time limit, keeps what was
-    finished before.
+    finished before. Before the time limit, fits that can go on later are stopped after an epoch,
+    and the job queues itself again.
 
     Args:
         piece: the runs.
@@ -73,15 +78,16 @@ class Work:
         with self.events.open("a") as file:
             file.write("\n")  # ends a line that was cut when the job was killed
         rest = {index: job for index, job in enumerate(self.piece) if not is_finished(job)}
-        if rest:
-            train_piece(rest, self._send)
+        interruption = Interruption(self.events.parent)
+        signal.signal(LIMIT_SIGNAL, lambda *_: setattr(interruption, "requested", True))
+        try:
+            with interruptible(interruption):
+                if rest:
+                    train_piece(rest, self._send)
+        except FitInterrupted:
+            slurm_answer("scontrol", "requeue", _own_id())
+            raise SystemExit(1) from None  # Slurm ends it, too
         self._send([(_RETURNED,)])
-
-    def checkpoint(self) -> Any:
-        """What submitit does before the time limit: the job is queued again."""
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(self)
 
     def _send(self, events: Sequence[Event]) -> None:
         with self.events.open("a") as file:
@@ -188,8 +194,11 @@ class Submission:
         if event[0] == _RETURNED:
             return None
         kind, position, value = event
-        index, job = self._wanted.get(self._pieces[number][position], (None, None))
-        if job is None or (kind == "ended" and value is None and not is_finished(job)):
+        name = self._pieces[number][position]
+        if name not in self._wanted:
+            return None
+        index, job = self._wanted[name]
+        if kind == "ended" and value is None and not is_finished(job):
             return None
         if kind == "ended":
             self._ended.add(index)
@@ -225,6 +234,12 @@ class Submission:
             return f"Slurm's job {job or f'{number} of {self._folder.name}'} left no log"
         lines = path.read_text(errors="replace").strip().splitlines() or [""]
         return f"Slurm's job {job} ended: {lines[-1].strip()}"
+
+
+def _own_id() -> str:
+    """Slurm's id of the job in which this process runs."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
 
 
 def _parsed(line: bytes) -> list[Any]:
