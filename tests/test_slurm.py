@@ -297,6 +297,23 @@ def test_a_collected_submission_is_not_found_again(fake, folder, jobs, tmp_path)
     slurm.refuse_submissions(sweep, "local")
 
 
+def test_runs_that_ended_while_no_command_listened_have_their_mean(command, fake, tmp_path):
+    """Their submission is closed by the next command, whatever its executor."""
+    output = tmp_path / "outputs"
+    jobs = plan_jobs(compose_command(CONF, [*SMALL, f"output={output}", "seed=range(2)"]))
+    sweep = jobs[0].folder.parent.parent
+    folder = sweep / slurm.FOLDER / "digitpairs-0123"
+    folder.mkdir(parents=True)
+    note = {"pieces": [[run_name(job) for job in jobs]], "collected": [], "ids": {"0": "7"}}
+    (folder / "submission.json").write_text(json.dumps(note))
+    assert command(*SMALL, "-m", "seed=0,1", output=output)[0] == 2
+    Work(jobs, folder, 0, 1)()
+    status, out, err = command(*SMALL, "-m", "seed=0,1", output=output)
+    assert (status, err) == (0, "") and out.startswith("2 runs, all finished before")
+    assert list((jobs[0].folder.parent / "mean").glob("events*"))
+    assert not (folder / "submission.json").exists()
+
+
 def test_slurm_that_does_not_answer_for_a_while_is_waited_for(fake, folder, jobs, monkeypatch):
     def no_answer(*_: str) -> str:
         raise subprocess.SubprocessError("squeue: connection refused")

@@ -94,6 +94,12 @@ class SweepListener:
             self.note(f"TensorBoard's means could not be written: {error}")
 
 
+def write_means(finished: Sequence[Job]) -> None:
+    """Write the means of runs that ended while no command listened."""
+    for curves in _mean_curves(finished, finished).values():
+        curves.write()
+
+
 def _mean_curves(jobs: Sequence[Job], finished: Sequence[Job]) -> dict[Path, MeanCurves]:
     """The means by configuration folder, with the rows of the runs that were finished before."""
     folders = {job.folder.parent for job in jobs}

@@ -21,10 +21,10 @@ from digitpairs.sweeps.check import Checker
 from digitpairs.sweeps.compose import JobRequest
 from digitpairs.sweeps.executors.base import Executor
 from digitpairs.sweeps.executors.choose import find_site, reach, start_local
-from digitpairs.sweeps.executors.slurm import refuse_submissions
+from digitpairs.sweeps.executors.slurm import refuse_submissions, settle_submissions
 from digitpairs.sweeps.finished import is_finished, unfinished_jobs
 from digitpairs.sweeps.jobs import Job, plan_jobs
-from digitpairs.sweeps.listener import SweepListener
+from digitpairs.sweeps.listener import SweepListener, write_means
 from digitpairs.sweeps.lock import sweep_lock
 from digitpairs.sweeps.plan import Plan, Settings, make_plan, plural, settings_of
 from digitpairs.sweeps.progress import counted
@@ -63,8 +63,11 @@ def run_sweep(requests: Sequence[JobRequest], launch: LaunchJobs | None = None) 
         names = names_of(jobs)
         sweep = jobs[0].folder.parent.parent
         with sweep_lock(sweep):
+            had_submissions = settle_submissions(sweep)
             refuse_submissions(sweep, settings.executor)
             unfinished = unfinished_jobs(jobs)
+            if had_submissions:
+                write_means([job for index, job in enumerate(jobs) if index not in unfinished])
             _report_damage(unfinished)
             alone = [checker.why_alone(jobs[i].config) for i in unfinished if keys[i] is None]
             failures = _run_unfinished(jobs, list(unfinished), keys, alone, settings, names, launch)

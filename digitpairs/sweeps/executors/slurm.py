@@ -47,6 +47,16 @@ def jobs_at_once(settings: SlurmSettings, threads: int) -> int:
     return max(1, _cores(settings) // threads)
 
 
+def settle_submissions(sweep: Path) -> bool:
+    """Close the submissions whose runs are all finished; returns whether there were any open."""
+    notes = sorted((sweep / FOLDER).glob(f"*/{NOTE}"))
+    for note in notes:
+        submission = Submission(note.parent, {})
+        if all((sweep / name / files.RESULT).exists() for name in submission.names()):
+            submission.close()
+    return bool(notes)
+
+
 def refuse_submissions(sweep: Path, executor: str) -> None:
     """Raise InvalidValueError if Slurm may have jobs of the sweep and another executor is chosen.
 

@@ -155,7 +155,11 @@ class Submission:
                 yield from self._collect(number)
         self._absent = absent
         if not self.waiting:
-            (self._folder / NOTE).rename(self._folder / f"collected-{NOTE}")
+            self.close()
+
+    def close(self) -> None:
+        """Let no later command look at the submission."""
+        (self._folder / NOTE).rename(self._folder / f"collected-{NOTE}")
 
     def _collect(self, number: int) -> Iterator[Message]:
         self._collected.append(number)
