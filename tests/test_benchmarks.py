@@ -45,6 +45,12 @@ def test_the_costs_of_the_command(benchmark):
 
 
 @pytest.mark.long
+def test_what_executors_add(benchmark):
+    pytest.importorskip("ray", reason="Ray is not installed (extra: ray)")
+    assert "Ray adds " in benchmark("executors.py", "--rounds 1 --pieces 5")
+
+
+@pytest.mark.long
 def test_the_coukos_cnn(benchmark):
     assert benchmark("coukos_cnn.py", "--rounds 1").count("median") == 3
 
