@@ -78,7 +78,8 @@ def find_cluster(settings: RaySettings, jobs: Sequence[Job], threads: int) -> Cl
     gpus = (1 if accelerators & {"gpu", "cuda"} else 0) if settings.gpus is None else settings.gpus
     nodes: list[dict[str, float]]
     if settings.address is None:
-        nodes = [{"CPU": len(available_cores()), "GPU": torch.cuda.device_count()}]
+        here = torch.cuda.device_count() if gpus else 0
+        nodes = [{"CPU": len(available_cores()), "GPU": here}]
     else:
         nodes = _nodes(settings.address)
     for key, share, resource in (("cpus", cpus, "CPU"), ("gpus", gpus, "GPU")):
@@ -108,7 +109,7 @@ class RayExecutor:
 
     def __init__(self, cluster: Cluster, tasks: int, threads: int) -> None:
         self._cluster, self._tasks, self._threads = cluster, tasks, threads
-        self._ray = _connect(cluster.address, self._tasks * cluster.cpus, cluster.gpus)
+        self._ray = _connect(cluster.address, self._tasks * cluster.cpus)
         options = {"num_cpus": cluster.cpus, "num_gpus": cluster.gpus, "max_retries": 0}
         self._train = self._ray.remote(num_returns="streaming", **options)(_train)
 
@@ -150,7 +151,7 @@ class RayExecutor:
             events = self._ray.get(next(task))
         except StopIteration:
             del running[task]
-        except InvalidValueError:
+        except InvalidValueError:  # by `_refuse_other_versions`
             raise
         except (errors.NodeDiedError, errors.ObjectLostError, errors.WorkerCrashedError) as error:
             del running[task]
@@ -161,7 +162,7 @@ class RayExecutor:
                 yield Message("note", runs, "a node or worker of Ray has died: its runs start anew")
         except errors.RuntimeEnvSetupError as error:
             raise InvalidValueError(_KEY, self._cluster.address, _last_line(error)) from None
-        except (errors.RayError, Exception) as error:
+        except Exception as error:  # whatever the task raised: the piece has failed
             del running[task]
             yield Message("failed", runs, _last_line(error))
         else:
@@ -176,7 +177,7 @@ class RayExecutor:
         return kind, index, fault or failure
 
 
-def _connect(address: str | None, cpus: float, gpus: float) -> Any:
+def _connect(address: str | None, cpus: float) -> Any:
     """Connect this process to the cluster, or start one here; returns the module `ray`."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to a server
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or a warning says so
