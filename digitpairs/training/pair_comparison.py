@@ -19,7 +19,7 @@ from digitpairs.data.sources import SIDE
 from digitpairs.losses import LambdaWeighting, Weighting, check_fits
 from digitpairs.networks import JointNetwork, Prediction, SiameseNetwork
 from digitpairs.networks.comparison import as_prediction
-from digitpairs.networks.heads import CLASSES
+from digitpairs.networks.heads import CLASSES, ComparisonPart
 from digitpairs.streams import check_seed
 from digitpairs.targets import class_name, exception_message
 from digitpairs.training.build import build, build_network
@@ -29,7 +29,7 @@ from digitpairs.training.module import ComparisonModule
 from digitpairs.training.optimizers import Adam
 from digitpairs.training.run_record import RunRecord, prefixed
 from digitpairs.training.schedulers import Constant, Schedule, as_schedule
-from digitpairs.training.stages import check_two_stage
+from digitpairs.training.stages import COMPARISON, check_two_stage
 from digitpairs.training.temperature import METHODS, TemperatureScaling
 
 _NETWORK = (
@@ -225,8 +225,8 @@ def _answers(prediction: Prediction) -> dict[str, Tensor]:
 
 def _compares_posteriors(network: nn.Module) -> bool:
     """Whether the comparison's logit follows from the digit logits without parameters."""
-    is_built_in = isinstance(network, (JointNetwork, SiameseNetwork))
-    return is_built_in and network.comparison_part.sees == "posterior"
+    part = getattr(network, COMPARISON, None)
+    return isinstance(part, ComparisonPart) and part.sees == "posterior"
 
 
 def _has_digits(network: nn.Module) -> bool:
