@@ -218,7 +218,7 @@ def _module_body(module: nn.Module, channels: int) -> tuple[nn.Module, int]:
         first.in_channels = channels
     with torch.no_grad():
         output = module.eval()(torch.zeros(2, channels, SIDE, SIDE))
-    return module, output.shape[-1]
+    return module, output.shape[-1] if isinstance(output, Tensor) else 0
 
 
 def _check_body(made: Any, channels: int) -> None:
