@@ -27,8 +27,8 @@ INTRODUCTION = (
     " row compares two configurations that differ in this alone, seed by seed, by the test error"
     " of the comparison unless the row says otherwise. Negative is better. Intervals are BCa"
     " bootstrap intervals, expanded for few seeds and so a little wider than on the reports' pages."
-    " p is of a two-sided sign-flip test; it is adjusted over the question (Holm), intervals are not."
-    " Runs are missing where a report has no archive yet."
+    " p is of a two-sided sign-flip test; it is adjusted over the question (Holm), intervals are"
+    " not. Runs are missing where a report has no archive yet."
 )
 
 
