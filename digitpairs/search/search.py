@@ -1,0 +1,208 @@
+"""A search: asks for trials in batches, trains a batch as one sweep, and tells the trials' values.
+
+A trial is a configuration with several seeds. Its value is the mean of a metric of the held-out
+pairs over the seeds.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig
+from optuna.distributions import distribution_to_json
+from optuna.trial import FrozenTrial
+
+from digitpairs import records
+from digitpairs.arguments import single_overrides
+from digitpairs.checks import InvalidValueError, choice, integer
+from digitpairs.engines import disk
+from digitpairs.search.brackets import Bracket, rungs_of, survivors
+from digitpairs.search.report import print_batch, print_report
+from digitpairs.search.settings import PARAMETERS, SECTION, Settings
+from digitpairs.search.space import Space
+from digitpairs.search.study import SearchStudy
+from digitpairs.sweeps import JobRequest, compose_sweep, run_sweep
+from digitpairs.sweeps.check import Checker
+from digitpairs.sweeps.jobs import Job, plan_jobs, search_folder
+from digitpairs.sweeps.lock import sweep_lock
+from digitpairs.training import early_stopping
+
+STUDY = "study"  # the folder in that of the search
+Compose = Callable[[Iterable[Sequence[str]]], list[JobRequest]]
+# Trains trials, until an epoch if it is given; returns the folders of each trial's runs.
+RunTrials = Callable[[Sequence[FrozenTrial], int | None], Mapping[int, Sequence[Path]]]
+
+
+class SearchPlan(NamedTuple):
+    """What a search does, checked."""
+
+    settings: Settings
+    space: Space
+    fixed: Sequence[str]  # overrides that all trials have in common
+    typed: Sequence[str]  # those of them that were typed
+    compose: Compose
+    epochs: int  # of a trial that is not pruned
+    folder: Path
+
+
+def plan_search(
+    loader: ConfigLoader,
+    master: DictConfig,
+    overrides: Mapping[str, Override],
+    settings: Settings,
+    space: Space,
+) -> SearchPlan:
+    """Check a search, given the overrides of the command by key. Nothing is written.
+
+    Raises InvalidValueError or DataError if a trial at an end of the space could not be run.
+    """
+    searched = set(space.keys.values())
+    common = [each for key, each in overrides.items() if key not in searched]
+    typed = [text for override in common for text in single_overrides(override)]
+    compose = functools.partial(compose_sweep, loader, master)
+    config = compose([typed])[0].config
+    _check_command(config, settings, overrides)
+    fixed = [*typed, *_held_out(config["data"], settings)]
+    folder = search_folder(compose([fixed])[0], _identity(settings, space))
+    plan = SearchPlan(settings, space, fixed, typed, compose, 0, Path(folder))
+    jobs = _check_corners(plan)
+    epochs = {job.config["trainer"]["max_epochs"] for job in jobs}
+    if settings.pruner is not None and len(epochs) > 1:
+        raise InvalidValueError(f"{SECTION}.pruner", settings.pruner, "null if the epochs differ")
+    rungs_of(settings, max(epochs))
+    return plan._replace(epochs=max(epochs), folder=jobs[0].folder.parent.parent)
+
+
+def run_search(plan: SearchPlan) -> int:
+    """Search until all trials are told, and print what was found.
+
+    Returns 0, or 1 if all trials failed. A search that was interrupted goes on with the trials that
+    were asked for and not told.
+    """
+    folder = plan.folder / STUDY
+    with sweep_lock(folder):
+        study = SearchStudy(folder / "study.db", plan.settings, plan.space, plan.epochs)
+        run = functools.partial(_run_trials, plan)
+        while (batch := study.next_batch()) is not None:
+            bracket, trials = batch
+            print(f"trials {bracket.first} to {bracket.first + len(trials) - 1}", flush=True)
+            run_bracket(study, run, bracket, trials, plan.settings)
+            print_batch(study, plan.settings)
+        return print_report(study, plan.settings, plan.space, plan.typed, plan.folder)
+
+
+def run_bracket(
+    study: SearchStudy,
+    run: RunTrials,
+    bracket: Bracket,
+    trials: Sequence[FrozenTrial],
+    settings: Settings,
+) -> None:
+    """Train the trials of a bracket that are not told, and tell them."""
+    alive = [trial for trial in trials if not trial.state.is_finished()]
+    folders = run(alive, None)
+    for trial in alive:
+        _tell(study, trial.number, folders[trial.number], settings)
+
+
+def _tell(study: SearchStudy, number: int, runs: Sequence[Path], settings: Settings) -> None:
+    """Tell the values of a trial whose runs have ended, or why it failed."""
+    failure = failure_of(runs)
+    if failure is not None:
+        study.fail(number, failure)
+        return
+    values = [[_result_value(run, metric) for run in runs] for metric in settings.metrics]
+    means = [statistics.fmean(each) for each in values]
+    study.complete(number, means, [standard_error(each) for each in values])
+
+
+def failure_of(runs: Sequence[Path]) -> str | None:
+    """The reason of the first failed run; None if none has failed."""
+    for run in runs:
+        if (failure := records.read_failure(run)) is not None:
+            return f"{run.name}: {failure['reason']}"
+    return None
+
+
+def standard_error(values: Sequence[float]) -> float | None:
+    """The standard error of the mean; None for a single value."""
+    return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
+
+
+def _result_value(run: Path, metric: str) -> float:
+    result = records.read_result(run) or {}
+    if metric not in result:
+        names = [name for name in result if name.startswith("validation/")]
+        accepted = f"a metric that the runs have: {', '.join([*names, PARAMETERS])}"
+        raise InvalidValueError(f"{SECTION}.metric", metric, accepted)
+    return float(result[metric])
+
+
+def _run_trials(
+    plan: SearchPlan, trials: Sequence[FrozenTrial], until: int | None
+) -> dict[int, list[Path]]:
+    """Train the seeds of the trials. Trials with equal settings share their runs."""
+    own = {trial.number: tuple(plan.space.overrides(trial.params)) for trial in trials}
+    distinct = list(dict.fromkeys(own.values()))
+    if not distinct:
+        return {}
+    jobs = [
+        [*plan.fixed, *overrides, f"seed={seed}"]
+        for overrides in distinct
+        for seed in plan.settings.seeds
+    ]
+    runs = run_sweep(plan.compose(jobs), None, plan.folder.name, until).runs
+    count = len(plan.settings.seeds)
+    by_settings = {each: runs[i * count : (i + 1) * count] for i, each in enumerate(distinct)}
+    return {number: by_settings[overrides] for number, overrides in own.items()}
+
+
+def _check_command(
+    config: Mapping[str, Any], settings: Settings, overrides: Mapping[str, Any]
+) -> None:
+    """Raise InvalidValueError for what the trials cannot have in common."""
+    if "seed" in overrides:
+        accepted = f"none: each trial has {SECTION}.seeds seeds from {SECTION}.first_seed on"
+        raise InvalidValueError("seed", config["seed"], accepted)
+    if config["data"].get("watch_test"):
+        raise InvalidValueError("data.watch_test", True, "false in a search")
+    names = disk.MONITORED if config["task"] == "disk" else early_stopping.MONITORED
+    accepted_metrics = [*(name for name in names if name.startswith("validation/")), PARAMETERS]
+    for metric in settings.metrics:
+        choice(f"{SECTION}.metric", metric, accepted_metrics)
+    count = settings.n_trials * len(settings.seeds)
+    max_runs = integer("sweep.max_runs", config.get("sweep", {}).get("max_runs"), at_least=1)
+    if count > max_runs:
+        accepted = f"at least {count}, the number of runs that this search has"
+        raise InvalidValueError("sweep.max_runs", max_runs, accepted)
+
+
+def _held_out(data: Mapping[str, Any], settings: Settings) -> list[str]:
+    """The override that holds pairs out, unless the config does."""
+    if data.get("validation") or data.get("folds"):
+        return []
+    return [f"data.validation={settings.validation}"]
+
+
+def _identity(settings: Settings, space: Space) -> dict[str, Any]:
+    """What decides the trials; `n_trials` extends a search."""
+    kept = {key: value for key, value in settings._asdict().items() if key != "n_trials"}
+    texts = {name: distribution_to_json(each) for name, each in space.distributions.items()}
+    return kept | {"seeds": list(settings.seeds), "space": texts}
+
+
+def _check_corners(plan: SearchPlan) -> list[Job]:
+    """Check trials at the ends of the space; returns their jobs."""
+    seed = f"seed={plan.settings.seeds[0]}"
+    corners = [[*plan.fixed, *plan.space.overrides(each), seed] for each in plan.space.corners()]
+    jobs = plan_jobs(plan.compose(corners), plan.folder.name)
+    checker = Checker()
+    for job in jobs:
+        checker.check(job.config)
+    return jobs
