@@ -52,6 +52,7 @@ class RunRecord:
         self.test_predictions: Prediction | None = None  # the logits of the test; None before it
         self.failure: DivergenceError | None = None
         self.ended = False  # by a failure or by early stopping
+        self.paused = False  # before its last epoch, to go on later; a paused run is not tested
         self._part_history: list[Tensor] = []  # mean parts of the loss in each epoch
         self._row: dict[str, float] = {}  # of the current epoch
 
@@ -112,6 +113,8 @@ class RunRecord:
         self, metrics: Mapping[str, float], confusion: Confusion | None, predictions: Prediction
     ) -> None:
         """Keep the test's metrics, its confusion tables (see `metrics.confusion`) and logits."""
+        if self.paused:
+            return
         self.test_metrics, self.confusion = prefixed("test", metrics), confusion
         self.test_predictions = predictions
         self._check(metrics["loss"])
