@@ -65,6 +65,7 @@ def survivors(values: Mapping[int, float], settings: Settings) -> set[int]:
 
     Args:
         values: of the trials at the rung, by number; of equal ones the smaller number is better.
+        settings: with the direction and the factor.
     """
     sign = -1 if settings.directions[0] == "maximize" else 1
     ranked = sorted(values, key=lambda number: (sign * values[number], number))
@@ -75,8 +76,8 @@ def _sizes(settings: Settings, rungs: int) -> list[int]:
     """The numbers of trials of the brackets that leave out 0, 1, ... of the first rungs."""
     if settings.pruner != "hyperband":
         return [settings.batch_size]
-    shares = [
-        (rungs + 1) / (rungs + 1 - left_out) / settings.reduction_factor**left_out
-        for left_out in range(rungs + 1)
+    brackets, factor = rungs + 1, settings.reduction_factor
+    return [
+        -(-settings.batch_size * brackets // ((brackets - left_out) * factor**left_out))
+        for left_out in range(brackets)
     ]
-    return [math.ceil(settings.batch_size * share) for share in shares]

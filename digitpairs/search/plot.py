@@ -18,6 +18,8 @@ from digitpairs.search.space import Space
 from digitpairs.search.study import SearchStudy
 
 BEST, OTHER = "tab:red", "tab:blue"
+PRUNED = {"facecolors": "none", "edgecolors": "0.6"}
+SIZE = 14  # of a point
 ACROSS, WIDTH, HEIGHT, DPI = 3, 4.2, 3.2, 120  # panels in a row, and inches of a panel
 
 
@@ -28,25 +30,38 @@ def draw(
     importances: Mapping[str, Mapping[str, float]],
     path: Path,
 ) -> None:
-    """Write the plot of the finished trials. With several metrics, slices show the first."""
+    """Write the plot. With several metrics, the slices show the first.
+
+    Pruned trials are drawn hollow, with their values at their last rungs.
+    """
     trials = [trial for trial in study.trials() if trial.state == TrialState.COMPLETE]
+    pruned = [trial for trial in study.trials() if trial.state == TrialState.PRUNED]
     figure, axes = panel_grid(2 + len(space.keys), ACROSS, WIDTH, HEIGHT, layout="constrained")
     first, second, *slices = axes.flat
     if len(settings.metrics) == 1:
-        _draw_progress(first, trials, settings)
+        _draw_progress(first, trials, pruned, settings)
     else:
         _draw_front(first, trials, study.optuna.best_trials, settings)
     _draw_importances(second, importances)
     for panel, (name, distribution) in zip(slices, space.distributions.items()):
-        _draw_slice(panel, trials, name, distribution)
+        _draw_slice(panel, trials, name, distribution, color=OTHER)
+        _draw_slice(panel, pruned, name, distribution, **PRUNED)
         panel.set_ylabel(literal(settings.metrics[0]))
     save(figure, path, DPI)
 
 
-def _draw_progress(axes: plt.Axes, trials: Sequence[FrozenTrial], settings: Settings) -> None:
+def _draw_progress(
+    axes: plt.Axes,
+    trials: Sequence[FrozenTrial],
+    pruned: Sequence[FrozenTrial],
+    settings: Settings,
+) -> None:
     best = max if settings.directions[0] == "maximize" else min
     numbers, values = [each.number for each in trials], [each.value for each in trials]
-    axes.scatter(numbers, values, color=OTHER, s=14, label="trial")
+    axes.scatter(numbers, values, color=OTHER, s=SIZE, label="trial")
+    if pruned:
+        places = [each.number for each in pruned], [each.value for each in pruned]
+        axes.scatter(*places, s=SIZE, label="pruned, at its last rung", **PRUNED)
     axes.step(
         numbers, list(itertools.accumulate(values, best)), color=BEST, where="post", label="best"
     )
@@ -63,7 +78,7 @@ def _draw_front(
     """The first two metrics of all trials, and of those on the front."""
     for group, color, label in ((trials, OTHER, "trial"), (front, BEST, "front")):
         points = sorted(trial.values[:2] for trial in group)
-        axes.scatter(*zip(*points), color=color, s=14, label=label)
+        axes.scatter(*zip(*points), color=color, s=SIZE, label=label)
     axes.set(xlabel=literal(settings.metrics[0]), ylabel=literal(settings.metrics[1]))
     axes.legend()
 
@@ -83,7 +98,11 @@ def _draw_importances(axes: plt.Axes, importances: Mapping[str, Mapping[str, flo
 
 
 def _draw_slice(
-    axes: plt.Axes, trials: Sequence[FrozenTrial], name: str, distribution: BaseDistribution
+    axes: plt.Axes,
+    trials: Sequence[FrozenTrial],
+    name: str,
+    distribution: BaseDistribution,
+    **style: Any,
 ) -> None:
     """The first metric of each trial by its value of a setting."""
     places: list[Any] = [trial.params[name] for trial in trials]
@@ -94,5 +113,5 @@ def _draw_slice(
     elif getattr(distribution, "log", False):
         axes.set_xscale("log")
     values = [trial.values[0] for trial in trials]
-    axes.scatter(places, values, color=OTHER, s=14)
+    axes.scatter(places, values, s=SIZE, **style)
     axes.set_xlabel(literal(name))

@@ -20,10 +20,11 @@ from digitpairs.names import text_of
 from digitpairs.search.settings import Settings
 from digitpairs.search.space import Space
 from digitpairs.search.study import FAILURE, STANDARD_ERROR, SearchStudy, override_line
+from digitpairs.sweeps.plan import plural
 from digitpairs.terminal import plus_minus
 
 MOST_SHOWN = 10  # trials in the table
-FEWEST = 4  # finished trials for an importance
+FEWEST = 4  # trials for an importance
 DIGITS = 4  # of a setting in the table
 PICTURE = "search.png"
 
@@ -60,9 +61,7 @@ def print_report(
         print(f"error: all trials failed: {'; '.join(sorted(reasons)[:3])}", file=sys.stderr)
         return 1
     console.print(_table(study, settings, space, plus_minus(console)))
-    importances = {
-        metric: importance(study, index) for index, metric in enumerate(settings.metrics)
-    }
+    importances = importance(study, settings, space)
     lines = [
         *(_importance_line(metric, each) for metric, each in importances.items()),
         f"Best:      {override_line(space, best[0].params)}",
@@ -74,7 +73,7 @@ def print_report(
     draw(study, settings, space, importances, path)
     lines += [
         f"Plot:      {path}",
-        f"Dashboard: optuna-dashboard {shlex.quote(study.url)}",
+        f"Dashboard: optuna-dashboard {shlex.quote(str(study.path))}",
         f"Results: {folder}",
     ]
     for line in lines:
@@ -99,16 +98,39 @@ def ranked(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[FrozenTria
     return sorted(trials, key=lambda trial: (sign * trial.values[0], trial.number))
 
 
-def importance(study: SearchStudy, metric: int) -> Importance:
-    """The importance of each setting for a metric; empty with too few finished trials."""
+def importance(study: SearchStudy, settings: Settings, space: Space) -> dict[str, Importance]:
+    """The importance of each setting by what it is for; empty with too few trials.
+
+    It is for each metric. Where trials were pruned, it is for the metric after the first rung,
+    which all trials of the longest brackets have reached.
+    """
+    rungs = {epoch for trial in study.trials() for epoch in trial.intermediate_values}
+    if rungs:
+        first = min(rungs)
+        values = study.values_at(first, study.trials())
+        name = f"{settings.metrics[0]} after {plural(first, 'epoch')}"
+        return {name: _importance(study, settings.directions[0], space, values)}
     finished = [trial for trial in study.trials() if trial.state == TrialState.COMPLETE]
-    if len(finished) < FEWEST or len({trial.values[metric] for trial in finished}) < 2:
+    found = {}
+    for index, (metric, direction) in enumerate(zip(settings.metrics, settings.directions)):
+        values = {trial.number: trial.values[index] for trial in finished}
+        found[metric] = _importance(study, direction, space, values)
+    return found
+
+
+def _importance(
+    study: SearchStudy, direction: str, space: Space, values: Mapping[int, float]
+) -> Importance:
+    """Optuna's importance of the settings for these values of trials, by number."""
+    if len(values) < FEWEST or len(set(values.values())) < 2:
         return {}
+    copy = optuna.create_study(direction=direction)
+    for number, value in values.items():
+        params, distributions = study.trials()[number].params, dict(space.distributions)
+        copy.add_trial(optuna.create_trial(params=params, distributions=distributions, value=value))
     with warnings.catch_warnings():  # of evaluators that Optuna may change
         warnings.simplefilter("ignore")
-        return optuna.importance.get_param_importances(
-            study.optuna, target=lambda trial: trial.values[metric]
-        )
+        return optuna.importance.get_param_importances(copy)
 
 
 def final_command(space: Space, trial: FrozenTrial, fixed: Sequence[str]) -> str:
@@ -159,7 +181,7 @@ def _values(trial: FrozenTrial, settings: Settings, sign: str) -> list[str]:
 
 def _importance_line(metric: str, values: Importance) -> str:
     if not values:
-        return f"Importance for {metric}: at least {FEWEST} finished trials show it"
+        return f"Importance for {metric}: {FEWEST} trials with different values show it"
     parts = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
     return f"Importance for {metric}: {parts}"
 

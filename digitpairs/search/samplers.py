@@ -72,7 +72,8 @@ class QuasiRandomSampler(BaseSampler):
         from scipy.stats.qmc import Sobol
 
         sequence = Sobol(len(search_space), rng=self._seed)
-        sequence.fast_forward(trial.number)
+        if trial.number:  # scipy cannot go on by none
+            sequence.fast_forward(trial.number)
         (point,) = sequence.random(1)
         quantiles = zip(search_space.items(), point.tolist())
         return {name: value_at(each, quantile) for (name, each), quantile in quantiles}

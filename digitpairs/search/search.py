@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,8 @@ from optuna.trial import FrozenTrial
 from digitpairs import records
 from digitpairs.arguments import single_overrides
 from digitpairs.checks import InvalidValueError, choice, integer
-from digitpairs.engines import disk
+from digitpairs.engines import disk, get_engine
+from digitpairs.engines.named_parts import named_parts
 from digitpairs.search.brackets import Bracket, rungs_of, survivors
 from digitpairs.search.report import print_batch, print_report
 from digitpairs.search.settings import PARAMETERS, SECTION, Settings
@@ -31,12 +32,14 @@ from digitpairs.sweeps import JobRequest, compose_sweep, run_sweep
 from digitpairs.sweeps.check import Checker
 from digitpairs.sweeps.jobs import Job, plan_jobs, search_folder
 from digitpairs.sweeps.lock import sweep_lock
+from digitpairs.sweeps.pauses import prune
 from digitpairs.training import early_stopping
 
-STUDY = "study"  # the folder in that of the search
+STUDY, JOURNAL = "study", "journal.log"  # in the folder of the search
+Folders = Mapping[int, Sequence[Path]]  # of the runs, by the number of the trial
 Compose = Callable[[Iterable[Sequence[str]]], list[JobRequest]]
-# Trains trials, until an epoch if it is given; returns the folders of each trial's runs.
-RunTrials = Callable[[Sequence[FrozenTrial], int | None], Mapping[int, Sequence[Path]]]
+# Trains trials, until an epoch if it is given.
+RunTrials = Callable[[Sequence[FrozenTrial], int | None], Folders]
 
 
 class SearchPlan(NamedTuple):
@@ -87,7 +90,7 @@ def run_search(plan: SearchPlan) -> int:
     """
     folder = plan.folder / STUDY
     with sweep_lock(folder):
-        study = SearchStudy(folder / "study.db", plan.settings, plan.space, plan.epochs)
+        study = SearchStudy(folder / JOURNAL, plan.settings, plan.space, plan.epochs)
         run = functools.partial(_run_trials, plan)
         while (batch := study.next_batch()) is not None:
             bracket, trials = batch
@@ -104,22 +107,57 @@ def run_bracket(
     trials: Sequence[FrozenTrial],
     settings: Settings,
 ) -> None:
-    """Train the trials of a bracket that are not told, and tell them."""
+    """Train the trials of a bracket that are not told, and tell them.
+
+    At each rung the trials of the bracket are compared by their means over the seeds, those of an
+    earlier launch among them. The others are pruned, and the survivors are packed into new arrays.
+    """
     alive = [trial for trial in trials if not trial.state.is_finished()]
+    for epoch in bracket.rungs:
+        folders = run(alive, epoch)
+        alive = _without_failed(study, alive, folders)
+        for trial in alive:
+            rows = [_row_at(each, epoch) for each in folders[trial.number]]
+            study.report(trial.number, epoch, _mean(rows, settings.metrics[0]))
+        kept = survivors(study.values_at(epoch, trials), settings)
+        _prune(study, [trial for trial in alive if trial.number not in kept], folders, epoch)
+        alive = [trial for trial in alive if trial.number in kept]
     folders = run(alive, None)
-    for trial in alive:
-        _tell(study, trial.number, folders[trial.number], settings)
+    for trial in _without_failed(study, alive, folders):
+        results = [records.read_result(each) or {} for each in folders[trial.number]]
+        means = [_mean(results, metric) for metric in settings.metrics]
+        errors = [_standard_error(results, metric) for metric in settings.metrics]
+        study.complete(trial.number, means, errors)
 
 
-def _tell(study: SearchStudy, number: int, runs: Sequence[Path], settings: Settings) -> None:
-    """Tell the values of a trial whose runs have ended, or why it failed."""
-    failure = failure_of(runs)
-    if failure is not None:
-        study.fail(number, failure)
-        return
-    values = [[_result_value(run, metric) for run in runs] for metric in settings.metrics]
-    means = [statistics.fmean(each) for each in values]
-    study.complete(number, means, [standard_error(each) for each in values])
+def _without_failed(
+    study: SearchStudy, trials: Sequence[FrozenTrial], folders: Folders
+) -> list[FrozenTrial]:
+    """The trials none of whose runs has failed; tells the others as failed."""
+    going_on = []
+    for trial in trials:
+        reason = failure_of(folders[trial.number])
+        if reason is None:
+            going_on.append(trial)
+            continue
+        for run in folders[trial.number]:
+            prune(run, f"its trial failed: {reason}")
+        study.fail(trial.number, reason)
+    return going_on
+
+
+def _prune(study: SearchStudy, trials: Sequence[FrozenTrial], folders: Folders, epoch: int) -> None:
+    """Prune the trials, and those of their runs that no other trial of `folders` goes on with.
+
+    The files come first: a search that is killed between them and the study prunes again.
+    """
+    pruned = {trial.number for trial in trials}
+    needed = {run for number, runs in folders.items() if number not in pruned for run in runs}
+    for trial in trials:
+        for run in folders[trial.number]:
+            if run not in needed:
+                prune(run, f"its trial was pruned after epoch {epoch}")
+        study.prune(trial.number)
 
 
 def failure_of(runs: Sequence[Path]) -> str | None:
@@ -130,18 +168,26 @@ def failure_of(runs: Sequence[Path]) -> str | None:
     return None
 
 
-def standard_error(values: Sequence[float]) -> float | None:
-    """The standard error of the mean; None for a single value."""
+def _row_at(run: Path, epoch: int) -> Mapping[str, float]:
+    """The metrics after an epoch; of a run that ended before it, those of its result."""
+    history = records.read_metrics(run)
+    return history[epoch - 1] if len(history) >= epoch else records.read_result(run) or {}
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], metric: str) -> float:
+    """The mean of a metric. Raises InvalidValueError if a row lacks it."""
+    for row in rows:
+        if metric not in row:
+            names = [name for name in row if name.startswith("validation/")]
+            accepted = f"a metric that the runs have: {', '.join([*names, PARAMETERS])}"
+            raise InvalidValueError(f"{SECTION}.metric", metric, accepted)
+    return statistics.fmean(row[metric] for row in rows)
+
+
+def _standard_error(rows: Sequence[Mapping[str, Any]], metric: str) -> float | None:
+    """The standard error of the mean; None for a single row."""
+    values = [row[metric] for row in rows]
     return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
-
-
-def _result_value(run: Path, metric: str) -> float:
-    result = records.read_result(run) or {}
-    if metric not in result:
-        names = [name for name in result if name.startswith("validation/")]
-        accepted = f"a metric that the runs have: {', '.join([*names, PARAMETERS])}"
-        raise InvalidValueError(f"{SECTION}.metric", metric, accepted)
-    return float(result[metric])
 
 
 def _run_trials(
@@ -204,5 +250,22 @@ def _check_corners(plan: SearchPlan) -> list[Job]:
     jobs = plan_jobs(plan.compose(corners), plan.folder.name)
     checker = Checker()
     for job in jobs:
-        checker.check(job.config)
+        key = checker.check(job.config)
+        if plan.settings.pruner is not None:
+            _check_pausable(plan.settings.pruner, job.config, key, checker)
     return jobs
+
+
+def _check_pausable(
+    pruner: str, config: Mapping[str, Any], key: Hashable | None, checker: Checker
+) -> None:
+    """Raise InvalidValueError for a run that cannot pause at a rung."""
+    if not get_engine(config).can_pause:
+        accepted = "null unless task=pairs engine=lightning, whose runs can pause"
+        raise InvalidValueError(f"{SECTION}.pruner", pruner, accepted)
+    if key is None:
+        reason = checker.why_alone(config) or "these runs do not train as arrays"
+        raise InvalidValueError(f"{SECTION}.pruner", pruner, f"null here: {reason}")
+    if named_parts(config, "logger"):
+        accepted = "tensorboard with a pruner, whose runs pause"
+        raise InvalidValueError("logger", ",".join(named_parts(config, "logger")), accepted)

@@ -1,11 +1,13 @@
-"""A search's study: an SQLite file of Optuna's, asked and told in batches.
+"""A search's study: a journal file of Optuna's, asked and told in batches.
 
-SQLite writes whole transactions, and the system frees its locks when a process is killed. So a kill
-at any moment loses nothing that was told. Optuna's dashboard reads the file.
+The journal is a text file with a line for each change. Compared with SQLite it takes a tenth of the
+time and works on network file systems. A kill at any moment loses nothing that was told. Optuna's
+dashboard reads the file.
 """
 
 from __future__ import annotations
 
+import os
 import shlex
 import warnings
 from collections.abc import Mapping, Sequence
@@ -13,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 
 from digitpairs.search.brackets import Bracket, bracket_of
@@ -35,9 +39,10 @@ class SearchStudy:
 
     def __init__(self, path: Path, settings: Settings, space: Space, epochs: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.url = f"sqlite:///{path.absolute()}"
+        self.path = path
         self._settings, self._space, self._epochs = settings, space, epochs
-        self._storage = optuna.storages.RDBStorage(self.url)
+        _drop_unfinished_line(path)
+        self._storage = JournalStorage(JournalFileBackend(str(path), _NoLock(str(path))))
         self.optuna = optuna.create_study(
             storage=self._storage,
             study_name="search",
@@ -71,10 +76,22 @@ class SearchStudy:
             self._ask(missing)
         return bracket, self.trials()[bracket.first : bracket.end]
 
-    def report(self, trial: FrozenTrial, epoch: int, value: float) -> None:
+    def report(self, number: int, epoch: int, value: float) -> None:
         """Keep a trial's value at a rung."""
-        if epoch not in trial.intermediate_values:
+        trial = self.trials()[number]
+        if epoch not in trial.intermediate_values:  # it has it from an earlier launch
             self._storage.set_trial_intermediate_value(trial._trial_id, epoch, value)
+
+    def values_at(self, epoch: int, trials: Sequence[FrozenTrial]) -> dict[int, float]:
+        """The values at a rung of those trials that have reached it and not failed, by number."""
+        numbers = {trial.number for trial in trials}
+        return {
+            trial.number: trial.intermediate_values[epoch]
+            for trial in self.trials()
+            if trial.number in numbers
+            and trial.state != TrialState.FAIL
+            and epoch in trial.intermediate_values
+        }
 
     def complete(
         self, number: int, values: Sequence[float], standard_errors: Sequence[float | None]
@@ -104,6 +121,24 @@ class SearchStudy:
 
     def _set_attribute(self, number: int, name: str, value: Any) -> None:
         self._storage.set_trial_user_attr(self.trials()[number]._trial_id, name, value)
+
+
+class _NoLock(JournalFileSymlinkLock):
+    """The search's own lock keeps other searches out; those of Optuna outlive a kill."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+def _drop_unfinished_line(path: Path) -> None:
+    """Cut the end of a line that a crash or a full disk has left without its rest."""
+    if path.exists():
+        content = path.read_bytes()
+        if not content.endswith(b"\n"):
+            os.truncate(path, content.rfind(b"\n") + 1)
 
 
 def override_line(space: Space, values: Mapping[str, Any]) -> str:
