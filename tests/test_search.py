@@ -266,7 +266,8 @@ def test_a_search_that_was_killed_goes_on_as_if_it_was_not(changes, tmp_path):
         with pytest.raises(Killed):
             search(tmp_path / "killed", kill_at, **changes)
     assert search(tmp_path / "killed", **changes) == expected
-    assert len(expected) == 10 and len({json.dumps(params) for _, params, _ in expected}) == 10
+    distinct = {json.dumps(params) for _, params, _ in expected}
+    assert len(expected) == 10 and len(distinct) > 8  # NSGA-II may repeat a parent
 
 
 @needs_optuna
@@ -397,25 +398,21 @@ def test_an_interrupted_bracket_trains_only_what_is_left(command, tmp_path, monk
 
     arguments = [*SEARCH, "trainer.max_epochs=4", "hydra.sweeper.n_trials=4"]
     arguments += ["hydra.sweeper.pruner=halving", "hydra.sweeper.min_epochs=2"]
-    trained: list[tuple[int | None, int]] = []
     run_sweep = module.run_sweep
 
     def interrupted(requests, launch, folder, until):
-        if until is None and not trained:
+        if until is None:
             raise KeyboardInterrupt
-        trained.append((until, len(requests)))
         return run_sweep(requests, launch, folder, until)
 
-    monkeypatch.setattr(
-        module, "run_sweep", lambda *a: interrupted(*a) if a[3] is None else run_sweep(*a)
-    )
+    monkeypatch.setattr(module, "run_sweep", interrupted)
     assert command(*arguments)[0] == 130
     paused = list((tmp_path / "outputs").glob("search,*/*/*/paused.json"))
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "outputs").rglob("pruned.json")}
     assert len(paused) == 4 and len(before) == 4
-    trained.append((0, 0))
+    monkeypatch.setattr(module, "run_sweep", run_sweep)
     status, out, _ = command(*arguments)
-    assert status == 0 and "8 runs, all finished before" in out
+    assert status == 0 and "4 runs, all finished before\n4 runs: 4 alone" in out
     assert before == {path: path.stat().st_mtime_ns for path in before}
     for result in results_of(tmp_path / "outputs").values():
         assert result["epochs"] == 4
@@ -440,16 +437,16 @@ def test_several_objectives_have_a_front(command, tmp_path):
     search = [*SEARCH, "trainer.max_epochs=1", "hydra.sweeper.n_trials=6"]
     search[search.index("model.body.hidden=[16]")] = "model.body.hidden=[4],[16],[64]"
     status, out, err = command(*search, f"hydra.sweeper.metric=[{ERROR},parameters]")
-    assert (status, err) == (0, "") and "Importance for parameters: model.body.hidden" in out
+    assert (status, err) == (0, "") and "Importance for parameters: " in out
     values = [tuple(trial.values) for trial in trials_of(tmp_path / "outputs")]
     front = {
         each
         for each in values
         if not any(all(a <= b for a, b in zip(o, each)) and o != each for o in values)
     }
-    table = out.partition("trial ")[2].partition("means of")[0]
-    shown = [line for line in table.splitlines() if line.strip()[:1].isdigit()]
-    assert len({line.split()[4] for line in shown}) == len(front)
+    table = out.rpartition("  trial ")[2].partition("means of")[0]
+    shown = [line.split()[0] for line in table.splitlines() if line.strip()[:1].isdigit()]
+    assert sorted(map(int, shown)) == [n for n, each in enumerate(values) if each in front]
 
 
 @needs_optuna
@@ -481,6 +478,18 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_written(
     assert (status, out) == (2, "")
     assert err.startswith(f"error: {message}") and err.count("\n") == 1
     assert not (tmp_path / "outputs").exists()
+
+
+@needs_optuna
+def test_a_space_in_a_file_is_searched(command, tmp_path):
+    path = tmp_path / "mine" / "experiment" / "rates.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"hydra: {{sweeper: {{params: {{optimizer.lr: '{RATE.partition('=')[2]}'}}}}}}")
+    search = [each for each in SEARCH if each not in (RATE, "-m")]
+    search += ["experiment=rates", "trainer.max_epochs=1", "hydra.sweeper.n_trials=2"]
+    status, out, err = command(f"--config-dir={tmp_path / 'mine'}", *search, "-m")
+    assert (status, err) == (0, "") and "Best:      optimizer.lr=" in out
+    assert "experiment=rates" in out.partition("Train it:")[2]
 
 
 def test_a_search_without_m_is_refused(command):

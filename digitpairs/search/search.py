@@ -185,9 +185,10 @@ def _mean(rows: Sequence[Mapping[str, Any]], metric: str) -> float:
 
 
 def _standard_error(rows: Sequence[Mapping[str, Any]], metric: str) -> float | None:
-    """The standard error of the mean; None for a single row."""
-    values = [row[metric] for row in rows]
-    return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
+    """The standard error of the mean; None for a single row, and for the network's size."""
+    if len(rows) < 2 or metric == PARAMETERS:
+        return None
+    return statistics.stdev(row[metric] for row in rows) / len(rows) ** 0.5
 
 
 def _run_trials(
