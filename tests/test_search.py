@@ -329,7 +329,7 @@ def test_a_search_from_its_first_trial_to_the_line_to_paste(command, tmp_path):
         assert trial.user_attrs["standard_error"] == pytest.approx(spread)
     best = min(trials, key=lambda trial: trial.value)
     line = f"optimizer.lr={best.params['optimizer.lr']} aux.lambda={best.params['aux.lambda']}"
-    assert f"Best:      {line}\n" in out and "data.validation" not in out.partition("Train it")[2]
+    assert f"Best:    {line}\n" in out and "data.validation" not in out.partition("Train:")[2]
     assert f"Importance for {ERROR}: " in out
     (picture,) = output.glob("search,*/search.png")
     assert picture.read_bytes()[:4] == b"\x89PNG"
@@ -488,8 +488,8 @@ def test_a_space_in_a_file_is_searched(command, tmp_path):
     search = [each for each in SEARCH if each not in (RATE, "-m")]
     search += ["experiment=rates", "trainer.max_epochs=1", "hydra.sweeper.n_trials=2"]
     status, out, err = command(f"--config-dir={tmp_path / 'mine'}", *search, "-m")
-    assert (status, err) == (0, "") and "Best:      optimizer.lr=" in out
-    assert "experiment=rates" in out.partition("Train it:")[2]
+    assert (status, err) == (0, "") and "Best:    optimizer.lr=" in out
+    assert "experiment=rates" in out.partition("Train:")[2]
 
 
 def test_a_search_without_m_is_refused(command):

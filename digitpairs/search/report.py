@@ -64,16 +64,16 @@ def print_report(
     importances = importance(study, settings, space)
     lines = [
         *(_importance_line(metric, each) for metric, each in importances.items()),
-        f"Best:      {override_line(space, best[0].params)}",
-        f"Train it:  {final_command(space, best[0], fixed)}",
+        f"Best:    {override_line(space, best[0].params)}",
+        f"Train:   {final_command(space, best[0], fixed)}",
     ]
     from digitpairs.search.plot import draw  # matplotlib takes a while to import
 
     path = folder / PICTURE
     draw(study, settings, space, importances, path)
     lines += [
-        f"Plot:      {path}",
-        f"Dashboard: optuna-dashboard {shlex.quote(str(study.path))}",
+        f"Plot:    {path}",
+        f"Study:   optuna-dashboard {shlex.quote(str(study.path))}",
         f"Results: {folder}",
     ]
     for line in lines:
