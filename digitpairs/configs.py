@@ -109,7 +109,7 @@ def choices(group: str, folders: Sequence[Path]) -> list[str]:
     """The names of the group's choices; those in subfolders, such as "azzano/fcnn", come last."""
     paths = [
         (path, folder)
-        for pattern in ("*.yaml", "*/*.yaml")
+        for pattern in ("*.yaml", "*/*.yaml", "*/*/*.yaml")
         for folder in folders
         for path in sorted((folder / group).glob(pattern))
     ]

@@ -25,8 +25,8 @@ class Checkpoint:
     """Saves and restores the parts of a training.
 
     Args:
-        settings: what a file and this training must have in common, by name: values, or objects,
-            whose class and settings count.
+        settings: must be equal in the file and in this training. They are values by name, or
+            objects, of which the class and the settings are compared.
         parts: whose state is saved, by name; None is left out.
     """
 
@@ -85,6 +85,11 @@ class GeneratorStates:
     def load_state_dict(self, state: Sequence[Tensor]) -> None:
         for generator, value in zip(self.generators, state):
             generator.set_state(value)
+
+
+def numbered(name: str, values: Sequence[Any]) -> dict[str, Any]:
+    """The settings of groups of parameters: the first by its name, others as in "optimizer.1"."""
+    return {f"{name}.{number}" if number else name: each for number, each in enumerate(values)}
 
 
 def _settings_of(name: str, part: object) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What every module and loss must do besides computing right gradients."""
+"""Checks of what every module and loss must do, besides computing correct gradients."""
 
 from __future__ import annotations
 

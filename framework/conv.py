@@ -33,8 +33,8 @@ class Conv2d(Layer):
         stride: the distance of neighbouring patches in pixels.
         padding: the width of the margin of zeros, or "same" for outputs of the input's size.
         dilation: the distance of neighbouring pixels of a patch (Yu and Koltun 2016).
-        groups: the channels are divided into so many groups, each with its own outputs, so that W
-            is (R, inputs / groups * kernel^2, outputs) (Krizhevsky et al. 2012).
+        groups: the number of groups of channels. Each group of inputs has its own outputs; W is
+            (R, inputs / groups * kernel^2, outputs) (Krizhevsky et al. 2012).
         bias: whether there is a b.
     """
 

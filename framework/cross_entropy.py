@@ -19,8 +19,8 @@ class BinaryCrossEntropy(ElementwiseLoss):
 
     Args:
         reduction: "mean", "sum" or "none".
-        pos_weight: a factor of the first term, for each unit of a row. It counts the label 1 as so
-            many rows.
+        pos_weight: a factor of the first term, for each unit of a row. With 3, a label 1 counts
+            as three rows with it.
         weight: a factor of both terms, for each unit of a row; the mean divides by the number of
             values.
     """
@@ -40,9 +40,10 @@ class BinaryCrossEntropy(ElementwiseLoss):
         check_target(type(self).__name__, target, prediction, prediction.dtype)
         if not self._plain:
             return self._weighted(prediction, target)
-        positive = prediction.clamp(min=0)
-        tail = prediction.abs().neg_().exp_().log1p_()
+        positive = prediction.clamp(min=0)  # max(x, 0)
+        tail = prediction.abs().neg_().exp_().log1p_()  # log(1 + exp(-|x|))
         self.keep((prediction, target, tail))
+        # max(x, 0) - x t + log(1 + exp(-|x|))
         return self.reduce(positive.addcmul_(prediction, target, value=-1).add_(tail))
 
     def check_values(self, target: Tensor) -> None:
@@ -59,7 +60,7 @@ class BinaryCrossEntropy(ElementwiseLoss):
             return gradient * self.share(gradient)
         kept: tuple[Tensor, Tensor, Tensor] = self.take()
         prediction, target, tail = kept
-        # log sigmoid(x) = min(x, 0) - log(1 + exp(-|x|))
+        # sigmoid(x) = exp(min(x, 0) - log(1 + exp(-|x|))); dx = (sigmoid(x) - t) / n
         probability = prediction.clamp(max=0).sub_(tail).exp_()
         return probability.sub_(target).mul_(self.share(target))
 
@@ -126,6 +127,7 @@ class CrossEntropy(ElementwiseLoss):
         if divisor is not None:
             gradient: Tensor = probabilities * target.sum(-1, keepdim=True) - target
             return gradient / divisor.view(-1, *[1] * (gradient.dim() - 1))
+        # p - onehot(c): 1 is subtracted from the probability of the right class
         minus_one = probabilities.new_full((1,), -1.0).expand(*target.shape, 1)
         probabilities.scatter_add_(-1, target[..., None], minus_one)
         return probabilities.mul_(self.share(target))
@@ -135,7 +137,7 @@ class CrossEntropy(ElementwiseLoss):
         soft = target.shape == prediction.shape and target.dtype == prediction.dtype
         q = target if soft else self._onehot(target, prediction)
         weights = self.class_weights
-        weights = q.new_ones(q.shape[-1]) if weights is None else weights.to(q.dtype)
+        weights = q.new_ones(q.shape[-1]) if weights is None else weights.to(q)
         counted = torch.ones_like(q[..., :1]) if soft else q.sum(-1, keepdim=True)  # 0 or 1
         divisor = counted[..., 0] if soft else (q * weights).sum(-1)
         smoothing = self.label_smoothing
@@ -159,7 +161,10 @@ class CrossEntropy(ElementwiseLoss):
 
 
 def _log_softmax(x: Tensor) -> Tensor:
-    """X - log(sum(exp(x)))."""
+    """The logarithm of softmax, log p = x - log(sum(exp(x))).
+
+    A common offset of all x cancels; it is subtracted first, so that exp(x) cannot overflow.
+    """
     offset = x.amax(-1, keepdim=True).div(64, rounding_mode="trunc").mul_(64)
     logits = x - offset.nan_to_num_(0, 0, 0)
     return logits - logits.logsumexp(-1, keepdim=True)

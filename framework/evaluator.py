@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Generic
+from collections.abc import Iterable, Iterator
+from typing import Any, Generic
 
 import torch
 from torch import Tensor
 
+from framework.batches import Batches
 from framework.data import Data, Examples, joined
 from framework.errors import instance
 from framework.losses import Loss
 from framework.metrics import Measure
 from framework.module import Module, Output
 from framework.results import Results, Row
+
+Source = Examples | Iterable[Any] | Batches  # a pair in memory, or an iterable of pairs
 
 
 class Evaluator(Generic[Output]):
@@ -29,15 +33,15 @@ class Evaluator(Generic[Output]):
         if not callable(self.measure):
             raise ValueError(f"the measure is {measure!r}, accepted is a function, see metrics")
 
-    def evaluate(self, data: Examples) -> list[Row]:
+    def evaluate(self, data: Source) -> list[Row]:
         """Compute the loss and the error rates of each replica in evaluation mode.
 
-        `data` is a pair (inputs, targets), see `Data.of`.
+        `data` is a pair (inputs, targets), see `Data.of`, or an iterable of batches, see `Batches`.
         """
         results = self.new_results()
         self.set_mode(training=False)
         with torch.no_grad():
-            for batch in Data.of(data, self.replicas).evaluation_batches():
+            for batch in self._evaluation_batches(data):
                 prediction = self.network.forward(batch.inputs)
                 loss = self.loss.forward(prediction, batch.targets)
                 results.add(prediction, batch.targets, loss)
@@ -53,6 +57,12 @@ class Evaluator(Generic[Output]):
         with torch.no_grad():
             outputs: Output = joined([self.network.forward(batch.inputs) for batch in batches])
         return outputs
+
+    def _evaluation_batches(self, data: Source) -> Iterator[Data]:
+        batches = Batches.of(data)
+        if batches is None:
+            return Data.of(data, self.replicas).evaluation_batches()
+        return batches.data(self.replicas)
 
     def set_mode(self, training: bool) -> None:
         """Switch the network and the loss to training or evaluation."""

@@ -80,7 +80,7 @@ def gradcheck(
         sides = (above - value) / STEP, (value - below) / STEP
         if _deviation(*sides, smallest_scale=noise / KINK) > KINK:
             kinks.append(name)
-    _check_deviations(type(module).__name__, deviations, tolerance, kinks)
+    _check_deviations(type(module).__name__, deviations, tolerance, _hint(gradients["x"], kinks))
     check_second_backward(objective, x)
     return deviations
 
@@ -110,17 +110,25 @@ def _deviation(gradient: Tensor, numeric: Tensor, smallest_scale: float) -> floa
     return float((numeric - gradient).abs().max()) / scale
 
 
+def _hint(dx: Tensor | None, kinks: list[str]) -> str:
+    """What else an error says."""
+    if dx is None:
+        return "; its backward returned None, accepted is dL/dx"
+    if kinks:
+        return f"; there is a kink at a value of {', '.join(kinks)}: check at other values"
+    return ""
+
+
 def _check_deviations(
-    checked: str, deviations: dict[str, float], tolerance: float, kinks: list[str]
+    checked: str, deviations: dict[str, float], tolerance: float, hint: str
 ) -> None:
     wrong = [
         f"of {name} by {deviation:.1e}"
         for name, deviation in deviations.items()
         if not deviation <= tolerance  # nan as well
     ]
-    kink = f"; there is a kink at a value of {', '.join(kinks)}: check at other values"
     if wrong:
         raise AssertionError(
             f"gradients of {checked} deviate from central differences, {', '.join(wrong)} "
-            f"(tolerance {tolerance:.0e}){kink if kinks else ''}"
+            f"(tolerance {tolerance:.0e}){hint}"
         )

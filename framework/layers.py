@@ -53,8 +53,8 @@ class Linear(Layer):
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor | None:
         x: Tensor = self.take(dy)
-        add_product(self.weight.grad, x, dy)
-        if self.bias is not None:
+        add_product(self.weight.grad, x, dy)  # dW += x^T dy
+        if self.bias is not None:  # db += the sum of dy over the rows; a single row is its own sum
             self.bias.grad.add_(dy if x.shape[1] == 1 else dy.sum(1, keepdim=True))
         return product(dy, self.weight.data.mT) if input_gradient else None
 
@@ -64,6 +64,7 @@ class Dropout(Layer):
 
     Each value of the mask m is 0 with the given probability, else 1 / (1 - probability). Each
     replica's generator draws a float32 number uniformly from [0, 1) for each unit of each row.
+    Within a network that trains, a layer that stays in evaluation has y = x and dx = dy.
     """
 
     def __init__(self, probability: float, generators: Generators) -> None:
@@ -75,6 +76,7 @@ class Dropout(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
+            self.keep(None, x)
             return x
         if len(x) != len(self.generators):
             check_input(self, x, (len(self.generators), "rows", "units"))
@@ -82,10 +84,10 @@ class Dropout(Layer):
         for values, generator in zip(uniform, self.generators):
             torch.rand(values.shape, generator=generator, out=values)
         keep = 1 - self.probability
-        mask = (uniform < keep).to(x.dtype).div_(keep)
+        mask = (uniform < keep).to(x.device, x.dtype).div_(keep)
         self.keep(mask, x)
         return x * mask
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        mask: Tensor = self.take(dy)
-        return dy * mask
+        mask: Tensor | None = self.take(dy)
+        return dy if mask is None else dy * mask

@@ -31,6 +31,8 @@ class Module(Differentiable, Generic[Output]):
     """
 
     buffer_names: tuple[str, ...] = ()
+    frozen = False  # whether `freeze` was called
+    stays_in_eval = False  # whether `stay_in_eval` was called
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute, and retire the optimiser of each parameter that is replaced.
@@ -86,8 +88,32 @@ class Module(Differentiable, Generic[Output]):
                     yield _path(prefix, name), part
 
     def parameters(self) -> list[Parameter]:
-        """All parameters, for an optimiser."""
+        """All parameters, for an optimiser, which leaves out those that are frozen."""
         return [parameter for _, parameter in self.named_parameters()]
+
+    def freeze(self: Own, frozen: bool = True) -> Own:
+        """Freeze all parameters or, with False, let them learn again: torch's `requires_grad_`.
+
+        An optimiser made afterwards does not move frozen parameters; one made before can make no
+        step any more. Batch norm still updates its running values, see `stay_in_eval`. `Sequential`
+        skips the backward pass of its first layers if they are frozen and nothing needs dL/dx.
+        """
+        for parameter in self.parameters():
+            parameter.freeze(frozen)
+        for _, module in self.modules():
+            module.frozen = frozen
+        return self
+
+    def stay_in_eval(self: Own, stay: bool = True) -> Own:
+        """Compute as in evaluation while the rest of the network trains; undone by stay=False.
+
+        `train()` does not end it, so that it lasts through `Trainer.fit`. Dropout keeps all units,
+        batch norm uses its running values and does not update them. Parameters learn nevertheless,
+        unless they are frozen.
+        """
+        for _, module in self.modules():
+            module.stays_in_eval = stay
+        return self.train(self.keeps)
 
     @property
     def size(self) -> int:
@@ -109,17 +135,21 @@ class Module(Differentiable, Generic[Output]):
     def train(self: Own, mode: bool = True) -> Own:
         """Switch all layers to training or evaluation, which differ for dropout and batch norm."""
         super().train(mode)
+        self.training = mode and not self.stays_in_eval
         for layer in self.children().values():
             layer.train(mode)
         return self
 
-    def to(self: Own, dtype: torch.dtype) -> Own:
-        """Convert all parameters and buffers; their optimiser must be made afterwards."""
+    def to(self: Own, target: torch.dtype | torch.device | str) -> Own:
+        """Convert all parameters and buffers to a type, or move them to a device such as "cuda".
+
+        Their optimiser must be made afterwards.
+        """
         for parameter in self.parameters():
-            parameter.rebind(parameter.data.to(dtype), parameter.grad.to(dtype))
+            parameter.rebind(parameter.data.to(target), parameter.grad.to(target))
         for _, module in self.modules():
             for name in module.buffer_names:
-                setattr(module, name, getattr(module, name).to(dtype))
+                setattr(module, name, getattr(module, name).to(target))
         return self
 
     def state(self) -> dict[str, Tensor]:

@@ -21,7 +21,8 @@ class BatchNorm(Layer):
     divisor n - 1. Evaluation uses the running mean and variance.
 
     Backward: dx = scale / sqrt(variance + eps) * (dy - mean(dy) - z mean(dy z)),
-    dscale = the sum of dy z, dshift = the sum of dy.
+    dscale = the sum of dy z, dshift = the sum of dy. Within a network that trains, a layer that
+    stays in evaluation has dx = scale / sqrt(variance + eps) * dy.
 
     Inputs are (R, B, channels), (R, B, channels, length) or (R, B, channels, height, width).
     ValueError for a batch with fewer than two numbers a channel during training.
@@ -80,8 +81,8 @@ class BatchNorm(Layer):
         if self.scale is not None and self.shift is not None:
             self.shift.grad.add_(dshift.view_as(self.shift.grad))
             self.scale.grad.add_(dscale.view_as(self.scale.grad))
-        n = dy.numel() // dscale.numel()
-        centred = dy - (dshift + z * dscale) / n
+        n = dy.numel() // dscale.numel()  # numbers a channel: dshift / n is mean(dy)
+        centred = dy - (dshift + z * dscale) / n if self.training else dy
         if self.scale is None:
             return inverse_deviation * centred
         return _over_pixels(self.scale.data, dy) * inverse_deviation * centred
@@ -99,9 +100,7 @@ class BatchNorm(Layer):
         mean = x.mean(axes, keepdim=True)
         variance = (x - mean).square().mean(axes, keepdim=True).view_as(self.running_variance)
         mean = mean.view_as(self.running_mean)
-        momentum = self.momentum
-        if momentum is None:
-            momentum = 1 / float(self.batches.add_(1)[0])
+        momentum = 1 / self.batches.add_(1) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean, momentum)
         self.running_variance.lerp_(variance * (n / (n - 1)), momentum)
         return mean, variance

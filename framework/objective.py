@@ -87,10 +87,14 @@ class Objective:
 def copies(
     module: Module[Any] | Loss[Any], loss: Loss[Any] | None, generator: Generator
 ) -> tuple[Module[Any], Loss[Any]]:
-    """A float64 copy of the module, and a copy of the loss, or what takes their places."""
+    """A float64 copy of the module, and a copy of the loss.
+
+    A loss alone gets the identity as its module, and a module alone gets a random weighted sum as
+    its loss. The copy learns all its parameters: the gradients of frozen ones are checked as well.
+    """
     if isinstance(module, Loss):
         return _Identity(), copy.deepcopy(module)
-    module = copy.deepcopy(module)
+    module = copy.deepcopy(module).freeze(False)
     module.to(torch.float64)
     return module, _WeightedSum(generator) if loss is None else copy.deepcopy(loss)
 

@@ -32,6 +32,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return torch.bmm(x, weight) if bias is None else torch.baddbmm(bias, x, weight)
     if x.dim() != 3 or x.shape[::2] != weight.shape[:2] or x.dtype != weight.dtype:
         raise RuntimeError(f"{shape_of(x)} cannot be multiplied by {shape_of(weight)}")
+    # W is one column w, so each value of y is a sum over the inputs: y = x_1 w_1 + x_2 w_2 + ...
     y = (x * weight.mT).sum(2, keepdim=True)
     return y if bias is None else y.add_(bias)
 
@@ -40,7 +41,7 @@ def add_product(total: Tensor, x: Tensor, dy: Tensor) -> None:
     """Add x^T dy to `total`: (R, B, inputs) and (R, B, outputs) -> (R, inputs, outputs)."""
     if total.shape[2] > 1:
         total.baddbmm_(x.mT, dy)
-    else:  # a row is computed faster than a column
+    else:  # total^T += dy^T x, the transpose of the same; a row is computed faster than a column
         total.mT.baddbmm_(dy.mT, x)
 
 

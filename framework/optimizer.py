@@ -1,8 +1,8 @@
 """The base of optimisers.
 
-An optimiser puts the values of all its parameters into one vector, and their gradients into
-another. The parameters become views of both. A step then takes a few operations, however many
-layers and replicas there are.
+A step takes a few operations on the vectors of all values and gradients, however many layers and
+replicas there are. With groups of parameters, it takes these operations for each group, on the
+group's part of both vectors.
 
 In the formulas p are the values, g their gradients and lr the learning rate.
 """
@@ -10,79 +10,54 @@ In the formulas p are the values, g their gradients and lr the learning rate.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
+from inspect import signature
+from textwrap import indent
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, split
 
 from framework.errors import check_state, instance, not_negative
-from framework.module import Module
 from framework.parameter import Parameter
-from framework.settings import Described
+from framework.vectors import ParameterVectors
+
+Parameters = Sequence[Parameter] | Sequence[Mapping[str, Any]]  # or groups of them
 
 
-class Optimizer(Described):
+class Optimizer(ParameterVectors):
     """Base: the two vectors and the state. `lr` may be changed before each step.
 
     A subclass overrides `update`, which changes `values`, and lists its state in `state_names`.
     An assignment to `values` copies into the existing vector.
+
+    In place of the parameters, an optimiser takes torch's list of dicts: groups of parameters with
+    settings of their own. The result is then a `ParameterGroups` of optimisers of this class.
     """
 
     state_names: tuple[str, ...] = ()  # attributes that are the state: tensors and numbers
-    values = property(attrgetter("_values"), lambda self, values: self._values.copy_(values))
+
+    def __new__(cls, parameters: Parameters = (), *lr: Any, **settings: Any) -> Optimizer:
+        is_list = isinstance(parameters, (list, tuple))
+        if is_list and any(isinstance(each, dict) for each in parameters):
+            given = signature(cls.__init__).bind_partial(None, (), *lr, **settings).arguments
+            return ParameterGroups.of(cls, parameters, dict(list(given.items())[2:]))
+        return super().__new__(cls)
 
     def __init__(
         self,
-        parameters: Sequence[Parameter],
+        parameters: Parameters,
         lr: float,
         weight_decay: float = 0.0,
         maximize: bool = False,
     ) -> None:
-        if isinstance(parameters, (Module, Parameter)):
-            kind = type(parameters).__name__
-            raise ValueError(f"the parameters are a {kind}, accepted is network.parameters()")
-        self.parameters = [instance("a parameter", each, Parameter) for each in parameters]
         self.lr = not_negative("lr", lr)
         self.weight_decay = not_negative("weight_decay", weight_decay)
         self.maximize = instance("maximize", maximize, bool)
-        if not self.parameters:
-            raise ValueError("an optimiser needs at least one parameter, none was given")
-        for parameter in self.parameters:
-            if self.parameters.count(parameter) > 1:
-                raise ValueError(f"{parameter} was given twice, accepted is each parameter once")
-        self.retired = False
-        self._own_parameters()
+        self.take(parameters)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a copy or a pickle, whose parameters are no longer views of the vectors."""
-        vars(self).update(state)
-        if not self.retired:
-            self._own_parameters()
-
-    def _own_parameters(self) -> None:
-        """Copy all values into one vector and all gradients into another, and rebind to views."""
-        self._values = torch.cat([parameter.data.flatten() for parameter in self.parameters])
-        self.gradients = torch.cat([parameter.grad.flatten() for parameter in self.parameters])
-        sizes = [parameter.data.numel() for parameter in self.parameters]
-        values, gradients = torch.split(self.values, sizes), torch.split(self.gradients, sizes)
-        for parameter, data, grad in zip(self.parameters, values, gradients):
-            parameter.rebind(data, grad, self)
-
-    def has(self, parameter: Parameter) -> bool:
-        """Whether steps change this parameter: its tensors are views of the two vectors.
-
-        They are not after another optimiser was made for it, or after `parameter.data.data = ...`.
-        """
-        pairs = ((parameter.data, self.values), (parameter.grad, self.gradients))
-        return parameter.owner is self and all(
-            view.untyped_storage().data_ptr() == vector.untyped_storage().data_ptr()
-            for view, vector in pairs
-        )
-
-    def zero_grad(self) -> None:
-        """Set all gradients to 0."""
-        self.gradients.zero_()
+    @property
+    def groups(self) -> list[Optimizer]:
+        """The optimisers of the groups of parameters; this one alone if there are no groups."""
+        return [self]
 
     def step(self) -> None:
         """Update the parameters with their gradients.
@@ -92,7 +67,8 @@ class Optimizer(Described):
         if self.retired:
             raise RuntimeError(
                 "the optimiser has lost a parameter: another optimiser was made for it, its type "
-                "was changed, or its layer got another parameter in its place; make a new optimiser"
+                "was changed, it was frozen, or its layer got another parameter in its place; make "
+                "a new optimiser"
             )
         self.update(self.gradients.neg() if self.maximize else self.gradients)
 
@@ -129,6 +105,81 @@ class Optimizer(Described):
                 f'are tensors in state_names = ("{name}", ...)'
             )
         return {name: getattr(self, name) for name in self.state_names}
+
+
+class ParameterGroups(Optimizer):
+    """Optimisers of groups of parameters, which make their steps together.
+
+    `fw.SGD([{"params": a}, {"params": b, "lr": 0.1}], lr=0.01)` makes one of two `SGD`, which are
+    its `groups`. Each has settings and a state of its own. A schedule begins with each group's
+    rate. `groups[1].lr = 0.2` changes the rate of one.
+    """
+
+    def __new__(cls, groups: Sequence[Optimizer] = ()) -> ParameterGroups:
+        return object.__new__(cls)
+
+    def __init__(self, groups: Sequence[Optimizer]) -> None:
+        self._groups = [instance("a group", group, Optimizer) for group in groups]
+        self.maximize = False  # each group has its own
+        self.take([parameter for group in self._groups for parameter in group.parameters])
+
+    @classmethod
+    def of(
+        cls, kind: type[Optimizer], dicts: Parameters, settings: Mapping[str, Any]
+    ) -> ParameterGroups:
+        """Make optimisers of this kind; a group's own settings go before the common ones."""
+        groups = []
+        for number, own in enumerate(dicts):
+            if not isinstance(own, dict) or "params" not in own:
+                accepted = 'a dict with "params", as each of the list'
+                raise ValueError(f"group {number} of parameters is {own!r}, accepted is {accepted}")
+            own = dict(own)
+            groups.append(kind(own.pop("params"), **{**settings, **own}))
+        return cls(groups)
+
+    @property
+    def groups(self) -> list[Optimizer]:
+        return self._groups
+
+    @property
+    def lr(self) -> float:
+        """The rate of the first group."""
+        return self.groups[0].lr
+
+    @lr.setter
+    def lr(self, rate: float) -> None:
+        accepted = "the rate of one group: optimizer.groups[0].lr = ..."
+        raise ValueError(
+            f"lr of {len(self.groups)} groups is set to {rate}, accepted is {accepted}"
+        )
+
+    def update(self, gradient: Tensor) -> None:
+        for group in self.groups:
+            group.update(group.gradients.neg() if group.maximize else group.gradients)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.check_state(state)
+        for number, group in enumerate(self.groups):
+            group.load_state_dict({name: state[f"{number}.{name}"] for name in group._state()})
+
+    def __repr__(self) -> str:
+        lines = [f"({number}): {group!r}" for number, group in enumerate(self.groups)]
+        return "\n".join(["ParameterGroups(", *(indent(line, "  ") for line in lines), ")"])
+
+    def _own_parameters(self) -> None:
+        """Own all parameters; the vectors of the groups are parts of this one's."""
+        super()._own_parameters()
+        sizes = [len(group.values) for group in self.groups]
+        parts = zip(self.groups, split(self.values, sizes), split(self.gradients, sizes))
+        for group, values, gradients in parts:
+            group._values, group.gradients = values, gradients
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            f"{number}.{name}": value
+            for number, group in enumerate(self.groups)
+            for name, value in group._state().items()
+        }
 
 
 def _copy(value: Any) -> Any:

@@ -101,9 +101,11 @@ class Adam(Optimizer):
         self.steps += 1
         beta1, beta2 = self.betas
         gradient = self.decayed(gradient)
-        self.first.lerp_(gradient, 1 - beta1)
-        self.second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        # The bias corrections are factors of the rate, as at the end of the paper's section 2.
+        self.first.lerp_(gradient, 1 - beta1)  # m = beta1 m + (1 - beta1) g
+        self.second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)  # v likewise, of g^2
+        # p -= lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps). With c = sqrt(1 - beta2^t),
+        # the root is sqrt(v) / c. Multiplying numerator and denominator by c gives
+        # p -= (lr c / (1 - beta1^t)) m / (sqrt(v) + eps c), which saves two operations on vectors.
         correction = math.sqrt(1 - beta2**self.steps)
         second = self.second
         if self.amsgrad:

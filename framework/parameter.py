@@ -21,7 +21,11 @@ class Parameter:
     Assigning to `data` or `grad` copies the values into the existing tensor, because an optimiser
     updates that tensor. ValueError for values of another shape or type. A copied or unpickled
     parameter has no optimiser, unless the optimiser is copied with it.
+
+    An optimiser leaves out a parameter that is `frozen`, and nothing uses its gradient.
     """
+
+    frozen = False  # changed by `freeze`
 
     def __init__(self, data: Tensor) -> None:
         if not isinstance(data, Tensor) or not data.is_floating_point() or not data.dim():
@@ -61,9 +65,16 @@ class Parameter:
         shape = self._data.shape
         self._data, self._grad, self.owner = data.view(shape), grad.view(shape), owner
 
+    def freeze(self, frozen: bool = True) -> None:
+        """Freeze the values or, with False, let them learn again; retire the optimiser."""
+        if frozen != self.frozen:
+            self.frozen = frozen
+            self.rebind(self._data, self._grad)
+
     def __getstate__(self) -> dict[str, Any]:
         """Copies, because pickling a view would save the optimiser's whole vector."""
-        return {"_data": self._data.clone(), "_grad": self._grad.clone(), "owner": None}
+        tensors = {"_data": self._data.clone(), "_grad": self._grad.clone()}
+        return {**tensors, "frozen": self.frozen, "owner": None}
 
 
 def _copy(name: str, values: Any, target: Tensor) -> None:

@@ -96,8 +96,13 @@ class MaxPool2d(_Pool2d):
 class AvgPool2d(_Pool2d):
     """The mean of each window: (R, B, C, H, W) -> (R, B, C, H', W'); dx = dy / n in the window.
 
-    `kernel`, `stride` and `padding`, with zeros that count in the mean, are as in `MaxPool2d`.
-    `divisor` takes the place of n, the number of pixels in a window.
+    n is the number of the window's pixels in the image and in its padding of zeros. Pixels beyond
+    the padding, which `ceil_mode` adds, do not count.
+
+    Args:
+        kernel, stride, padding, ceil_mode: as in `MaxPool2d`.
+        count_include_pad: whether the padding counts in n.
+        divisor: takes the place of n.
     """
 
     def __init__(
@@ -106,24 +111,39 @@ class AvgPool2d(_Pool2d):
         stride: int | Pair | None = None,
         *,
         padding: int | Pair = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
         divisor: float | None = None,
     ) -> None:
-        super().__init__(kernel, stride, padding, ceil_mode=False)
-        n = self.kernel[0] * self.kernel[1]
-        self.divisor = n if divisor is None else positive("divisor", divisor)
+        super().__init__(kernel, stride, padding, ceil_mode)
+        self.count_include_pad = count_include_pad
+        self.divisor = None if divisor is None else positive("divisor", divisor)
 
     def forward(self, x: Tensor) -> Tensor:
         margins = self._margins(x)
-        y = windows(pad(x, margins), self.kernel, self.stride).sum((-2, -1)) / self.divisor
-        self.keep((x.shape, margins), y)
+        n = self._counts(x, margins)
+        y = windows(pad(x, margins), self.kernel, self.stride).sum((-2, -1)) / n
+        self.keep((x.shape, margins, n), y)
         return y
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
-        shape, margins = self.take(dy)
+        shape, margins, n = self.take(dy)
         dx = margin_of(dy, shape, margins)
-        dwindows = (dy / self.divisor)[..., None, None].expand(*dy.shape, *self.kernel)
+        dwindows = (dy / n)[..., None, None].expand(*dy.shape, *self.kernel)
         fold(dwindows, dx, self.kernel, self.stride)
         return crop(dx, margins)
+
+    def _counts(self, x: Tensor, margins: Margins) -> Tensor | float:
+        """The n of each window, (1, 1, 1, H', W'), or one n of all."""
+        if self.divisor is not None:
+            return self.divisor
+        top, left = self.padding if self.count_include_pad else (0, 0)
+        padding = (top, top, left, left)
+        if margins == padding:
+            return self.kernel[0] * self.kernel[1]
+        counted = pad(x.new_ones(1, 1, 1, *x.shape[3:]), padding, 1.0)
+        rest = (margins[0] - top, margins[1] - top, margins[2] - left, margins[3] - left)
+        return windows(pad(counted, rest), self.kernel, self.stride).sum((-2, -1))
 
 
 class GlobalAvgPool2d(Layer):

@@ -1,4 +1,4 @@
-"""What a training has done so far, and what became of each replica."""
+"""The history of a training, and the weights of the replicas that have ended."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Record:
     Attributes:
         epochs, history, failures, ended: see `Trainer`.
         final: the weights of the replicas that have ended.
-        replaced: of each other replica whose best weights the network has, these weights and those
-            of the last epoch.
+        replaced: the best weights, and those of the last epoch, of each other replica that has its
+            best weights in the network.
     """
 
     def __init__(self, replicas: int) -> None:

@@ -53,8 +53,8 @@ class Results:
         for loss in self.losses:
             self._check("loss", loss)
         counts = [tensors_in(targets)[0].shape[1] for targets in self.targets]
-        rows = torch.tensor(counts, dtype=torch.float64)
         sums = torch.stack(self.losses, 1).double()  # (replicas, batches)
+        rows = torch.tensor(counts, dtype=torch.float64, device=sums.device)
         if self.reduction == "mean":
             sums = sums * rows
         return sums.sum(1) / rows.sum()

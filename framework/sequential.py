@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any, overload
 
 from torch import Tensor
@@ -14,7 +15,8 @@ from framework.module import Layer, Module
 class Sequential(Layer):
     """Layers one after another: y = f_n(... f_1(x)).
 
-    The backward pass goes through them in reverse order, by the chain rule.
+    The backward pass goes through them in reverse order, by the chain rule. If the first layer is
+    frozen and nothing needs dL/dx, it ends at the first layer that learns.
     """
 
     def __init__(self, *layers: Layer) -> None:
@@ -57,10 +59,22 @@ class Sequential(Layer):
         return x
 
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor | None:
-        first, *others = self.sequence
+        layers = self.sequence
+        if layers[0].frozen and not input_gradient:
+            layers = self._from_the_first_that_learns()
+            if not layers:
+                return None
+        first, *others = layers
         for layer in reversed(others):
             dy = input_gradient_of(layer, dy)
         return first.backward(dy, input_gradient)
+
+    def _from_the_first_that_learns(self) -> tuple[Layer, ...]:
+        """The layers without those before the first that learns, which discard what they kept."""
+        skipped = list(takewhile(_learns_nothing, self.sequence))
+        for layer in skipped:
+            layer.train(layer.keeps)  # discards what it kept
+        return self.sequence[len(skipped) :]
 
 
 class Residual(Sequential):
@@ -75,6 +89,10 @@ class Residual(Sequential):
     def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor | None:
         dx = super().backward(dy, input_gradient)
         return None if dx is None else dy + dx
+
+
+def _learns_nothing(layer: Layer) -> bool:
+    return all(parameter.frozen for parameter in layer.parameters())
 
 
 def input_gradient_of(layer: Layer, dy: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_CHANGING = ("retired", "training")  # plain values that are no settings
+_CHANGING = ("retired", "training", "keeps")  # plain values that are no settings
 
 
 class Described:

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import torch
 
-from framework.checkpoint import Checkpoint, GeneratorStates, Stateful
-from framework.data import Data, Examples
+from framework.batches import Batches
+from framework.checkpoint import Checkpoint, GeneratorStates, Stateful, numbered
+from framework.clipping import Clip
+from framework.data import Data
 from framework.early_stopping import EarlyStopping
 from framework.errors import NotFiniteError, instance
+from framework.evaluator import Source
 from framework.initialisers import Generators
 from framework.learner import Learner
 from framework.listeners import Listener
@@ -18,7 +21,7 @@ from framework.losses import Loss
 from framework.metrics import Measure
 from framework.module import Module, Output
 from framework.optimizer import Optimizer
-from framework.preconditions import check_epochs, check_parameters, check_single_row
+from framework.preconditions import check_epochs, check_parameters, check_repeats, check_single_row
 from framework.record import Record
 from framework.results import Row, prefixed
 from framework.schedules import Schedule
@@ -31,27 +34,29 @@ class Trainer(Learner[Output]):
         network: the network to train.
         loss: a loss of the network's outputs.
         optimizer: an optimiser of the network's parameters. `fit` begins with its rate, which the
-            schedule changes, and restores it.
+            schedule changes, and restores it; with groups of parameters, each with its own.
         generators: of the order of the mini-batches, one for each replica.
         batch_size: rows of a step; the last step of an epoch may have fewer.
         drop_last: leave out the rows of a last step with fewer.
+        clip: limits each replica's gradients before a step, see `framework.clipping`.
         schedule: of the learning rate; constant by default.
         measure: computes the error rates of an epoch's predictions, see `framework.metrics`.
         listeners: called after each epoch, see `framework.listeners`.
 
     Attributes:
         epochs: the number of epochs done.
-        history: for each replica a row for each epoch, with "epoch", "learning_rate", "train/loss"
-            and "train/error", both over the epoch's steps, and the same for validation data. It
-            ends when the replica fails, or when early stopping ends its training.
+        history: for each replica a row for each epoch, with "epoch", "learning_rate" (of the first
+            group of parameters), "train/loss" and "train/error", both over the epoch's steps, and
+            the same for validation data. It ends when the replica fails, or when early stopping
+            ends its training.
         failures: the epoch and the loss of each replica whose loss or weights were not finite; the
             loss is nan if only the weights were not. Other replicas are not affected.
         ended: the replicas whose history has ended. During `fit` their weights are still updated
             with the others'; at its end they get their weights of that time, or the best ones.
 
     Raises:
-        ValueError: if the parameters are not the optimiser's, or there are not as many replicas
-            of them as generators. `fit` checks this as well.
+        ValueError: if the parameters that learn are not the optimiser's, or there are not as many
+            replicas of them as generators. `fit` checks this as well.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class Trainer(Learner[Output]):
         drop_last: bool = False,
         schedule: Schedule | None = None,
         measure: Measure | None = None,
+        clip: Clip | None = None,
         listeners: Sequence[Listener] = (),
     ) -> None:
         super().__init__(
@@ -76,6 +82,7 @@ class Trainer(Learner[Output]):
             drop_last=drop_last,
             schedule=schedule,
             measure=measure,
+            clip=clip,
         )
         self.listeners = [instance("a listener", listener, Listener) for listener in listeners]
         self.record = Record(self.replicas)
@@ -98,18 +105,19 @@ class Trainer(Learner[Output]):
 
     def fit(
         self,
-        train: Examples,
+        train: Source,
         epochs: int,
         *,
-        validation: Examples | None = None,
+        validation: Source | None = None,
         early_stopping: EarlyStopping | None = None,
         checkpoint: str | Path | None = None,
     ) -> list[list[Row]]:
         """Train until `epochs` epochs are done, and return the history.
 
         Epochs of earlier calls and of a loaded checkpoint count. `train` and `validation` are pairs
-        (inputs, targets), see `Data.of`. After each epoch, the validation data are evaluated, and
-        the state is saved to the file `checkpoint`.
+        (inputs, targets), see `Data.of`, or iterables of batches, see `Batches`, to whose sizes and
+        order `batch_size`, `drop_last` and `generators` do not apply. After each epoch, the
+        validation data are evaluated, and the state is saved to the file `checkpoint`.
 
         With early stopping, each replica gets the weights of its best epoch at the end. A later
         call goes on from the weights of the last epoch, so that fit(5) and fit(8) give the bits of
@@ -123,10 +131,10 @@ class Trainer(Learner[Output]):
         """
         check_epochs(epochs, self.record)
         check_parameters(self.network, self.optimizer, self.replicas)
-        train_data = Data.of(train, self.replicas)
-        self.loss.check_values(train_data.targets)
-        self.start_rate = self.optimizer.lr
-        check_single_row(self.network, train_data, self.batch_size, self.rows_used(train_data))
+        for data in (train, validation):
+            check_repeats(data, epochs - self.epochs)
+        train_data = Batches.of(train) or self._data_in_memory(train)
+        self.start_rates = self.rates
         with torch.inference_mode():  # autograd cannot record anything
             self.record.go_on(early_stopping, self.network)
             try:
@@ -135,7 +143,7 @@ class Trainer(Learner[Output]):
                     if checkpoint is not None:
                         self.save(checkpoint, early_stopping)
             finally:
-                self.optimizer.lr = self.start_rate
+                self.rates = self.start_rates
                 self.record.restore_ended(self.network)
                 for listener in self.listeners:
                     listener.end()
@@ -167,8 +175,9 @@ class Trainer(Learner[Output]):
         settings = {
             "batch_size": self.batch_size,
             "drop_last": self.drop_last,
-            "learning_rate": self.start_rate,
-            "optimizer": self.optimizer,
+            **numbered("learning_rate", self.start_rates),
+            **numbered("optimizer", self.optimizer.groups),
+            "clip": self.clip,
             "schedule": self.schedule,
             "loss": self.loss,
             "early_stopping": early_stopping,
@@ -182,11 +191,18 @@ class Trainer(Learner[Output]):
         }
         return Checkpoint(settings, parts)
 
+    def _data_in_memory(self, train: Source) -> Data:
+        """The training data, whose targets and last batch are checked."""
+        data = Data.of(train, self.replicas)
+        self.loss.check_values(data.targets)
+        check_single_row(self.network, data, self.batch_size, self.rows_used(data))
+        return data
+
     def _fit_epoch(
         self,
-        train: Data,
+        train: Data | Batches,
         epochs: int,
-        validation: Examples | None,
+        validation: Source | None,
         early_stopping: EarlyStopping | None,
     ) -> None:
         """Train for an epoch, evaluate, record both and call the listeners."""

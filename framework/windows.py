@@ -54,7 +54,7 @@ def windows(x: Tensor, kernel: Pair, stride: Pair, dilation: Pair = (1, 1)) -> T
 
 
 def spans(kernel: Pair, dilation: Pair) -> Pair:
-    """The height and width of a window in pixels, with those between its own."""
+    """The height and width in pixels that a dilated window covers."""
     return dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1
 
 

@@ -119,6 +119,14 @@ LAYERS = {  # made from generators; the input's shape without replicas
     "pool-ceil-far": (lambda g: fw.MaxPool2d(2, 3, padding=1, ceil_mode=True), (2, 2, 5, 7)),
     "pool-mean": (lambda g: fw.AvgPool2d((2, 3), (1, 2), padding=(1, 0)), (2, 2, 5, 7)),
     "pool-divisor": (lambda g: fw.AvgPool2d(2, divisor=3), (2, 2, 5, 7)),
+    "pool-mean-ceil": (
+        lambda g: fw.AvgPool2d(3, 2, padding=1, ceil_mode=True),
+        (2, 2, 6, 8),
+    ),
+    "pool-mean-image": (
+        lambda g: fw.AvgPool2d(3, 2, padding=1, ceil_mode=True, count_include_pad=False),
+        (2, 2, 6, 9),
+    ),
     "pool-global": (lambda g: fw.GlobalAvgPool2d(), (2, 3, 5, 4)),
     "cnn-pool-first": (
         lambda g: fw.Sequential(
@@ -152,10 +160,16 @@ TWINS = {
         own.kernel, own.stride, own.padding, ceil_mode=own.ceil_mode
     ),
     fw.AvgPool2d: lambda own: nn.AvgPool2d(
-        own.kernel, own.stride, own.padding, divisor_override=own.divisor
+        own.kernel,
+        own.stride,
+        own.padding,
+        own.ceil_mode,
+        own.count_include_pad,
+        own.divisor,
     ),
     fw.GlobalAvgPool2d: lambda own: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     fw.Flatten: lambda own: nn.Flatten(),
+    fw.Dropout: lambda own: nn.Dropout(own.probability),
     fw.ReLU: lambda own: nn.ReLU(),
     fw.LeakyReLU: lambda own: nn.LeakyReLU(own.slope),
     fw.Tanh: lambda own: nn.Tanh(),
@@ -183,6 +197,8 @@ def twin_of(own, replica: int, axes: int = 2) -> nn.Module:
         kind = nn.BatchNorm2d if axes == 4 else nn.BatchNorm1d
         channels, affine = own.running_mean.shape[2], own.scale is not None
         twin = kind(channels, eps=own.eps, momentum=own.momentum, affine=affine)
+        twin.running_mean = own.running_mean[replica, 0].clone()
+        twin.running_var = own.running_variance[replica, 0].clone()
     else:
         twin = TWINS[type(own)](own)
     for ours, theirs in zip(own.parameters(), twin.parameters(), strict=True):

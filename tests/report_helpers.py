@@ -25,7 +25,15 @@ def reproduce(*arguments: str, output: Path, to: Path) -> None:
 
 def report_of(shows: Sequence = (), finals: Sequence = (), claims: Sequence = ()) -> Report:
     """A report of these parts."""
-    return Report(title="t", about="a", shows=[*shows], finals=[*finals], claims=[*claims])
+    return Report(
+        title="t",
+        asked="a",
+        found="f",
+        choices="c",
+        shows=[*shows],
+        finals=[*finals],
+        claims=[*claims],
+    )
 
 
 def page_of(report: Report, members: Sequence[Member], folder: Path) -> str:

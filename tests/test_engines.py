@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -421,3 +422,10 @@ def test_a_run_on_a_cluster_is_a_single_process(monkeypatch, cluster):
     assert (trainer.world_size, trainer.global_rank, trainer.is_global_zero) == (1, 0, True)
     with pytest.raises(InvalidValueError, match="trainer.plugins=x is not accepted"):
         check_trainer(section | {"plugins": "x"})
+
+
+def test_a_run_on_a_login_node_of_slurm_has_no_warning(command, monkeypatch, tmp_path):
+    (tmp_path / "srun").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    status, _, err = command(*PAIRS, "seed=0")
+    assert (status, err) == (0, "")

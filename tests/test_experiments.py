@@ -19,7 +19,12 @@ STUDIES = sorted(
     for path in (CONF / "experiment").glob("*/*.yaml")
 )
 STUDIES_OF_PAIRS = [study for study in STUDIES if "/disk" not in study]
-STUDIES_OF_EPOCHS = ("/epochs", "skura/sched", "skura/wide", "skura/own_rounds")
+STUDIES_OF_EPOCHS = (
+    "/epochs",
+    "skura/sched",
+    "skura/open/wide_and_small_batches",
+    "skura/open/rounds_of_each_epoch_count",
+)
 # The studies of the reports' main tables; the others are checked by the long tests.
 MAIN_STUDIES = ("azzano/models", "coukos/models", "pillonel/models", "skura/aux", "wang/sharing")
 SMALL = ["data=digits", "data.pairs=40", "data.test_pairs=20"]
@@ -181,7 +186,7 @@ def test_arguments_that_start_no_sweep_stay_as_they_are(arguments):
 
 
 def test_each_number_of_epochs_of_skura_has_rounds_of_its_own():
-    configs = study_configs("skura/own_rounds", "seed=0,9")
+    configs = study_configs("skura/open/rounds_of_each_epoch_count", "seed=0,9")
     seeds = [config["seeds"]["weights"] for config in configs]
     assert len(set(seeds)) == len(configs) == 40
     assert seeds == [config["data"]["seed"] for config in configs]

@@ -119,6 +119,11 @@ def test_wrong_backward_is_named(case):
     assert wrong_names(make(generators(R)), normal(R, *shape)) == names
 
 
+def test_a_backward_without_a_return_is_named():
+    with pytest.raises(AssertionError, match=r"its backward returned None, accepted is dL/dx$"):
+        fw.gradcheck(NoInputGradient(), normal(R, 5, 4))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_transposed_gradient_is_found_whatever_the_seed_of_the_input(seed):
     """If dy were the input itself, drawn from the same seed, x^T dy would be symmetric."""

@@ -75,6 +75,17 @@ def test_second_forward_before_the_backward(case):
     assert_trains(layer, x)
 
 
+def test_kept_shows_what_forward_kept_until_backward_takes_it():
+    layer, x = fw.LeakyReLU(), torch.tensor([[[1.0, -2.0]]])
+    assert layer.kept is None
+    y = layer.forward(x)
+    assert layer.kept is x
+    layer.backward(torch.ones_like(y))
+    assert layer.kept is None
+    layer.eval().forward(x)
+    assert layer.kept is None
+
+
 @pytest.mark.parametrize("case", LAYERS)
 def test_backward_during_evaluation(case):
     make, shape = LAYERS[case]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import framework
 from tests.conftest import ROOT
 
 FORBIDDEN_NAMES = re.compile(  # with all names below them
@@ -88,6 +89,16 @@ def test_offence_is_found(source):
 @pytest.mark.parametrize("source", TENSOR_OPERATIONS)
 def test_tensor_operation_is_accepted(source):
     assert offences(f"import torch\n{source}") == []
+
+
+def test_the_reading_order_is_complete_and_each_file_uses_only_files_above_it():
+    above: list[str] = []
+    for name in re.findall(r"^    (\w+)  ", framework.__doc__, re.MULTILINE):
+        source = (ROOT / "framework" / f"{name}.py").read_text(encoding="utf-8")
+        used = re.findall(r"^from framework\.(\w+) import", source, re.MULTILINE)
+        assert set(used) <= set(above), name
+        above.append(name)
+    assert sorted(above) == [file.stem for file in FILES if file.stem != "__init__"]
 
 
 TRAINING = """

@@ -41,7 +41,8 @@ NAMES = {
     "MaxPool2d": {"kernel_size": "kernel", "stride": "stride", "padding": "padding"},
     "AvgPool2d": {
         "kernel_size": "kernel", "stride": "stride", "padding": "padding",
-        "divisor_override": "divisor",
+        "divisor_override": "divisor", "ceil_mode": "ceil_mode",
+        "count_include_pad": "count_include_pad",
     },
     "BatchNorm1d": {
         "num_features": "channels", "eps": "eps", "momentum": "momentum", "affine": "affine",

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import re
 import statistics
 import warnings
 from pathlib import Path
@@ -12,11 +13,14 @@ import numpy as np
 import pytest
 import yaml
 
-from digitpairs.analysis import report_page, reproduction
-from digitpairs.analysis.report_page import is_far, table_text
+from digitpairs.analysis import report_tables, reproduction
+from digitpairs.analysis.questions import write_questions
+from digitpairs.analysis.report_page import write_page
 from digitpairs.analysis.report_plots import plot_epochs
+from digitpairs.analysis.report_tables import is_far, table_text
 from digitpairs.analysis.reports import (
     Choice,
+    Claim,
     Epochs,
     Final,
     Grid,
@@ -31,7 +35,7 @@ from digitpairs.checks import InvalidValueError
 from digitpairs.cli import CONF
 from digitpairs.sweeps.compose import compose_command, expand_command
 from digitpairs.sweeps.jobs import fingerprint, plan_jobs
-from tests.conftest import result_of_a_run
+from tests.conftest import ROOT, result_of_a_run
 from tests.report_helpers import (
     PLACE,
     REPORTS,
@@ -90,7 +94,9 @@ def test_every_study_of_a_report_is_shown(name):
     report = report_named(name)
     shown = {study for show in report.shows for study in show.studies}
     shown |= {claim.study for claim in report.claims}
-    assert {f"{name}/{path.stem}" for path in (CONF / "experiment" / name).glob("*.yaml")} <= shown
+    folder = CONF / "experiment"
+    studies = {path.relative_to(folder).with_suffix("") for path in (folder / name).rglob("*.yaml")}
+    assert set(map(str, studies)) <= shown
 
 
 def test_a_page_has_the_content_of_the_files(small_study, capsys, tmp_path, only_studies):
@@ -171,7 +177,7 @@ def test_far_is_more_than_both_spreads(errors, figure, far):
 def test_small_numbers_have_two_significant_digits():
     values = (12.345, 0.1, 0.09999999, 0.0995, 0.0994, 0.0312, 0.00123, 0.0004, 0.0)
     texts = ["12.35", "0.10", "0.10", "0.10", "0.099", "0.031", "0.0012", "0.00", "0.00"]
-    assert [report_page._number(value) for value in values] == texts
+    assert [report_tables._number(value) for value in values] == texts
 
 
 def test_tables_are_markdown():
@@ -186,20 +192,23 @@ def test_settings_that_name_no_row(settings, runs):
         study_without_runs("wang/dropout").of(settings)
 
 
-CLAIM = "{title: t, about: a, finals: [], shows: [], claims: [{claim: c, place: p, study: s, %s}]}"
+PAGES = ROOT / "docs" / "reproduction"
+SUMMARY = "title: t, asked: a, found: f, choices: c"
+CLAIM = f"{{{SUMMARY}, finals: [], shows: [], claims: [{{claim: c, place: p, study: s, %s}}]}}"
 
 
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("title: t", "the keys about, shows, finals, claims as well"),
+        ("title: t", "the keys asked, found, choices, shows, finals, claims as well"),
         (
-            "{title: t, about: a, finals: [], claims: [], shows: [{tabel: x}]}",
+            f"{{{SUMMARY}, finals: [], claims: [], shows: [{{tabel: x}}]}}",
             r"shows\[0\].*one of table, grid, epochs, choice",
         ),
         (CLAIM % "frist: []", r"claims\[0\].frist.*did you mean first"),
         (CLAIM % "first: [], relation: best", "relation=best"),
         (CLAIM % "first: [], relation: above", r"claims\[0\].bound=None"),
+        (CLAIM % "first: [], question: shared", r"claims\[0\].question=shared.*one of sharing"),
     ],
 )
 def test_faults_in_a_data_file_are_named(tmp_path, text, message):
@@ -267,8 +276,8 @@ def test_failures_and_metrics_that_some_rows_lack_are_on_the_page(tmp_path, only
             (folder / "failure.json").write_text(json.dumps(failure))
     reproduce("skura", "data=digits", output=output, to=tmp_path)
     page = (tmp_path / "skura.md").read_text()
-    rows = [row for row in table_lines(page) if row[0] == "LegacyCNN" and "10.50 ± 0.71" in row]
-    assert rows[0][1] == "n = 2 of 10" and rows[0][-1] == "-"
+    rows = [row[1:] for row in table_lines(page) if row[0] == "LegacyCNN"]
+    assert ["10.50 ± 0.71 (n = 2 of 10)"] in rows and ["-"] in rows
     assert "2 of the 50 runs of `skura/aux` failed (the loss became nan in epoch 3)." in page
     assert "44 of the 50 runs of `skura/aux` have not been run" in page
     assert "unknown" in page
@@ -365,9 +374,9 @@ def test_a_choice_is_made_on_common_rounds(rates, tmp_path):
     complete = Choice(choice="Rate", **PLACE, report=["c=0", "lr=0.1"], **among)
     text = page_of(report_of([complete]), rates, tmp_path)
     lines = table_lines(text)
-    winner = ["by the test", "`c=0 lr=1`", "6.50 ± 2.12 (n = 2)", "6.00 ± 1.41 (n = 2)", "1"]
+    winner = ["by the test", "`c=0` `lr=1`", "6.50 ± 2.12 (n = 2)", "6.00 ± 1.41 (n = 2)", "1"]
     figures = ["9.00 ± 1.41 (n = 2)", "8.50 ± 0.71 (n = 2)"]
-    assert winner in lines and ["the report's choice", "`c=0 lr=0.1`", *figures, "3"] in lines
+    assert winner in lines and ["the report's choice", "`c=0` `lr=0.1`", *figures, "3"] in lines
     assert "The report chose by its folds. How far the test flatters" in text
     assert "is +0.00 points above the others' (standard error 0.00)" in text
     remark = "Compared on the rounds that all configurations have."
@@ -376,8 +385,8 @@ def test_a_choice_is_made_on_common_rounds(rates, tmp_path):
     uneven = Choice(choice="Any rate", **PLACE, report=["c=0", "lr=2"])
     text = page_of(report_of([uneven]), rates, tmp_path)
     lines = table_lines(text)
-    assert ["by the test", "`c=0 lr=1`", *["5.00 (n = 1 of 2)"] * 2, "1"] in lines
-    assert ["the report's choice", "`c=0 lr=2`", *["5.50 (n = 1)"] * 2, "2"] in lines
+    assert ["by the test", "`c=0` `lr=1`", *["5.00 (n = 1 of 2)"] * 2, "1"] in lines
+    assert ["the report's choice", "`c=0` `lr=2`", *["5.50 (n = 1)"] * 2, "2"] in lines
     assert remark in text
 
 
@@ -390,22 +399,78 @@ def test_a_final_model_and_another_reading_of_it(rates, tmp_path):
     assert ["another reading: the model", *results] in lines
 
 
-def test_a_table_of_many_metrics_is_divided(tmp_path):
-    """Each table has at most three metrics, with the row's name and n."""
+def test_only_the_first_column_of_a_table_with_figures_of_the_report_is_not_folded(tmp_path):
     result = result_of_a_run(5.0) | {f"m{k}": k + 1 for k in range(4)}
     run = Run(Path("nowhere"), result)
     members = [Member(frozenset(["a=1"]), seed, run) for seed in range(2)]
     columns = {f"metric {k}": f"m{k}" for k in range(4)} | {"s a round": "seconds"}
     row = Row(name="r", settings=["a=1"], report={"metric 3": [3.0], "s a round": [9.0]})
     table = Table(table="T", **PLACE, columns=columns, rows=[row])
-    lines = table_lines(page_of(report_of([table]), members, tmp_path))
-    third = ["metric 3, report", "metric 3, ours", "difference"]
-    assert [line for line in lines if line[0] in ("row", "r")] == [
-        ["row", "n", "metric 0, ours", "metric 1, ours", "metric 2, ours"],
-        ["r", "n = 2", "1.00 ± 0.00", "2.00 ± 0.00", "3.00 ± 0.00"],
-        ["row", "n", *third, "s a round, report", "s a round, ours"],
-        ["r", "n = 2", "3.00", "4.00 ± 0.00", "+1.00*", "9.00", "2.00 ± 0.00"],
+    text = page_of(report_of([table]), members, tmp_path)
+    seen = re.sub("<details.*?</details>", "", text, flags=re.DOTALL)
+    first = [
+        ["row", "metric 3: report", "ours", "difference", "verdict"],
+        ["r", "3.00", "4.00 ± 0.00", "+1.00", "differs"],
     ]
+    assert [line for line in table_lines(seen) if line[0] in ("row", "r")] == first
+    lines = [line for line in table_lines(text) if line[0] in ("row", "r")]
+    assert lines[:2] == first
+    assert lines[2:] == [
+        *(["row", "metric 0"], ["r", "1.00 ± 0.00"]),
+        *(["row", "metric 1"], ["r", "2.00 ± 0.00"]),
+        *(["row", "metric 2"], ["r", "3.00 ± 0.00"]),
+        *(["row", "s a round: report", "ours"], ["r", "9.00", "2.00 ± 0.00"]),
+    ]
+
+
+def test_a_study_of_an_open_choice_is_folded(rates, tmp_path, monkeypatch):
+    metrics = {"error": "test/comparison_error"}
+    grids = [
+        Grid(grid=study, place="p", study=study, x="c", lines="lr", metrics=metrics)
+        for study in ("r/own", "r/open/rate")
+    ]
+    monkeypatch.setattr(Results, "study", lambda self, name: Study(name, rates))
+    text = write_page(report_of(grids), "r", Results(tmp_path), tmp_path).text
+    seen = re.sub("<details.*?</details>", "", text, flags=re.DOTALL)
+    assert "## r/own\n" in seen and "r/open/rate" not in seen
+    assert "<summary>r/open/rate</summary>" in text and text.count("5.50 (n = 1)") == 2
+
+
+@pytest.mark.parametrize("archive", sorted(PAGES.glob("*.runs.xz")), ids=lambda path: path.name)
+def test_a_page_is_short_where_it_is_not_folded(archive):
+    """At most 1,200 words; the pages are made by the command from its runs."""
+    text = archive.with_name(archive.name.replace(".runs.xz", ".md")).read_text()
+    seen = re.sub("<details.*?</details>", "", text, flags=re.DOTALL)
+    words = [word for word in re.sub(r"\]\([^)]*\)", "]", seen).split() if re.search(r"\w", word)]
+    assert len(words) <= 1200
+
+
+def test_a_question_is_answered_by_the_claims_of_all_reports(tmp_path, monkeypatch):
+    """Ten seeds with a difference of 2 points and its reverse; n = 3 decides nothing."""
+    members = [
+        Member(frozenset([f"a={a}"]), seed, Run(Path("nowhere"), result_of_a_run(5 + 2 * a + seed)))
+        for a in (0, 1)
+        for seed in range(10)
+    ]
+    few = [member for member in members if member.seed < 3]
+    monkeypatch.setattr(
+        Results, "study", lambda self, name: Study(name, few if name == "few" else members)
+    )
+    sharing = {"claim": "c", "place": "p", "question": "sharing", "first": ["a=0"]}
+    claims = [
+        Claim(**sharing, study="s", second=["a=1"], network="MLP"),
+        Claim(**sharing, study="s", second=["a=1"], network="CNN", reversed=True),
+        Claim(**sharing, study="few", second=["a=1"], network="small"),
+    ]
+    page = write_questions({"wang": report_of(claims=claims)}, Results(tmp_path), tmp_path)
+    assert page == (tmp_path / "questions.md").read_text()
+    assert (tmp_path / "questions-sharing.png").stat().st_size > 1000
+    assert "1 of 3 are better, 1 worse, and 1 not decided" in page
+    p = f"p = {3 * 2 / 2**10:.3f}"  # Holm: the smallest of three
+    lines = table_lines(page)
+    assert ["[wang](wang.md)", "MLP", "10", "-2.00 [-2.00, -2.00]", p, "better"] in lines
+    assert ["[wang](wang.md)", "CNN", "10", "+2.00 [+2.00, +2.00]", p, "worse"] in lines
+    assert [line[-1] for line in lines if line[1] == "small"] == ["not decided"]
 
 
 def test_a_row_of_a_table_may_be_of_one_epoch(tmp_path):
@@ -423,11 +488,13 @@ def test_a_row_of_a_table_may_be_of_one_epoch(tmp_path):
     columns = {"error": "m", "minimum": ["m", "min"]}
     table = Table(table="T", **PLACE, columns=columns, rows=rows)
     lines = table_lines(page_of(report_of([table]), members, tmp_path))
-    assert [(line[0], *line[3:]) for line in lines if line[0].startswith("row ")] == [
-        ("row 1", "8.00 ± 1.41", "+2.50*", "7.00"),
-        ("row 2", "5.00 ± 1.41", "-0.50", "4.00"),
-        ("row None", "4.00 ± 1.41", "-1.50*", "3.00"),
+    assert [tuple(line[2:]) for line in lines if line[0].startswith("row ") and line[2:]] == [
+        ("8.00 ± 1.41", "+2.50", "differs"),
+        ("5.00 ± 1.41", "-0.50", "agrees"),
+        ("4.00 ± 1.41", "-1.50", "differs"),
     ]
+    minima = [tuple(line) for line in lines if line[0].startswith("row ") and not line[2:]]
+    assert minima == [("row 1", "7.00"), ("row 2", "4.00"), ("row None", "3.00")]
 
 
 @pytest.mark.parametrize(
@@ -442,7 +509,7 @@ def test_a_row_of_a_table_may_be_of_one_epoch(tmp_path):
     ],
 )
 def test_text_of_results_is_shown_literally(text, markdown):
-    assert report_page.plain(text) == markdown
+    assert report_tables.plain(text) == markdown
 
 
 def test_a_summary_of_all_reports(small_study, tmp_path, capsys, only_studies):
@@ -452,4 +519,4 @@ def test_a_summary_of_all_reports(small_study, tmp_path, capsys, only_studies):
     glance = (tmp_path / "glance.md").read_text()
     (wang,) = [line for line in table_lines(glance) if line[0] == "[wang](wang.md)"]
     assert wang[1:] == ["8 of 8", "0", "0", "3", "0 of 0"]
-    assert capsys.readouterr().out.endswith(glance + "\n") and "# At a glance" in glance
+    assert glance + "\n" in capsys.readouterr().out and "# At a glance" in glance

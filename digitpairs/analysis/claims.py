@@ -46,7 +46,7 @@ def verdicts(results: Results, claims: Sequence[Claim]) -> list[Verdict]:
     ("no worse") or against the nearer of both bounds ("alike"), or the deviations from the
     medians ("steadier").
     """
-    pairs = [_paired_values(results, claim) for claim in claims]
+    pairs = [paired_values(results, claim) for claim in claims]
     raw = [_p(claim, *values) for claim, values in zip(claims, pairs)]
     adjusted = [math.nan] * len(claims)
     for study in {claim.study for claim in claims}:
@@ -59,7 +59,7 @@ def verdicts(results: Results, claims: Sequence[Claim]) -> list[Verdict]:
     ]
 
 
-def _paired_values(results: Results, claim: Claim) -> tuple[list[float], list[float]]:
+def paired_values(results: Results, claim: Claim) -> tuple[list[float], list[float]]:
     """The values of both configurations over their common seeds."""
     first = results.study(claim.study).cell(claim.first, claim.metric).values
     if claim.bound is not None:

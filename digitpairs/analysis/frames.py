@@ -108,13 +108,14 @@ class Runs:
     @functools.cached_property
     def curves(self) -> pd.DataFrame:
         """A row for each run and epoch: `run` (the row in `runs`), `epoch` from 1, the metrics."""
-        frames = []
-        for number, outcome in enumerate(self._outcomes):
-            if outcome.run is not None:
-                frame = pd.DataFrame(outcome.run.history)
-                frame["epoch"] = range(1, len(frame) + 1)
-                frames.append(frame.assign(run=number))
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        return pd.DataFrame(
+            [
+                {**row, "epoch": epoch, "run": number}
+                for number, outcome in enumerate(self._outcomes)
+                if outcome.run is not None
+                for epoch, row in enumerate(outcome.run.history, start=1)
+            ]
+        )
 
     def run(self, number: int) -> Run | None:
         """The run in a row of `runs`; None if it failed."""

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 
@@ -20,6 +20,27 @@ from digitpairs.checks import InvalidValueError, suggestion
 COMPARISON_ERROR = "test/comparison_error"
 STATISTICS = ("mean", "min", "relative")  # over the rounds; relative: per cent of the first row
 RELATIONS = ("lower", "no worse", "steadier", "alike", "above")
+
+
+class Question(NamedTuple):
+    """A question that several reports ask: its title, and what is compared with what."""
+
+    title: str
+    contrast: str
+
+
+QUESTIONS = {
+    "sharing": Question("Does weight sharing help?", "shared minus separate"),
+    "digit_losses": Question("Do the digits' losses help?", "with minus without digits' losses"),
+    "weight": Question("Which weight of the comparison's loss?", "the report's minus another"),
+    "convolution": Question("MLP or CNN?", "CNN minus MLP"),
+    "batch_norm": Question("Does batch norm help?", "with minus without batch norm"),
+    "dropout": Question("Does dropout help?", "with minus without dropout"),
+    "weight_decay": Question("Does weight decay help?", "with minus without weight decay"),
+    "rate": Question("Does a decaying rate help?", "decaying or restarted minus constant rate"),
+    "batch_size": Question("Small batches or large ones?", "smaller minus larger batch"),
+    "stages": Question("One stage or two?", "two stages minus one"),
+}
 
 T = TypeVar("T", bound="Row | Part | Report")
 
@@ -60,6 +81,11 @@ class Part:
     def studies(self) -> list[str]:
         """The studies whose runs the part reads."""
         return [self.study]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its study is about what the report leaves open."""
+        return "/open/" in self.study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +170,9 @@ class Claim(Part):
     Relations of the first to the second: "lower" mean; "no worse", a mean higher by at most
     `within`; "alike", means that differ by at most `within`; "steadier", less spread. With "above",
     the first's mean is above `bound`. The second is from the same study, or from `second_study`.
+
+    With `question`, one of QUESTIONS, it is an answer for this `network`; `reversed` where it is
+    the second that is named first in the question's contrast.
     """
 
     claim: str
@@ -155,6 +184,9 @@ class Claim(Part):
     second_study: str | None = None
     within: float = 0.0
     bound: float | None = None
+    question: str = ""
+    network: str = ""
+    reversed: bool = False
 
     @property
     def studies(self) -> list[str]:
@@ -190,10 +222,17 @@ KINDS: dict[str, type[Show]] = {"table": Table, "grid": Grid, "epochs": Epochs, 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All parts of one report."""
+    """All parts of one report.
+
+    Its summary is what the report `asked` and `found`, and why ours `differs`. `choices` are ours
+    where the report leaves something open.
+    """
 
     title: str
-    about: str
+    asked: str
+    found: str
+    differs: str = ""
+    choices: str
     shows: list[Show]
     finals: list[Final]
     claims: list[Claim]
@@ -259,6 +298,9 @@ def _claim(content: Any, place: str) -> Claim:
     if (claim.relation == "above") != (claim.bound is not None):
         accepted = "a number with relation=above, and nothing with another"
         raise InvalidValueError(f"{place}.bound", claim.bound, accepted)
+    if claim.question and claim.question not in QUESTIONS:
+        accepted = f"one of {', '.join(QUESTIONS)}"
+        raise InvalidValueError(f"{place}.question", claim.question, accepted)
     return claim
 
 

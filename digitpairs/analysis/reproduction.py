@@ -1,7 +1,8 @@
 """Write the pages that show the reports beside our results, with their plots.
 
     python -m digitpairs.analysis.reproduction wang                      # into outputs/reproduction
-    python -m digitpairs.analysis.reproduction --to docs/reproduction    # all reports
+    python -m digitpairs.analysis.reproduction --to docs/reproduction    # all reports, questions
+    python -m digitpairs.analysis.reproduction questions --to docs/reproduction
     python -m digitpairs.analysis.reproduction wang smoke=on data=digits --to outputs/smoke
 
 The settings key=value are the ones that the studies were run with in addition to their own. Runs
@@ -21,7 +22,9 @@ from pathlib import Path
 
 from digitpairs import files
 from digitpairs.analysis.archive import Archive, read_archive, write_archive
-from digitpairs.analysis.report_page import table_text, write_page
+from digitpairs.analysis.questions import PAGE, write_questions
+from digitpairs.analysis.report_page import write_page
+from digitpairs.analysis.report_tables import table_text
 from digitpairs.analysis.reports import Report, read_report
 from digitpairs.analysis.results import Results
 from digitpairs.checks import InvalidValueError, choice
@@ -52,14 +55,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if setting.startswith("="):
                 raise InvalidValueError("setting", setting, "key=value")
         chosen = dict.fromkeys(each for each in options.arguments if "=" not in each)
-        names = [choice("report", name, known) for name in chosen] or known
+        names = [choice("report", name, [*known, PAGE]) for name in chosen] or [*known, PAGE]
         outputs = [setting for setting in settings if setting.startswith("output=")]
         output = Path(outputs[0].partition("=")[2] if outputs else "outputs")
         results = Results(output, [setting for setting in settings if setting not in outputs])
         folder = options.to or output / FOLDER
         _make_folder(folder)
-        reports = {name: read_report(CONF / "reports" / f"{name}.yaml") for name in names}
-        write_pages(reports, results, folder, known)
+        reports = {name: read_report(CONF / "reports" / f"{name}.yaml") for name in known}
+        asked = {name: reports[name] for name in names if name != PAGE}
+        archives = {name: read_archive(_archive_path(folder, name)) for name in reports}
+        results.add(functools.reduce(Archive.with_newer, archives.values()))
+        if asked:
+            write_pages(asked, results, archives, folder, known)
+        if PAGE in names:
+            print(write_questions(reports, results, folder))
         print(f"Written to {folder}", file=sys.stderr)
     return 0
 
@@ -72,7 +81,7 @@ def _parser(known: Sequence[str]) -> argparse.ArgumentParser:
         "arguments",
         nargs="*",
         metavar="REPORT or key=value",
-        help=f"reports ({', '.join(known)}; by default all), and settings of the runs",
+        help=f"reports ({', '.join(known)}) or {PAGE}; by default all; settings of the runs",
     )
     default = f"{FOLDER} in the folder of the results"
     parser.add_argument("--to", type=Path, help=f"folder for the pages; by default {default}")
@@ -88,15 +97,17 @@ def _make_folder(folder: Path) -> None:
 
 
 def write_pages(
-    reports: Mapping[str, Report], results: Results, folder: Path, known: Sequence[str]
+    reports: Mapping[str, Report],
+    results: Results,
+    archives: Mapping[str, Archive],
+    folder: Path,
+    known: Sequence[str],
 ) -> None:
     """Print and write the pages, their archives, and the table of all pages.
 
     The table lists the reports in the order of `known`. Raises InvalidValueError before anything
     is written if a page would have fewer runs than it has now.
     """
-    archives = {name: read_archive(_archive_path(folder, name)) for name in reports}
-    results.add(functools.reduce(Archive.with_newer, archives.values()))
     outcomes = read_glance(folder / GLANCE)
     for name, report in reports.items():
         if name in outcomes:

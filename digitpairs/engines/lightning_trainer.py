@@ -195,6 +195,8 @@ def quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            # A run is a single process, which needs no srun; see `make_trainer`.
+            warnings.filterwarnings("ignore", "The `srun` command is available")
             yield
     finally:
         logger.setLevel(level)

@@ -10,36 +10,24 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import nn
 
 import framework as fw
 from digitpairs.checks import InvalidValueError
 from digitpairs.data import DiskDataModule, PairDataModule
+from digitpairs.engines.framework_layers import LEARNED, TORCH_LEARNED, convert_layer, torch_values
 from digitpairs.networks import PointMLP, SiameseNetwork
-from digitpairs.networks.layers import Dropout, Flatten
 from digitpairs.streams import stream
 from digitpairs.targets import class_name
 from digitpairs.training import PairComparison, PointClassification
 from digitpairs.training.optimizers import SGD, Adam, AdamW
 from digitpairs.training.schedulers import Schedule
 
-_ACTIVATIONS: dict[type[nn.Module], type[fw.Module]] = {
-    nn.ReLU: fw.ReLU,
-    nn.Tanh: fw.Tanh,
-    nn.Sigmoid: fw.Sigmoid,
-    nn.SELU: fw.SELU,
-    nn.GELU: fw.GELU,
-    nn.LeakyReLU: fw.LeakyReLU,
-}
 _OPTIMIZERS: dict[type, type[fw.Optimizer]] = {
     SGD: fw.SGD,
     Adam: fw.Adam,
     AdamW: fw.AdamW,
 }
-# The layers with values that are copied, in `framework` and in torch.
-_LEARNED = (fw.Linear, fw.Conv2d, fw.BatchNorm)
-_TORCH_LEARNED = (nn.Linear, nn.Conv2d, _BatchNorm)
 _SUPPORTED = (
     "what `framework` has: siamese networks with sharing, digit_head=per_image, "
     "one comparison output that sees probabilities or logits"
@@ -54,13 +42,14 @@ def convert_networks(
     Raises InvalidValueError for a network with layers or connections that `framework` lacks.
     """
     first = networks[0]
+    _check_no_sharing(first)
     if isinstance(first, PointMLP):
         return _convert_parts(networks, ["layers"], dropout_streams)
     if not (
         isinstance(first, SiameseNetwork) and first.sharing and first.digit_head == "per_image"
     ):
         raise _unsupported(f"network is not {_SUPPORTED}")
-    if not isinstance(first.bodies[0], nn.Sequential):
+    if not _is_sequence(first.bodies[0]):
         raise _unsupported("network's body is not of layers that `framework` has")
     comparison = first.comparison_part
     if comparison.sees not in ("probabilities", "logits") or not _has_one_output(comparison.layers):
@@ -93,11 +82,11 @@ def make_framework_trainer(
 
 def copy_back(network: fw.Module, networks: Sequence[nn.Module]) -> None:
     """Copies the replicas' parameters and buffers to the networks that they were made from."""
-    layers = [layer for _, layer in network.modules() if isinstance(layer, _LEARNED)]
+    layers = [layer for _, layer in network.modules() if isinstance(layer, LEARNED)]
     for replica, target in enumerate(networks):
-        torch_layers = [each for each in target.modules() if isinstance(each, _TORCH_LEARNED)]
+        torch_layers = [each for each in target.modules() if isinstance(each, TORCH_LEARNED)]
         for layer, torch_layer in zip(layers, torch_layers, strict=True):
-            for name, values in _torch_values(layer, replica):
+            for name, values in torch_values(layer, replica):
                 tensor = getattr(torch_layer, name).data
                 tensor.copy_(values.reshape(tensor.shape))
 
@@ -124,6 +113,18 @@ def _unsupported(reason: str) -> InvalidValueError:
     return InvalidValueError("engine", "framework", f"lightning, since this {reason}")
 
 
+def _check_no_sharing(network: nn.Module) -> None:
+    """Raises InvalidValueError if a parameter has several uses, which would become several."""
+    uses = [parameter for _, parameter in network.named_parameters(remove_duplicate=False)]
+    if len(uses) > len(set(uses)):
+        raise _unsupported("network has a parameter in several layers")
+
+
+def _is_sequence(module: nn.Module) -> bool:
+    """Whether this is nn.Sequential, or a class of it that computes nothing else."""
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+
+
 def _has_one_output(layers: nn.Sequential) -> bool:
     return isinstance(layers[-1], nn.Linear) and layers[-1].out_features == 1
 
@@ -136,66 +137,14 @@ def _convert_parts(
         [layer for part in parts for layer in _single_layers(network.get_submodule(part))]
         for network in networks
     ]
-    return fw.Sequential(*(_convert_layer(layers, streams) for layers in zip(*stacks, strict=True)))
+    return fw.Sequential(*(convert_layer(layers, streams) for layers in zip(*stacks, strict=True)))
 
 
 def _single_layers(module: nn.Module) -> Iterator[nn.Module]:
     """The layers within nested nn.Sequential."""
-    if isinstance(module, nn.Sequential):
+    if _is_sequence(module):
+        assert isinstance(module, nn.Sequential)
         for layer in module:
             yield from _single_layers(layer)
     else:
         yield module
-
-
-def _convert_layer(layers: Sequence[nn.Module], streams: Sequence[torch.Generator]) -> fw.Module:
-    """One layer of all networks as a `framework` layer of replicas."""
-    first = layers[0]
-    if isinstance(first, nn.MaxPool2d) and isinstance(first.kernel_size, int):
-        return fw.MaxPool2d(first.kernel_size)
-    if isinstance(first, Flatten):
-        return fw.Flatten()
-    if isinstance(first, Dropout):
-        return fw.Dropout(first.probability, streams)
-    for torch_class, framework_class in _ACTIVATIONS.items():
-        if isinstance(first, torch_class):
-            return framework_class()
-    converted = _new_learned_layer(first, len(layers))
-    converted.to(first.get_parameter("weight").dtype)
-    for replica, layer in enumerate(layers):
-        for name, values in _torch_values(converted, replica):
-            values.copy_(getattr(layer, name).detach().reshape(values.shape))
-    return converted
-
-
-def _new_learned_layer(layer: nn.Module, replicas: int) -> fw.Linear | fw.Conv2d | fw.BatchNorm:
-    """A layer of the same shape, whose random values are still to be replaced."""
-    generators = [torch.Generator() for _ in range(replicas)]
-    if isinstance(layer, nn.Linear):
-        bias = layer.bias is not None
-        return fw.Linear(layer.in_features, layer.out_features, generators, bias=bias)
-    if isinstance(layer, nn.Conv2d):
-        channels, padding = (layer.in_channels, layer.out_channels), int(layer.padding[0])
-        return fw.Conv2d(*channels, layer.kernel_size[0], generators, padding=padding)
-    if isinstance(layer, _BatchNorm) and layer.momentum is not None:
-        return fw.BatchNorm(layer.num_features, replicas, eps=layer.eps, momentum=layer.momentum)
-    name = type(layer).__name__
-    raise InvalidValueError("engine", "framework", f"lightning, since `framework` has no {name}")
-
-
-def _torch_values(
-    layer: fw.Linear | fw.Conv2d | fw.BatchNorm, replica: int
-) -> list[tuple[str, Tensor]]:
-    """Views of a replica's tensors by their names in torch, with torch's order of the axes."""
-    if isinstance(layer, fw.BatchNorm):
-        assert layer.scale is not None and layer.shift is not None  # of a torch layer with both
-        return [
-            ("weight", layer.scale.data[replica, 0]),
-            ("bias", layer.shift.data[replica, 0]),
-            ("running_mean", layer.running_mean[replica, 0]),
-            ("running_var", layer.running_variance[replica, 0]),
-        ]
-    values = [("weight", layer.weight.data[replica].T)]
-    if layer.bias is not None:
-        values.append(("bias", layer.bias.data[replica, 0]))
-    return values
