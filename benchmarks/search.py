@@ -110,9 +110,8 @@ def search(options: argparse.Namespace, repetition: int, *changes: str) -> Found
         backend = optuna.storages.journal.JournalFileBackend(str(path))
         storage = optuna.storages.JournalStorage(backend)
         study = optuna.load_study(study_name=None, storage=storage)
-        best = study.best_trial
-    settings = shlex.split(best.user_attrs["overrides"])
-    return Found(seconds, len(study.trials), best.value, settings)
+        best, count = study.best_trial, len(study.trials)
+    return Found(seconds, count, best.value, shlex.split(best.user_attrs["overrides"]))
 
 
 def grid(options: argparse.Namespace, repetition: int) -> Found:

@@ -173,7 +173,7 @@ def check_failure(failure: Any) -> None:
 
 def check_pause(pause: Any) -> None:
     """Raise InvalidValueError for a value that is not a pause."""
-    required = {"fingerprint": one_line, "epochs": integer, "seconds": number}
+    required: dict[str, Check] = {"fingerprint": one_line, "epochs": integer, "seconds": number}
     _check_entries("the pause", pause, required, _ORIGIN)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -245,7 +246,7 @@ class Dropout(nn.Module):
     """
 
     mask: Tensor
-    probability: float | tuple[float, ...]
+    probability: Any  # a float, or a tuple of them
     member_settings = ("probability",)
 
     def __init__(self, probability: float, units: int, rows_per_pair: int = 1) -> None:

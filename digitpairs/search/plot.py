@@ -18,8 +18,8 @@ from digitpairs.search.space import Space
 from digitpairs.search.study import SearchStudy
 
 BEST, OTHER = "tab:red", "tab:blue"
-PRUNED = {"facecolors": "none", "edgecolors": "0.6"}
 SIZE = 14  # of a point
+PRUNED: dict[str, Any] = {"facecolors": "none", "edgecolors": "0.6", "s": SIZE}
 ACROSS, WIDTH, HEIGHT, DPI = 3, 4.2, 3.2, 120  # panels in a row, and inches of a panel
 
 
@@ -44,7 +44,7 @@ def draw(
         _draw_front(first, trials, study.optuna.best_trials, settings)
     _draw_importances(second, importances)
     for panel, (name, distribution) in zip(slices, space.distributions.items()):
-        _draw_slice(panel, trials, name, distribution, color=OTHER)
+        _draw_slice(panel, trials, name, distribution, color=OTHER, s=SIZE)
         _draw_slice(panel, pruned, name, distribution, **PRUNED)
         panel.set_ylabel(literal(settings.metrics[0]))
     save(figure, path, DPI)
@@ -56,12 +56,12 @@ def _draw_progress(
     pruned: Sequence[FrozenTrial],
     settings: Settings,
 ) -> None:
-    best = max if settings.directions[0] == "maximize" else min
-    numbers, values = [each.number for each in trials], [each.value for each in trials]
+    best: Any = max if settings.directions[0] == "maximize" else min
+    numbers, values = [each.number for each in trials], [each.values[0] for each in trials]
     axes.scatter(numbers, values, color=OTHER, s=SIZE, label="trial")
     if pruned:
-        places = [each.number for each in pruned], [each.value for each in pruned]
-        axes.scatter(*places, s=SIZE, label="pruned, at its last rung", **PRUNED)
+        places = [each.number for each in pruned], [each.values[0] for each in pruned]
+        axes.scatter(*places, label="pruned, at its last rung", **PRUNED)
     axes.step(
         numbers, list(itertools.accumulate(values, best)), color=BEST, where="post", label="best"
     )
@@ -77,8 +77,8 @@ def _draw_front(
 ) -> None:
     """The first two metrics of all trials, and of those on the front."""
     for group, color, label in ((trials, OTHER, "trial"), (front, BEST, "front")):
-        points = sorted(trial.values[:2] for trial in group)
-        axes.scatter(*zip(*points), color=color, s=SIZE, label=label)
+        places = [[trial.values[metric] for trial in group] for metric in (0, 1)]
+        axes.scatter(places[0], places[1], color=color, s=SIZE, label=label)
     axes.set(xlabel=literal(settings.metrics[0]), ylabel=literal(settings.metrics[1]))
     axes.legend()
 
@@ -113,5 +113,5 @@ def _draw_slice(
     elif getattr(distribution, "log", False):
         axes.set_xscale("log")
     values = [trial.values[0] for trial in trials]
-    axes.scatter(places, values, s=SIZE, **style)
+    axes.scatter(places, values, **style)
     axes.set_xlabel(literal(name))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from rich import box
 from rich.console import Console
@@ -19,7 +20,13 @@ from digitpairs.arguments import command_name
 from digitpairs.names import text_of
 from digitpairs.search.settings import Settings
 from digitpairs.search.space import Space
-from digitpairs.search.study import FAILURE, STANDARD_ERROR, SearchStudy, override_line
+from digitpairs.search.study import (
+    FAILURE,
+    STANDARD_ERROR,
+    SearchStudy,
+    direction_of,
+    override_line,
+)
 from digitpairs.sweeps.plan import plural
 from digitpairs.terminal import plus_minus
 
@@ -93,7 +100,7 @@ def best_trials(study: SearchStudy) -> list[FrozenTrial]:
 
 def ranked(study: SearchStudy, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """The trials by their first metric, the best one first."""
-    maximizes = study.optuna.directions[0] == optuna.study.StudyDirection.MAXIMIZE
+    maximizes = study.optuna.directions[0] == StudyDirection.MAXIMIZE
     sign = -1 if maximizes else 1
     return sorted(trials, key=lambda trial: (sign * trial.values[0], trial.number))
 
@@ -124,7 +131,7 @@ def _importance(
     """Optuna's importance of the settings for these values of trials, by number."""
     if len(values) < FEWEST or len(set(values.values())) < 2:
         return {}
-    copy = optuna.create_study(direction=direction)
+    copy = optuna.create_study(direction=direction_of(direction))
     for number, value in values.items():
         params, distributions = study.trials()[number].params, dict(space.distributions)
         copy.add_trial(optuna.create_trial(params=params, distributions=distributions, value=value))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Sweep
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -36,12 +36,13 @@ class Space(NamedTuple):
 
     def corners(self) -> Iterator[dict[str, Any]]:
         """Points that have both ends of each interval and every value of each list."""
-        lists = [each for each in self.distributions.values() if _is_list(each)]
+        distributions = self.distributions.values()
+        lists = [each for each in distributions if isinstance(each, CategoricalDistribution)]
         count = max([2, *(len(each.choices) for each in lists)])
         for index in range(count):
             yield {
                 name: value_at(each, (index % len(each.choices) + 0.5) / len(each.choices))
-                if _is_list(each)
+                if isinstance(each, CategoricalDistribution)
                 else value_at(each, index % 2)
                 for name, each in self.distributions.items()
             }
@@ -67,6 +68,7 @@ def read_space(overrides: Mapping[str, Override]) -> Space:
 def distribution_of(override: Override) -> BaseDistribution:
     """The distribution of an override that is a sweep. Raises InvalidValueError."""
     sweep = override.value()
+    assert isinstance(sweep, Sweep)
     try:
         if sweep.tags - {"log"}:
             raise ValueError(f"the tag log, and not {', '.join(sorted(sweep.tags))}")
@@ -147,10 +149,6 @@ def _check_ends(start: float, end: float, is_log: bool) -> None:
         raise ValueError("the end is above the start")
     if is_log and start <= 0:
         raise ValueError("with the tag log the start is above 0")
-
-
-def _is_list(distribution: BaseDistribution) -> bool:
-    return isinstance(distribution, CategoricalDistribution)
 
 
 def _accepted(name: str) -> str:

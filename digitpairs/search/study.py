@@ -17,6 +17,7 @@ from typing import Any
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from digitpairs.search.brackets import Bracket, bracket_of
@@ -46,7 +47,7 @@ class SearchStudy:
         self.optuna = optuna.create_study(
             storage=self._storage,
             study_name="search",
-            directions=list(settings.directions),
+            directions=list(map(direction_of, settings.directions)),
             load_if_exists=True,
             pruner=optuna.pruners.NopPruner(),  # brackets prune
         )
@@ -121,6 +122,11 @@ class SearchStudy:
 
     def _set_attribute(self, number: int, name: str, value: Any) -> None:
         self._storage.set_trial_user_attr(self.trials()[number]._trial_id, name, value)
+
+
+def direction_of(name: str) -> StudyDirection:
+    """Optuna's direction of this name."""
+    return StudyDirection[name.upper()]
 
 
 class _NoLock(JournalFileSymlinkLock):
