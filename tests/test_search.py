@@ -418,6 +418,7 @@ def test_an_interrupted_bracket_trains_only_what_is_left(command, tmp_path, monk
         assert result["epochs"] == 4
 
 
+@pytest.mark.long
 @needs_optuna
 def test_a_diverging_trial_fails_and_the_search_goes_on(command, tmp_path):
     search = [each for each in SEARCH if each != RATE]
@@ -432,6 +433,7 @@ def test_a_diverging_trial_fails_and_the_search_goes_on(command, tmp_path):
         assert ("the loss became" in trial.user_attrs.get("failure", "")) == failed
 
 
+@pytest.mark.long
 @needs_optuna
 def test_several_objectives_have_a_front(command, tmp_path):
     search = [*SEARCH, "trainer.max_epochs=1", "hydra.sweeper.n_trials=6"]
@@ -480,6 +482,7 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_written(
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.long
 @needs_optuna
 def test_a_space_in_a_file_is_searched(command, tmp_path):
     path = tmp_path / "mine" / "experiment" / "rates.yaml"
