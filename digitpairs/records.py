@@ -31,8 +31,9 @@ TEST_ERRORS = ("test/comparison_error", "test/error")
 PACKAGES = ("torch", "pytorch_lightning", "python")  # their versions are shown
 DIGITS = 10
 BOUNDARY_ARRAYS = ("epochs", "inside", "points", "labels")
-PREDICTION_ARRAYS = ("comparison", "digits", "wrong", "images", "digit_logits")
-OPTIONAL = ("digit_logits",)  # absent where the network does not classify digits
+# Absent where the network does not classify digits, and in runs without temperatures
+OPTIONAL = ("digit_logits", "calibrated_comparison", "calibrated_digit_logits")
+PREDICTION_ARRAYS = ("comparison", "digits", "wrong", "images", *OPTIONAL)
 MAX_DEPTH = 50  # nesting of a config
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C, if PyYAML was built with it
 # Exceptions of zipfile and NumPy for a damaged archive
@@ -219,6 +220,8 @@ def check_predictions(arrays: Mapping[str, np.ndarray]) -> None:
         "comparison": [(pairs, 1), (pairs, 2)],
         "digits": [(pairs, 2)],
         "digit_logits": [(pairs, 2, DIGITS)],
+        "calibrated_comparison": [arrays["comparison"].shape],
+        "calibrated_digit_logits": [(pairs, 2, DIGITS)],
         "wrong": [(wrong,)],
         "images": [(wrong, 2, *arrays["images"].shape[2:])],
     }

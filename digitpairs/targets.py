@@ -81,6 +81,13 @@ def target_arguments(name: str) -> Arguments:
     return Arguments(tuple(parameter.name for parameter in named), required, takes_others)
 
 
+def is_of_library(name: str) -> bool:
+    """Whether the class or function with this name is of an installed package, not of this one."""
+    module = str(getattr(import_target(name), "__module__", name))
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    return module.partition(".")[0] not in _OWN_PACKAGES and _is_installed(file)
+
+
 def is_built_in(part: Any) -> bool:
     """Whether all classes that a config names, also within it, are of this package."""
     if isinstance(part, list):

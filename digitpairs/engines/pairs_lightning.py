@@ -51,7 +51,7 @@ from digitpairs.training import (
 )
 from digitpairs.training.build import naming_target
 from digitpairs.training.early_stopping import MONITORED, build_early_stopping
-from digitpairs.training.module import ComparisonModule
+from digitpairs.training.module import HELD_OUT, ComparisonModule
 from digitpairs.training.optimizers import SGD
 from digitpairs.training.pair_comparison_array import stacking_key, why_alone
 from digitpairs.training.schedulers import Schedule, Timing, TorchSchedule, as_schedule
@@ -66,7 +66,15 @@ PART_CLASSES: dict[str, type] = {
     "scheduler": Schedule,
 }
 # The keys of the config that are keyword arguments of `PairComparison`.
-ARGUMENTS = ("aux", "optimizer", "scheduler", "early_stopping", "two_stage", "label_smoothing")
+ARGUMENTS = (
+    "aux",
+    "optimizer",
+    "scheduler",
+    "early_stopping",
+    "two_stage",
+    "label_smoothing",
+    "calibrate",
+)
 # The keys that the section `data` needs.
 DATA = ("source", "root", "pairs", "test_pairs", "seed", "order_seed", "augmentation_seed")
 
@@ -74,7 +82,12 @@ DATA = ("source", "root", "pairs", "test_pairs", "seed", "order_seed", "augmenta
 class PairsLightning(Engine):
     """See `Engine`. The fastest number of runs that train at once is measured."""
 
-    own_keys = {"aux": SETTINGS, "two_stage": VALUE, "label_smoothing": VALUE}
+    own_keys = {
+        "aux": SETTINGS,
+        "two_stage": VALUE,
+        "label_smoothing": VALUE,
+        "calibrate": VALUE,
+    }
     most_members: int | None = None
     can_pause = True
 
@@ -145,7 +158,9 @@ def make_run(member: PairComparison, datamodule: PairDataModule) -> Run:
         confusion = dict(zip(("digit1", "digit2"), member.confusion))
         extra_files[files.CONFUSION] = json.dumps(confusion).encode()
     if member.test_predictions is not None:
-        content = predictions_file(member.test_predictions, datamodule.test_set)
+        kept = member.test_predictions
+        calibrated = None if member.calibration is None else member.calibrated(kept)
+        content = predictions_file(kept, datamodule.test_set, calibrated)
         extra_files[files.PREDICTIONS] = content
     return Run(
         history=member.history,
@@ -209,7 +224,7 @@ def _module_and_stacking_key(
             arguments[section] = cached(section, run[section], build_part)
         with prefixed_errors("early_stopping"):
             build_early_stopping(run["early_stopping"])
-        own_keys = ("two_stage", "label_smoothing", "model._target_")
+        own_keys = ("two_stage", "label_smoothing", "calibrate", "model._target_")
         with prefixed_errors("trainer", (*PART_CLASSES, *own_keys)):
             module = PairComparison(arguments.pop("model"), **arguments)
     if not is_built_in(run["aux"]):
@@ -289,6 +304,8 @@ def check_together(datamodule: PairDataModule, module: PairComparison, trainer: 
     if has_batch_norm and leaves_single_row(train, batch_size):
         accepted = "one that leaves no mini-batch of a single pair, for batch norm"
         raise InvalidValueError("data.batch_size", batch_size, accepted)
+    if module.calibration is not None:
+        _check_calibration(held_out, trainer)
     stopping = module.early_stopping
     if stopping.patience is None or not stopping.monitor.startswith("validation"):
         return
@@ -302,3 +319,11 @@ def check_together(datamodule: PairDataModule, module: PairComparison, trainer: 
         if trainer.get(key) not in (None, usual):
             reason = "since early stopping monitors all validation pairs after each epoch"
             raise InvalidValueError(f"trainer.{key}", trainer[key], f"{usual}, {reason}")
+
+
+def _check_calibration(held_out: int, trainer: Section) -> None:
+    if not held_out:
+        raise InvalidValueError("calibrate", "temperature", HELD_OUT)
+    if trainer.get("limit_val_batches") not in (None, 1.0):
+        accepted = "1.0, since temperatures are fitted on all held-out pairs"
+        raise InvalidValueError("trainer.limit_val_batches", trainer["limit_val_batches"], accepted)

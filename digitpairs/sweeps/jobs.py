@@ -29,7 +29,12 @@ from digitpairs.sweeps.compose import JobRequest
 from digitpairs.sweeps.shown_settings import Setting, shown_settings
 
 # Settings that digests leave out at these values. Results from before a setting existed are found.
-NEUTRAL_DEFAULTS = {"label_smoothing": 0, "scheduler.delay": 0, "data.polarity": "auto"}
+NEUTRAL_DEFAULTS = {
+    "label_smoothing": 0,
+    "calibrate": "none",
+    "scheduler.delay": 0,
+    "data.polarity": "auto",
+}
 
 
 class Job(NamedTuple):

@@ -30,6 +30,7 @@ from digitpairs.sweeps.progress import counted
 from digitpairs.sweeps.provenance import provenance
 from digitpairs.sweeps.run import array_failure, fail, run_jobs
 from digitpairs.sweeps.workers import run_in_processes
+from digitpairs.terminal import make_console
 
 MESSAGE_INTERVAL = 0.1  # seconds between a worker's messages about epochs
 # Runs jobs, given their indices in the sweep, by another launcher; returns how many failed.
@@ -79,7 +80,7 @@ def run_alone(request: JobRequest, folder: Path) -> int:
     (job,) = plan_jobs([request])
     job = job._replace(folder=folder, configuration=folder.parent.name)
     plan = Plan([[0]], 0, _settings([request]).threads or 1)
-    return execute_plan([job], plan, Console(), names_of([job]).of)
+    return execute_plan([job], plan, make_console(), names_of([job]).of)
 
 
 def execute_plan(
@@ -146,7 +147,7 @@ def _run_unfinished(
 
     `alone` has the reasons for which some of them can only train alone.
     """
-    console = Console()
+    console = make_console()
     count = plural(len(jobs), "run")
     if not unfinished:
         console.print(f"{count}, all finished before", highlight=False)

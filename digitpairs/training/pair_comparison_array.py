@@ -56,7 +56,9 @@ class PairComparisonArray(ComparisonModule):
         networks = [member.network for member in members]
         weightings = [member.aux for member in members]
         network, aux = stacking.stack(networks), stacking.stack(weightings)
-        super().__init__(network, aux, (len(members),))
+        calibrations = [each.calibration for each in members if each.calibration is not None]
+        calibration = stacking.stack(calibrations) if calibrations else None
+        super().__init__(network, aux, (len(members),), calibration)
         self._members = tuple(members)  # not registered as submodules
         self._member_loggers = tuple(loggers)
         self._until = until
@@ -152,6 +154,7 @@ def stacking_key(member: PairComparison) -> Hashable | None:
         tuple(settings[key] for key in array_class.shared_settings),
         member.clip_algorithm,
         member.two_stage,
+        member.calibration is None,
     )
 
 

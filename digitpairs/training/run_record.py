@@ -14,6 +14,7 @@ from digitpairs.networks import Prediction
 from digitpairs.streams import stream
 from digitpairs.training.early_stopping import EarlyStopping
 from digitpairs.training.schedulers import Schedule
+from digitpairs.training.temperature import TemperatureScaling
 
 Confusion = Sequence[Sequence[Sequence[int]]]
 
@@ -41,6 +42,7 @@ class RunRecord:
     early_stopping: EarlyStopping
     two_stage: float | None
     label_smoothing: float
+    calibration: TemperatureScaling | None
     dropout_seed: int
     aux_seed: int
 
@@ -112,10 +114,15 @@ class RunRecord:
     def record_test(
         self, metrics: Mapping[str, float], confusion: Confusion | None, predictions: Prediction
     ) -> None:
-        """Keep the test's metrics, its confusion tables (see `metrics.confusion`) and logits."""
+        """Keep the test's metrics, its confusion tables (see `metrics.confusion`) and logits.
+
+        All are of the logits before temperatures, which are added to the metrics.
+        """
         if self.paused:
             return
         self.test_metrics, self.confusion = prefixed("test", metrics), confusion
+        if self.calibration is not None:
+            self.test_metrics |= self.calibration.temperatures()
         self.test_predictions = predictions
         self._check(metrics["loss"])
 
