@@ -61,6 +61,12 @@ def read_failure(folder: Path) -> dict[str, Any] | None:
     return _read_record(folder / files.FAILURE, check_failure)
 
 
+def read_pause(folder: Path) -> dict[str, Any] | None:
+    """The epochs behind a paused or pruned run; None for other runs."""
+    pause = _read_record(folder / files.PAUSED, check_pause)
+    return pause or _read_record(folder / files.PRUNED, check_pause)
+
+
 def read_confusion(folder: Path) -> dict[str, Any] | None:
     """For each image the counts of the test by digit and answer; None without a digit head."""
     return _read_record(folder / files.CONFUSION, check_confusion)
@@ -164,6 +170,12 @@ def check_result(result: Any) -> None:
 def check_failure(failure: Any) -> None:
     """Raise InvalidValueError for a value that is not a failure."""
     _check_entries("the failure", failure, {"fingerprint": one_line, "reason": text}, _ORIGIN)
+
+
+def check_pause(pause: Any) -> None:
+    """Raise InvalidValueError for a value that is not a pause."""
+    required: dict[str, Check] = {"fingerprint": one_line, "epochs": integer, "seconds": number}
+    _check_entries("the pause", pause, required, _ORIGIN)
 
 
 def check_history(history: Any) -> None:

@@ -46,6 +46,7 @@ class PairsFramework(PairsLightning):
     """
 
     most_members = 16
+    can_pause = False
 
     def check(self, config: Section, cached: Cached) -> Hashable | None:
         refuse_callbacks(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import tempfile
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from digitpairs.engines.base import (
     Engine,
     Run,
     Section,
+    Stretch,
     build_section,
     data_without_seeds,
     leaves_single_row,
@@ -41,10 +43,16 @@ from digitpairs.losses.weighting import WEIGHTING, try_weighting
 from digitpairs.networks.initialise import global_generator_from
 from digitpairs.streams import stream
 from digitpairs.targets import exception_message, is_built_in
-from digitpairs.training import DivergenceError, PairComparison, PairComparisonArray, build
+from digitpairs.training import (
+    DivergenceError,
+    PairComparison,
+    PairComparisonArray,
+    array_checkpoint,
+    build,
+)
 from digitpairs.training.build import naming_target
 from digitpairs.training.early_stopping import MONITORED, build_early_stopping
-from digitpairs.training.module import HELD_OUT
+from digitpairs.training.module import HELD_OUT, ComparisonModule
 from digitpairs.training.optimizers import SGD
 from digitpairs.training.pair_comparison_array import stacking_key, why_alone
 from digitpairs.training.schedulers import Schedule, Timing, TorchSchedule, as_schedule
@@ -82,6 +90,7 @@ class PairsLightning(Engine):
         "calibrate": VALUE,
     }
     most_members: int | None = None
+    can_pause = True
 
     def check(self, config: Section, cached: Cached) -> Hashable | None:
         trainer = config["trainer"]
@@ -100,6 +109,11 @@ class PairsLightning(Engine):
         return why_alone(_checked_run(config, cached)[0]) or why_callbacks_alone(config)
 
     def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
+        return self.train_stretch(configs, loggers, Stretch())
+
+    def train_stretch(
+        self, configs: Sequence[Section], loggers: Sequence[Logger], stretch: Stretch
+    ) -> list[Run]:
         datamodules: list[PairDataModule] = [build(config["data"]) for config in configs]
         members = [make_module(config) for config in configs]
         section, callbacks = configs[0]["trainer"], make_callbacks(configs[0])
@@ -107,13 +121,29 @@ class PairsLightning(Engine):
             (member,), (datamodule,), (logger,) = members, datamodules, loggers
             with global_generator_from(stream(member.dropout_seed, "dropout")):  # nn.Dropout's
                 fit_and_test(section, member, datamodule, logger, callbacks)
-        else:  # a single run is an array of one, which has the same bits as in a larger array
-            array = PairComparisonArray(members, loggers)
+            return [make_run(member, datamodule)]
+        # A single run is an array of one, which has the same bits as in a larger array.
+        array = PairComparisonArray(members, loggers, stretch.until)
+        stopping = [] if named_parts(configs[0], "logger") else stopping_callbacks(configs)
+        with _joined(stretch.pauses) as joined:
             data = PairDataModuleArray(datamodules)
-            stopping = [] if named_parts(configs[0], "logger") else stopping_callbacks(configs)
-            fit_and_test(section, array, data, False, stopping, current_checkpoint(configs))
-            array.release()
-        return [make_run(member, datamodule) for member, datamodule in zip(members, datamodules)]
+            checkpoint = current_checkpoint(configs) or joined
+            fit_and_test(section, array, data, False, stopping, checkpoint)
+        array.release()
+        runs = map(make_run, members, datamodules)
+        return [run._replace(pause=pause) for run, pause in zip(runs, array.pauses)]
+
+
+@contextlib.contextmanager
+def _joined(pauses: Sequence[bytes]) -> Iterator[Path | None]:
+    """The file of the checkpoint of an array that goes on from the pauses; None without any."""
+    if not pauses:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "array.ckpt")
+        torch.save(array_checkpoint.join(pauses), path)
+        yield path
 
 
 def make_module(config: Section) -> PairComparison:
@@ -150,20 +180,22 @@ def make_run(member: PairComparison, datamodule: PairDataModule) -> Run:
 
 def fit_and_test(
     section: Section,
-    module: pl.LightningModule,
+    module: ComparisonModule,
     datamodule: pl.LightningDataModule,
     logger: Logger | bool,
     callbacks: Sequence[pl.Callback] = (),
     checkpoint: Path | None = None,
 ) -> None:
-    """Trains and tests with the settings of the section `trainer`, from the checkpoint if given.
+    """Trains, from the checkpoint if there is one, and tests the runs that have not paused.
 
-    A run that diverges is not an error here: it keeps the error as its `failure`.
+    The settings are those of the section `trainer`. A run that diverges is not an error here: it
+    keeps the error as its `failure`.
     """
     trainer = make_trainer(section, logger, callbacks)
     with contextlib.suppress(DivergenceError), running():
         trainer.fit(module, datamodule, ckpt_path=checkpoint)
-        trainer.test(module, datamodule, verbose=False)
+        if not all(member.paused for member in module.members):
+            trainer.test(module, datamodule, verbose=False)
 
 
 def prepared_data(section: Section) -> PairDataModule:

@@ -21,6 +21,7 @@ from digitpairs.sweeps.executors.settings import (
     slurm_settings,
 )
 from digitpairs.sweeps.jobs import Job
+from digitpairs.sweeps.pauses import epochs_kept
 from digitpairs.sweeps.workers import available_cores, can_fork, run_in_processes
 
 UNITS = {"local": ("process", "es"), "ray": ("Ray task", "s"), "slurm": ("Slurm job", "s")}
@@ -113,7 +114,7 @@ def make_plan(jobs: Sequence[Job], keys: Sequence[Hashable | None], settings: Se
     if settings.plan == "serial" or not can_fork() or alone:
         return Plan([[index] for index in range(len(jobs))], 0, resources.threads)
     pieces = []
-    for key, indices in _groups(keys, settings).items():
+    for (key, _), indices in _groups(jobs, keys, settings).items():
         size = _array_size(jobs[indices[0]], key, len(indices), settings, resources)
         pieces += cut(indices, size, resources.processes)
     processes = min(resources.processes, len(pieces))
@@ -145,9 +146,14 @@ def _resources(jobs: Sequence[Job], settings: Settings) -> _Resources:
     return _Resources(device, processes, threads, sharing)
 
 
-def _groups(keys: Sequence[Hashable | None], settings: Settings) -> dict[Hashable, list[int]]:
-    """The indices of the jobs by key; a job without a key is a group of its own."""
-    groups: dict[Hashable, list[int]] = defaultdict(list)
+def _groups(
+    jobs: Sequence[Job], keys: Sequence[Hashable | None], settings: Settings
+) -> dict[tuple[Hashable, int], list[int]]:
+    """The indices of the jobs by key and by the epoch from which they go on.
+
+    A job without a key is a group of its own.
+    """
+    groups: dict[tuple[Hashable, int], list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         if key is None and settings.plan == "array":
             reason = (
@@ -155,7 +161,8 @@ def _groups(keys: Sequence[Hashable | None], settings: Settings) -> dict[Hashabl
                 "callbacks train only by themselves"
             )
             raise InvalidValueError("sweep.plan", "array", f"auto or processes: {reason}")
-        groups[("alone", index) if key is None else key].append(index)
+        group = ("alone", index) if key is None else key
+        groups[group, epochs_kept(jobs[index])].append(index)
     return groups
 
 

@@ -13,10 +13,18 @@ import torch
 
 from digitpairs import files
 from digitpairs.engines import Run, get_engine
+from digitpairs.engines.base import Stretch
 from digitpairs.engines.interruption import current_checkpoint
 from digitpairs.inventory import inventory
 from digitpairs.sweeps.jobs import Job, fingerprint
 from digitpairs.sweeps.loggers import RunLoggers, placed
+from digitpairs.sweeps.pauses import (
+    epochs_kept,
+    read_state,
+    remove_pause,
+    seconds_kept,
+    write_pause,
+)
 from digitpairs.sweeps.provenance import provenance
 
 
@@ -37,10 +45,11 @@ def run_jobs(jobs: Mapping[int, Job], listener: Listener) -> None:
     """Train and test the jobs' networks, as one array if there are several, and write their files.
 
     A run that diverges or fails leaves `failure.json` with the reason. If a whole array fails, its
-    runs are repeated one by one, so that only the run at fault fails.
+    runs are repeated one by one, so that only the run at fault fails. Paused runs go on.
 
     Args:
-        jobs: the jobs by their index in the sweep.
+        jobs: the jobs by their index in the sweep. They pause after the same epoch, if they pause,
+            and go on from the same one.
         listener: receives their events.
     """
     loggers: list[RunLoggers] = []
@@ -51,7 +60,7 @@ def run_jobs(jobs: Mapping[int, Job], listener: Listener) -> None:
             _prepare(job, goes_on)
             loggers.append(RunLoggers(job, functools.partial(listener.epoch, index)))
         started = time.perf_counter()
-        runs = get_engine(configs[0]).train(configs, loggers)
+        runs = _train(list(jobs.values()), configs, loggers)
     except Exception as fault:  # whatever fails in a run is reported, and the other runs go on
         _end_failed(loggers, listener)
         if len(jobs) == 1:
@@ -68,6 +77,18 @@ def run_jobs(jobs: Mapping[int, Job], listener: Listener) -> None:
     seconds = (time.perf_counter() - started) / len(jobs)
     for (index, job), run, logger in zip(jobs.items(), runs, loggers):
         listener.ended(index, _write(job, run, logger, seconds, len(jobs)))
+
+
+def _train(
+    jobs: Sequence[Job], configs: Sequence[dict[str, Any]], loggers: Sequence[RunLoggers]
+) -> list[Run]:
+    """Train all epochs of the jobs, or those up to their next pause."""
+    engine = get_engine(configs[0])
+    pauses = [read_state(job) for job in jobs if epochs_kept(job)]
+    stretch = Stretch(pauses, jobs[0].until)
+    if not pauses and stretch.until is None:
+        return engine.train(configs, loggers)
+    return engine.train_stretch(configs, loggers, stretch)
 
 
 def fail(job: Job, reason: str, **details: Any) -> str:
@@ -87,7 +108,13 @@ def array_failure(size: int, reason: str) -> str:
 
 
 def _prepare(job: Job, goes_on: bool) -> None:
-    """Make the job's folder, with its config; a fit that goes on keeps its events."""
+    """Make the job's folder, with its config; a fit that goes on keeps its events.
+
+    The folder of a paused run is kept.
+    """
+    if epochs_kept(job):
+        (job.folder / files.FAILURE).unlink(missing_ok=True)
+        return
     if job.folder.exists() and not goes_on:
         shutil.rmtree(job.folder)  # an interrupted run has left events without a result
     job.folder.mkdir(parents=True, exist_ok=goes_on)
@@ -108,7 +135,11 @@ def _end_failed(loggers: Sequence[RunLoggers], listener: Listener) -> None:
 def _write(job: Job, run: Run, logger: RunLoggers, seconds: float, array_size: int) -> str | None:
     """Write the files of a run; returns the reason if it failed."""
     try:
+        seconds += seconds_kept(job)
         files.write_metrics(job.folder, run.history)
+        if run.pause is not None:
+            write_pause(job, run.pause, _identity(job), run.history[-1], seconds)
+            return None
         logger.end(failed=run.failure is not None)
         if run.failure is not None:
             epoch, reason = run.failure
@@ -119,6 +150,7 @@ def _write(job: Job, run: Run, logger: RunLoggers, seconds: float, array_size: i
         result = _result(job, run, seconds, array_size)
         result[files.FILES] = inventory(job.folder, [files.CONFIG, files.METRICS, *contents])
         files.write_json(job.folder / files.RESULT, result)
+        remove_pause(job.folder)
     except Exception as fault:  # as in `run_jobs`; most likely a full disk
         return fail(job, _reason(fault))
     return None

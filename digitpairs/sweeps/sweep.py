@@ -45,8 +45,15 @@ class SweepOutcome(NamedTuple):
     failures: int  # the number of runs that failed in this launch
 
 
-def run_sweep(requests: Sequence[JobRequest], launch: LaunchJobs | None = None) -> SweepOutcome:
+def run_sweep(
+    requests: Sequence[JobRequest],
+    launch: LaunchJobs | None = None,
+    folder: str | None = None,
+    until: int | None = None,
+) -> SweepOutcome:
     """Run the jobs that are not finished, by a plan or, if given, by `launch`.
+
+    With `folder` and `until`, see `plan_jobs`.
 
     Raises InvalidValueError or DataError, before anything is trained, if any of the jobs cannot be
     run; KeyboardInterrupt after printing how many runs are finished.
@@ -58,7 +65,7 @@ def run_sweep(requests: Sequence[JobRequest], launch: LaunchJobs | None = None) 
     reach(settings)
     provenance()  # the code may change before the first result is written
     with torch_threads(1):  # until the processes are forked, see workers.py
-        jobs = plan_jobs(requests)
+        jobs = plan_jobs(requests, folder, until)
         checker = Checker()
         keys = [checker.check(job.config) for job in counted(jobs, "checked")]
         names = names_of(jobs)

@@ -54,6 +54,7 @@ class RunRecord:
         self.test_predictions: Prediction | None = None  # the logits of the test; None before it
         self.failure: DivergenceError | None = None
         self.ended = False  # by a failure or by early stopping
+        self.paused = False  # before its last epoch, to go on later; a paused run is not tested
         self._part_history: list[Tensor] = []  # mean parts of the loss in each epoch
         self._row: dict[str, float] = {}  # of the current epoch
 
@@ -117,6 +118,8 @@ class RunRecord:
 
         All are of the logits before temperatures, which are added to the metrics.
         """
+        if self.paused:
+            return
         self.test_metrics, self.confusion = prefixed("test", metrics), confusion
         if self.calibration is not None:
             self.test_metrics |= self.calibration.temperatures()
