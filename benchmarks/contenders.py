@@ -48,9 +48,11 @@ def linear_body() -> nn.Module:
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(80, 10))
 
 
-def loss_of(comparison: Tensor, logits: Tensor, digits: Tensor, target: Tensor) -> Tensor:
+def loss_of(
+    comparison: Tensor, logits: Tensor, digits: Tensor, target: Tensor, weight: float = LAMBDA
+) -> Tensor:
     first, second = (F.cross_entropy(logits[:, image], digits[:, image]) for image in (0, 1))
-    return first + second + LAMBDA * F.binary_cross_entropy_with_logits(comparison, target)
+    return first + second + weight * F.binary_cross_entropy_with_logits(comparison, target)
 
 
 def draw(images: Tensor, classes: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -117,20 +117,46 @@ def expand_sweep(
 ) -> list[list[str]]:
     """Return the overrides of each job of a sweep.
 
-    The jobs are all combinations of the values in a study's grid and in the arguments. The values
-    of a key of the grid are text as on the command line, or a list. A key of the arguments replaces
-    the same key of the grid. Raises InvalidValueError for more than `max_jobs`.
+    The jobs are all combinations of the values in a study's grid and in the arguments (see
+    `sweep_overrides`). Raises InvalidValueError for more than `max_jobs`.
+    """
+    by_key = sweep_overrides(grid, arguments, loader)
+    count = math.prod(map(_length, by_key.values()))
+    if max_jobs is not None and count > max_jobs:
+        accepted = f"at least {count}, the number of runs that this sweep has"
+        raise InvalidValueError("sweep.max_runs", max_jobs, accepted)
+    return [list(job) for job in itertools.product(*map(single_overrides, by_key.values()))]
+
+
+def sweep_overrides(
+    grid: Mapping[str, Any], arguments: Sequence[str], loader: ConfigLoader
+) -> dict[str, Override]:
+    """The overrides of a study's grid and of the arguments, by key.
+
+    The values of a key of the grid are text as on the command line, or a list. A key of the
+    arguments replaces the same key of the grid.
     """
     study = [_normalized_argument(f"{key}={_grid_text(value)}") for key, value in grid.items()]
     overrides = [
         parsed(argument, loader=loader) for argument in _allow_new_keys([*study, *arguments])
     ]
-    by_key = {override.get_key_element(): override for override in overrides}
-    count = math.prod(map(_length, by_key.values()))
-    if max_jobs is not None and count > max_jobs:
-        accepted = f"at least {count}, the number of runs that this sweep has"
-        raise InvalidValueError("sweep.max_runs", max_jobs, accepted)
-    return [list(job) for job in itertools.product(*map(_single_overrides, by_key.values()))]
+    return {override.get_key_element(): override for override in overrides}
+
+
+def single_overrides(override: Override) -> Iterator[str]:
+    """An override for each of the values, as Hydra's own sweeper makes them."""
+    key = override.get_key_element()
+    if override.is_discrete_sweep():
+        return (f"{key}={text}" for text in override.sweep_string_iterator())
+    if override.is_sweep_override():
+        accepted = "a list or a range, each value of which is run; hydra/sweeper=optuna searches it"
+        raise InvalidValueError(key.lstrip("+"), value_text(override), accepted)
+    return iter([f"{key}={override.get_value_element_as_str()}"])
+
+
+def value_text(override: Override) -> str:
+    """The value as it was typed."""
+    return str(override.input_line).partition("=")[2]
 
 
 def parsed(
@@ -396,30 +422,14 @@ def _length(override: Override) -> int:
             start, stop, step = (Decimal(str(end)) for end in ends)
             length = math.ceil((stop - start) / step)
         else:
-            length = sum(1 for _ in _single_overrides(override))
+            length = sum(1 for _ in single_overrides(override))
     except ArithmeticError:  # a step of 0, or an infinite end
         length = 0
     if length < 1:
         accepted = "a list, or a range that ends, of at least one value"
         key = override.get_key_element().lstrip("+")
-        raise InvalidValueError(key, _value_text(override), accepted)
+        raise InvalidValueError(key, value_text(override), accepted)
     return length
-
-
-def _single_overrides(override: Override) -> Iterator[str]:
-    """An override for each of the values, as Hydra's own sweeper makes them."""
-    key = override.get_key_element()
-    if override.is_discrete_sweep():
-        return (f"{key}={text}" for text in override.sweep_string_iterator())
-    if override.is_sweep_override():
-        accepted = "a list or a range, each value of which is run"
-        raise InvalidValueError(key.lstrip("+"), _value_text(override), accepted)
-    return iter([f"{key}={override.get_value_element_as_str()}"])
-
-
-def _value_text(override: Override) -> str:
-    """The value as it was typed."""
-    return str(override.input_line).partition("=")[2]
 
 
 def _unreadable(typed: str, following: str, error: Exception | None = None) -> InvalidValueError:

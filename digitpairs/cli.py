@@ -51,6 +51,8 @@ __all__ = [
     "run_and_print_table",
 ]
 SWEEPER = "hydra_plugins.digitpairs_launcher.Sweeper"
+SEARCHER = "hydra_plugins.digitpairs_search.Sweeper"  # hydra/sweeper=optuna
+LAUNCHER = "hydra_plugins.digitpairs_launcher.SweepLauncher"
 
 
 def main() -> None:
@@ -121,6 +123,10 @@ def _run(config: DictConfig) -> int:
 
 def _refuse_grid(settings: HydraConf) -> None:
     """Raise InvalidValueError for a grid, from whatever file, in a command that trains one run."""
+    if settings.sweeper.get("_target_") == SEARCHER:
+        raise InvalidValueError(
+            "hydra/sweeper", "optuna", "digitpairs without -m: add -m to search"
+        )
     grid = settings.sweeper.get("params")
     if grid:
         accepted = "null without -m: add -m to train the grid"
@@ -149,7 +155,7 @@ def check_sweeper(settings: HydraConf) -> None:
     """Raise InvalidValueError for another sweeper, which would not count the failed runs."""
     if settings.sweeper.get("_target_") != SWEEPER:
         chosen = settings.runtime.choices.get("hydra/sweeper")
-        accepted = "digitpairs; of Hydra's plugins only launchers can be chosen (hydra/launcher)"
+        accepted = "digitpairs or optuna; of Hydra's other plugins only launchers can be chosen"
         raise InvalidValueError("hydra/sweeper", chosen, accepted)
 
 

@@ -31,8 +31,9 @@ TEST_ERRORS = ("test/comparison_error", "test/error")
 PACKAGES = ("torch", "pytorch_lightning", "python")  # their versions are shown
 DIGITS = 10
 BOUNDARY_ARRAYS = ("epochs", "inside", "points", "labels")
-PREDICTION_ARRAYS = ("comparison", "digits", "wrong", "images", "digit_logits")
-OPTIONAL = ("digit_logits",)  # absent where the network does not classify digits
+# Absent where the network does not classify digits, and in runs without temperatures
+OPTIONAL = ("digit_logits", "calibrated_comparison", "calibrated_digit_logits")
+PREDICTION_ARRAYS = ("comparison", "digits", "wrong", "images", *OPTIONAL)
 MAX_DEPTH = 50  # nesting of a config
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C, if PyYAML was built with it
 # Exceptions of zipfile and NumPy for a damaged archive
@@ -58,6 +59,12 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 def read_failure(folder: Path) -> dict[str, Any] | None:
     """The reason of a failed run; None for other runs."""
     return _read_record(folder / files.FAILURE, check_failure)
+
+
+def read_pause(folder: Path) -> dict[str, Any] | None:
+    """The epochs behind a paused or pruned run; None for other runs."""
+    pause = _read_record(folder / files.PAUSED, check_pause)
+    return pause or _read_record(folder / files.PRUNED, check_pause)
 
 
 def read_confusion(folder: Path) -> dict[str, Any] | None:
@@ -165,6 +172,12 @@ def check_failure(failure: Any) -> None:
     _check_entries("the failure", failure, {"fingerprint": one_line, "reason": text}, _ORIGIN)
 
 
+def check_pause(pause: Any) -> None:
+    """Raise InvalidValueError for a value that is not a pause."""
+    required: dict[str, Check] = {"fingerprint": one_line, "epochs": integer, "seconds": number}
+    _check_entries("the pause", pause, required, _ORIGIN)
+
+
 def check_history(history: Any) -> None:
     """Raise InvalidValueError unless it maps each metric to equally many numbers.
 
@@ -207,6 +220,8 @@ def check_predictions(arrays: Mapping[str, np.ndarray]) -> None:
         "comparison": [(pairs, 1), (pairs, 2)],
         "digits": [(pairs, 2)],
         "digit_logits": [(pairs, 2, DIGITS)],
+        "calibrated_comparison": [arrays["comparison"].shape],
+        "calibrated_digit_logits": [(pairs, 2, DIGITS)],
         "wrong": [(wrong,)],
         "images": [(wrong, 2, *arrays["images"].shape[2:])],
     }

@@ -81,6 +81,13 @@ def target_arguments(name: str) -> Arguments:
     return Arguments(tuple(parameter.name for parameter in named), required, takes_others)
 
 
+def is_of_library(name: str) -> bool:
+    """Whether the class or function with this name is of an installed package, not of this one."""
+    module = str(getattr(import_target(name), "__module__", name))
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    return module.partition(".")[0] not in _OWN_PACKAGES and _is_installed(file)
+
+
 def is_built_in(part: Any) -> bool:
     """Whether all classes that a config names, also within it, are of this package."""
     if isinstance(part, list):
@@ -89,6 +96,17 @@ def is_built_in(part: Any) -> bool:
         return True
     name = str(part.get("_target_", "digitpairs."))
     return name.partition(".")[0] in _OWN_PACKAGES and all(map(is_built_in, part.values()))
+
+
+def user_modules() -> dict[str, Path]:
+    """The files of the imported modules that are neither installed nor of this package, by name."""
+    found = {}
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None) or ""
+        own = name.partition(".")[0] in (*_OWN_PACKAGES, "__main__")
+        if path.endswith(".py") and not own and not _is_installed(path) and os.path.isabs(path):
+            found[name] = Path(path)
+    return found
 
 
 def class_name(made: Any) -> str:

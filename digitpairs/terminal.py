@@ -26,6 +26,16 @@ def make_output_robust() -> None:
     sys.stdout, sys.stderr = _robust(sys.stdout), _robust(sys.stderr)
 
 
+def make_console() -> Console:
+    """The console of standard output, with a display that moves only on a terminal.
+
+    FORCE_COLOR, which notebooks and services set, gives colours to pipes as well.
+    """
+    from rich.console import Console
+
+    return Console(force_interactive=sys.stdout.isatty())
+
+
 def plus_minus(console: Console) -> str:
     """± if the console can show it, else +-."""
     try:

@@ -439,6 +439,15 @@ def test_early_stopping_is_each_members_own(data):
     assert len(lengths) > 1 and max(lengths) < 40
 
 
+def test_the_probability_of_dropout_is_each_members_own(data):
+    def make(i: int) -> PairComparison:
+        body = BODY_CONFIGS["mlp"] | {"dropout": 0.1 + 0.2 * i}
+        return run_of(i, network() | {"body": body})
+
+    assert len({stacking_key(make(i)) for i in range(3)}) == 1
+    compare_runs(make, functools.partial(pairs_of, data=data), epochs=2)
+
+
 def test_divergence_is_one_members_own(data):
     def trained(*rates):
         members = [

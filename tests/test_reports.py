@@ -465,7 +465,7 @@ def test_a_question_is_answered_by_the_claims_of_all_reports(tmp_path, monkeypat
     page = write_questions({"wang": report_of(claims=claims)}, Results(tmp_path), tmp_path)
     assert page == (tmp_path / "questions.md").read_text()
     assert (tmp_path / "questions-sharing.png").stat().st_size > 1000
-    assert "1 of 3 are better, 1 worse, and 1 not decided" in page
+    assert "in 1 of 3 comparisons the former is better, in 1 worse, and 1 are not decided" in page
     p = f"p = {3 * 2 / 2**10:.3f}"  # Holm: the smallest of three
     lines = table_lines(page)
     assert ["[wang](wang.md)", "MLP", "10", "-2.00 [-2.00, -2.00]", p, "better"] in lines

@@ -22,6 +22,7 @@ from digitpairs.training import (
     PairComparisonArray,
     PointClassification,
 )
+from digitpairs.training.array_checkpoint import join
 
 NETWORK = {
     "_target_": "digitpairs.SiameseNetwork",
@@ -182,3 +183,44 @@ def test_a_fit_of_a_loaded_model_starts_at_the_first_epoch(tmp_path):
     )
     fit(loaded, pairs(0))
     assert [row["epoch"] for row in loaded.history] == list(range(EPOCHS))
+
+
+PAUSABLE = {
+    "adam": {},
+    "momentum": {"optimizer": SGD(0.05, momentum=0.9), "scheduler": Constant()},
+    "two stages": {"two_stage": 0.5},
+    "dynamic loss weights": {"aux": {"_target_": "digitpairs.losses.DynamicWeightAverage"}},
+    "early stopping": {"early_stopping": {"patience": 4, "monitor": "validation/loss"}},
+}
+
+
+def array_of(seeds, until=None, **settings):
+    members = [member(seed, **settings) for seed in seeds]
+    data = PairDataModuleArray([pairs(seed, validation=0.2) for seed in seeds])
+    return PairComparisonArray(members, until=until), data
+
+
+@pytest.mark.parametrize("until", [1, 3])
+@pytest.mark.parametrize("name", PAUSABLE)
+def test_members_that_pause_and_are_packed_anew_equal_uninterrupted_ones(name, until, tmp_path):
+    """Of three members the first and the last go on, in an array of two."""
+    uninterrupted, data = array_of((0, 1, 2), **PAUSABLE[name])
+    fit(uninterrupted, data)
+    paused, data = array_of((0, 1, 2), until, **PAUSABLE[name])
+    fit(paused, data)
+    assert [len(each.history) for each in paused.members] == [until] * 3
+    checkpoint = tmp_path / "joined.ckpt"
+    torch.save(join([paused.pauses[0], paused.pauses[2]]), checkpoint)
+    resumed, data = array_of((0, 2), **PAUSABLE[name])
+    fit(resumed, data, checkpoint)
+    for ours, expected in zip(resumed.members, uninterrupted.members[::2]):
+        assert ours.history == expected.history
+        for key, value in expected.state_dict().items():
+            assert torch.equal(ours.state_dict()[key], value), key
+
+
+def test_a_member_that_has_ended_does_not_pause():
+    array, data = array_of((0, 1), 2, optimizer=SGD(1e30), scheduler=Constant())
+    fit(array, data)
+    assert array.pauses == [None, None] and all(each.failure for each in array.members)
+    assert not any(each.paused for each in array.members)

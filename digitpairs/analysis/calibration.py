@@ -4,11 +4,14 @@ Of all answers with a confidence of 0.9, nine in ten should be right. The expect
 is the mean distance between confidence and accuracy over the bins, weighted by their answers (Guo
 et al. 2017, On Calibration of Modern Neural Networks, equation 3). The predictions of all seeds of
 a group are taken together: with few of them the error is too large by chance.
+
+Runs with `calibrate=temperature` have both: their answers before the temperatures, and "calibrated"
+ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +23,7 @@ from digitpairs.analysis.frames import Runs
 from digitpairs.dashboard.pictures import margins
 
 BINS = 15
+CALIBRATED = "calibrated_"  # begins the names of the arrays after temperature scaling
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -65,42 +69,62 @@ def expected_calibration_error(answers: Answers) -> float:
     return float((distance * table["n"]).sum() / table["n"].sum())
 
 
-def answers_by_group(runs: Runs) -> dict[str, dict[str, Answers]]:
-    """For each group the answers of all its seeds, under "comparison" and "digits"."""
+def answers_by_kind(predictions: Arrays) -> dict[str, Answers]:
+    """The answers of a run, under "comparison" and "digits"; then those with temperatures."""
+    answers = {"comparison": comparison_answers(predictions), "digits": digit_answers(predictions)}
+    scaled = {
+        name.removeprefix(CALIBRATED): array
+        for name, array in predictions.items()
+        if name.startswith(CALIBRATED) or name == "digits"
+    }
+    if "comparison" in scaled:
+        answers["calibrated comparison"] = comparison_answers(scaled)
+        answers["calibrated digits"] = digit_answers(scaled)
+    return {kind: each for kind, each in answers.items() if each is not None}
+
+
+def answers_by_group(runs: Runs) -> dict[str, dict[str, list[Answers]]]:
+    """For each group and kind of `answers_by_kind` the answers of each seed."""
     frame = runs.runs
-    groups: dict[str, dict[str, Answers]] = {}
+    groups: dict[str, dict[str, list[Answers]]] = {}
     for name, part in frame[frame["failure"].isna()].groupby("group", sort=False):
-        finished = filter(None, map(runs.run, part.index))
-        predictions = [records.read_predictions(run.folder) for run in finished]
-        kept = [each for each in predictions if each is not None]
-        answers = {
-            "comparison": _joined(map(comparison_answers, kept)),
-            "digits": _joined(filter(None, map(digit_answers, kept))),
-        }
-        groups[name] = {key: value for key, value in answers.items() if value is not None}
+        kinds: dict[str, list[Answers]] = {}
+        for run in filter(None, map(runs.run, part.index)):
+            predictions = records.read_predictions(run.folder)
+            answers = {} if predictions is None else answers_by_kind(predictions)
+            for kind, each in answers.items():
+                kinds.setdefault(kind, []).append(each)
+        groups[name] = kinds
     return groups
 
 
 def calibration(runs: Runs) -> pd.DataFrame:
-    """A row for each group and kind of answer: n (answers), accuracy, confidence, error (ECE).
+    """A row for each group and kind of answer, in per cent but for n.
 
-    In per cent. Groups of older runs, which kept no predictions, have no row.
+    n (answers), accuracy, confidence and calibration_error (ECE) are of all seeds together;
+    by_seed and std are the mean and standard deviation of the seeds' own errors. Groups of older
+    runs, which kept no predictions, have no row.
     """
     rows = [
-        {
-            "group": name,
-            "answers": kind,
-            "n": len(answers.right),
-            "accuracy": 100 * answers.right.mean(),
-            "confidence": 100 * answers.confidence.mean(),
-            "calibration_error": expected_calibration_error(answers),
-        }
+        {"group": name, "answers": kind, **_calibration_row(seeds)}
         for name, kinds in answers_by_group(runs).items()
-        for kind, answers in kinds.items()
+        for kind, seeds in kinds.items()
     ]
     return pd.DataFrame(rows)
 
 
-def _joined(parts: Iterable[Answers]) -> Answers | None:
-    columns = list(zip(*parts))
-    return Answers(*map(np.concatenate, columns)) if columns else None
+def joined(seeds: Sequence[Answers]) -> Answers:
+    """The answers of all seeds together."""
+    return Answers(*map(np.concatenate, zip(*seeds)))
+
+
+def _calibration_row(seeds: Sequence[Answers]) -> dict[str, float]:
+    answers, errors = joined(seeds), pd.Series(map(expected_calibration_error, seeds))
+    return {
+        "n": len(answers.right),
+        "accuracy": 100 * answers.right.mean(),
+        "confidence": 100 * answers.confidence.mean(),
+        "calibration_error": expected_calibration_error(answers),
+        "by_seed": errors.mean(),
+        "std": errors.std(),
+    }

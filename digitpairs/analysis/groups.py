@@ -223,6 +223,7 @@ def by_epoch(runs: Runs, metric: str) -> pd.DataFrame:
     return table.assign(low=table["mean"] - half, high=table["mean"] + half)
 
 
-def unit(metric: str) -> str:
-    """The unit of a metric: errors are in per cent, losses in nats."""
-    return "%" if metric.endswith("error") else "nats"
+def with_unit(metric: str) -> str:
+    """The metric and its unit: errors are in per cent, losses in nats, and others have none."""
+    unit = {"error": ", %", "loss": ", nats"}.get(metric.rpartition("_")[2].rpartition("/")[2], "")
+    return f"{metric}{unit}"

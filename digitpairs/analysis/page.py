@@ -26,7 +26,7 @@ from matplotlib.ticker import MaxNLocator
 
 from digitpairs import files
 from digitpairs.analysis import groups
-from digitpairs.analysis.calibration import Answers, answers_by_group, reliability
+from digitpairs.analysis.calibration import Answers, answers_by_group, joined, reliability
 from digitpairs.analysis.drawing import literal
 from digitpairs.analysis.frames import TEST_SET, Runs
 from digitpairs.analysis.tables import FOLDED, TEXT, Section, setting, shown
@@ -185,7 +185,7 @@ def _group_plot(frame: pd.DataFrame, metric: str) -> tuple[plt.Figure, str]:
     axes.plot(some["best"], places, "|", color="black", alpha=0.6)
     axes.plot(some["worst"], places, "|", color="black", alpha=0.6)
     axes.set_yticks(places, [literal(name) for name in some["group"]])
-    axes.set_xlabel(f"{metric}, {groups.unit(metric)}")
+    axes.set_xlabel(groups.with_unit(metric))
     more = f" (the best {MAX_DRAWN} configs)" if len(frame) > MAX_DRAWN else ""
     return figure, f"Mean with 95 % interval of each config; bars: best and worst seed{more}"
 
@@ -222,7 +222,7 @@ def _heat_maps(runs: Runs, metric: str) -> list[str]:
     for (row, column), value in zip(_places(table), table.to_numpy().ravel(), strict=True):
         color = "white" if value > middle else "#111111"
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=color)
-    figure.colorbar(image, ax=axes, label=f"{metric}, {groups.unit(metric)}")
+    figure.colorbar(image, ax=axes, label=groups.with_unit(metric))
     return [_figure(figure, f"Mean of {metric} by {first} and {second}")]
 
 
@@ -253,19 +253,19 @@ def _curves(runs: Runs, metric: str) -> list[str]:
         axes.fill_between(part["epoch"], low, high, alpha=0.15, color=line.get_color())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
-    axes.set_ylabel(f"{measured[0]}, {groups.unit(metric)}")
+    axes.set_ylabel(groups.with_unit(measured[0]))
     axes.legend(frameon=False)
     text = f"{measured[0]} by epoch: mean and standard deviation over the seeds of each config"
     return ["<h2>Learning curves</h2>", _figure(figure, text)]
 
 
-def _reliability_diagrams(group: str, kinds: Mapping[str, Answers]) -> list[str]:
+def _reliability_diagrams(group: str, kinds: Mapping[str, list[Answers]]) -> list[str]:
     """Accuracy against confidence of each kind of answers of a group."""
     if not kinds:
         return []
     figure, panels = plt.subplots(1, len(kinds), figsize=(4.2 * len(kinds), 3.8), squeeze=False)
-    for axes, (kind, answers) in zip(panels[0], kinds.items(), strict=True):
-        table = reliability(answers)
+    for axes, (kind, seeds) in zip(panels[0], kinds.items(), strict=True):
+        table = reliability(joined(seeds))
         axes.plot([0, 100], [0, 100], color="black", linewidth=1, linestyle="--")
         axes.plot(table["confidence"], table["accuracy"], "o-", color="tab:blue")
         axes.set_title(kind)

@@ -27,7 +27,8 @@ INTRODUCTION = (
     " row compares two configurations that differ in this alone, seed by seed, by the test error"
     " of the comparison unless the row says otherwise. Negative is better. Intervals are BCa"
     " bootstrap intervals, expanded for few seeds and so a little wider than on the reports' pages."
-    " p is of a two-sided sign-flip test, adjusted over the question (Holm)."
+    " p is of a two-sided sign-flip test; it is adjusted over the question (Holm), intervals are"
+    " not. Runs are missing where a report has no archive yet."
 )
 
 
@@ -44,7 +45,7 @@ def write_questions(reports: Mapping[str, Report], results: Results, folder: Pat
     for key, question in QUESTIONS.items():
         rows = list(_rows(reports, results, key))
         name = f"{PAGE}-{key.replace('_', '-')}.png"
-        parts.append(f"## {question.title}")
+        parts += [f"## {question.title}", *filter(None, [question.note])]
         measured = [row for row in rows if row.comparison.n]
         if measured:
             save(_forest(measured, question.contrast), folder / name, dpi=90)
@@ -60,7 +61,7 @@ def _rows(reports: Mapping[str, Report], results: Results, key: str) -> Iterator
     claims = [
         (name, claim)
         for name, report in reports.items()
-        for claim in report.claims
+        for claim in (*report.claims, *report.comparisons)
         if claim.question == key
     ]
     differences = [_difference(results, claim) for _, claim in claims]
@@ -87,8 +88,8 @@ def _answer(rows: Sequence[_Row], contrast: str) -> str:
     verdicts = [_verdict(row) for row in rows]
     differences = [row.comparison.difference for row in rows]
     counts = (
-        f"{verdicts.count('better')} of {len(rows)} are better, {verdicts.count('worse')} worse,"
-        f" and {verdicts.count('not decided')} not decided"
+        f"in {verdicts.count('better')} of {len(rows)} comparisons the former is better, in"
+        f" {verdicts.count('worse')} worse, and {verdicts.count('not decided')} are not decided"
     )
     return (
         f"**{contrast[0].upper()}{contrast[1:]}:** {counts}; the mean differences are from"

@@ -22,6 +22,7 @@ from digitpairs.analysis.report_tables import (
     Point,
     axes_of,
     choice_parts,
+    choice_sentence,
     claim_table,
     differing_claims,
     figures,
@@ -124,7 +125,8 @@ class _Page:
             shown[show.is_open].append(show)
         parts = [f"# {self.report.title}", *self._summary(), *self._claims()]
         for show in shown[False]:
-            parts += [f"## {show.title}", f"In the report: {show.place}.", *self._section(show)]
+            place = f"In the report: {show.place}."
+            parts += [f"## {show.title}", place, show.lead, *self._section(show)]
         parts += ["## What the report leaves open", fold("Our choices", self.report.choices)]
         for show in shown[True]:
             parts.append(fold(show.title, f"{show.place}.", *self._section(show, folded=True)))
@@ -256,9 +258,7 @@ class _Page:
         chosen = choices(study, choice, by_study)
         if chosen is None:
             return [], []
-        rank = chosen.by_held_out.rank
-        seen = f"Pairs that are not of the test choose what has rank {rank} by the test."
-        return [seen], choice_parts(choice, chosen, study)
+        return [choice_sentence(chosen, study)], choice_parts(choice, chosen, study)
 
     def _provenance(self) -> list[str]:
         rows = []

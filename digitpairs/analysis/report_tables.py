@@ -299,12 +299,26 @@ def choice_parts(choice: Choice, chosen: Choices, study: Study) -> list[str]:
     return [table_text(heads, [_choice_row(each, study) for each in ways]), text]
 
 
+def choice_sentence(chosen: Choices, study: Study) -> str:
+    """What held-out pairs choose, and what the report has chosen."""
+    by_held_out = _named(chosen.by_held_out, study)
+    text = f"Held-out pairs choose {by_held_out}, of rank {chosen.by_held_out.rank} by the test"
+    if not chosen.of_report.rank:
+        return f"{text}."
+    of_report = _named(chosen.of_report, study)
+    return f"{text}; the report chose {of_report}, of rank {chosen.of_report.rank}."
+
+
 def _choice_row(chosen: Chosen, study: Study) -> list[str]:
-    """The configuration is named by the settings that vary in the study."""
-    constant = frozenset.intersection(*(member.settings for member in study.members))
-    name = " ".join(sorted(f"`{setting}`" for setting in chosen.settings - constant))
     scores = [mean_std(cell, with_n=True) for cell in (chosen.held_out, chosen.test)]
-    return [chosen.how, name, *scores, str(chosen.rank) if chosen.rank else "-"]
+    rank = str(chosen.rank) if chosen.rank else "-"
+    return [chosen.how, _named(chosen, study), *scores, rank]
+
+
+def _named(chosen: Chosen, study: Study) -> str:
+    """The configuration, by the settings that vary in the study."""
+    constant = frozenset.intersection(*(member.settings for member in study.members))
+    return " ".join(sorted(f"`{setting}`" for setting in chosen.settings - constant))
 
 
 # Cells

@@ -23,16 +23,23 @@ RELATIONS = ("lower", "no worse", "steadier", "alike", "above")
 
 
 class Question(NamedTuple):
-    """A question that several reports ask: its title, and what is compared with what."""
+    """A question that several reports ask: its title, what is compared with what, a remark."""
 
     title: str
     contrast: str
+    note: str = ""
 
 
 QUESTIONS = {
     "sharing": Question("Does weight sharing help?", "shared minus separate"),
     "digit_losses": Question("Do the digits' losses help?", "with minus without digits' losses"),
-    "weight": Question("Which weight of the comparison's loss?", "the report's minus another"),
+    "weight": Question(
+        "Which weight of the comparison's loss?",
+        "the report's value minus another",
+        "wang's loss is digit1 + digit2 + lambda comparison, and coukos' is c digit1 + c digit2 +"
+        " (1 - 2c) comparison. The pages of [wang](wang.md) and [coukos](coukos.md) have all values"
+        " beside what held-out pairs choose.",
+    ),
     "convolution": Question("MLP or CNN?", "CNN minus MLP"),
     "batch_norm": Question("Does batch norm help?", "with minus without batch norm"),
     "dropout": Question("Does dropout help?", "with minus without dropout"),
@@ -66,11 +73,15 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """What all parts have: the place in the report, the study beside it, and a remark of ours."""
+    """What all parts have: the place in the report, the study beside it, and remarks of ours.
+
+    The `lead` is seen at once; the `note` is folded.
+    """
 
     place: str
     study: str
     note: str = ""
+    lead: str = ""
 
     @property
     def title(self) -> str:
@@ -225,7 +236,8 @@ class Report:
     """All parts of one report.
 
     Its summary is what the report `asked` and `found`, and why ours `differs`. `choices` are ours
-    where the report leaves something open.
+    where the report leaves something open. `comparisons` are of questions that the report does not
+    answer by a claim.
     """
 
     title: str
@@ -236,6 +248,7 @@ class Report:
     shows: list[Show]
     finals: list[Final]
     claims: list[Claim]
+    comparisons: list[Claim] = field(default_factory=list)
 
     @property
     def parts(self) -> list[Show | Final | Claim]:
@@ -262,6 +275,7 @@ def read_report(path: Path) -> Report:
         shows=_make_each(_show, content.shows, f"{path.name}: shows"),
         finals=_make_each(functools.partial(_make, Final), content.finals, f"{path.name}: finals"),
         claims=_make_each(_claim, content.claims, f"{path.name}: claims"),
+        comparisons=_make_each(_claim, content.comparisons, f"{path.name}: comparisons"),
     )
 
 

@@ -17,7 +17,7 @@ NOTE = (
 def sections_of(runs: Runs, metric: str, baseline: str | None) -> list[Section]:
     """The tables, without empty ones. A single test set is named in the title, not in columns."""
     table = groups.summarise(runs, metric)
-    title = f"{metric}, {groups.unit(metric)}"
+    title = groups.with_unit(metric)
     tested = table[TEST_SET].dropna().drop_duplicates().to_numpy().tolist()
     common = TEST_SET if len(tested) == 1 else []
     if common:
@@ -41,5 +41,8 @@ def sections_of(runs: Runs, metric: str, baseline: str | None) -> list[Section]:
 def calibration_sections(runs: Runs) -> list[Section]:
     """The table of how well probabilities are calibrated; none for runs without predictions."""
     table = calibration(runs)
-    note = "calibration error: expected calibration error over 15 bins, all seeds together; in %"
+    note = (
+        "calibration error: expected calibration error over 15 bins, all seeds together; "
+        "by seed: mean and standard deviation of the seeds' own; in %"
+    )
     return [Section("calibration", "Calibration", table, note)] if len(table) else []

@@ -125,6 +125,7 @@ _HEADS = {
     "seeds_needed": "seeds needed",
     "seconds": "s",
     "calibration_error": "calibration error",
+    "by_seed": "by seed",
 }
 
 

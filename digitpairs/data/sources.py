@@ -29,6 +29,7 @@ from digitpairs.data.image_checks import Composites, light_ink
 SIDE = 14  # of the course's images, in pixels
 CONNECT_SECONDS = 3
 _NAME_FOLDER = "name its folder by data.root or DIGITPAIRS_DATA"
+_PROVIDED: dict[tuple[str, ...], Source] = {}  # see `provide`
 SMALL_TEST_SET = 600  # of scikit-learn's digits
 
 
@@ -91,9 +92,20 @@ def load(source: str, root: str | Path | None = None, polarity: str = "auto") ->
     unknown source or polarity, and DataError for digits that are missing or damaged, for a constant
     image, and for an image that is both in the training and in the test data.
     """
+    if (provided := _PROVIDED.get(_arguments(source, root, polarity))) is not None:
+        return provided
     root = Path(root) if root else default_root()
     choice("polarity", polarity, image_checks.POLARITIES)
     return _load(resolve(source, root), root.absolute(), polarity)
+
+
+def provide(source: str, root: str | Path | None, polarity: str, digits: Source) -> None:
+    """Let `load` with these arguments return the digits, in a process without their files."""
+    _PROVIDED[_arguments(source, root, polarity)] = digits
+
+
+def _arguments(source: str, root: str | Path | None, polarity: str) -> tuple[str, ...]:
+    return source, str(root or ""), polarity
 
 
 def to_unit_images(images: Tensor) -> Tensor:

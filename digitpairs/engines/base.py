@@ -60,6 +60,14 @@ class Run(NamedTuple):
     parameters: int
     checkpoint: Callable[[], bytes]
     files: Mapping[str, bytes] = MappingProxyType({})  # further files of the run, by name
+    pause: bytes | None = None  # the state of a run that has paused, which is not tested
+
+
+class Stretch(NamedTuple):
+    """The epochs that runs train now; by default all of them."""
+
+    pauses: Sequence[bytes] = ()  # the states of the runs to go on from, see `Run.pause`
+    until: int | None = None  # epochs after which runs pause
 
 
 class Engine:
@@ -69,6 +77,8 @@ class Engine:
     own_keys: Mapping[str, str] = {}
     # The largest number of runs that train at once; None if the fastest number is measured.
     most_members: int | None = 100
+    # Whether runs that can train with others can also pause, and go on as if they had not.
+    can_pause = False
 
     def check(self, config: Section, cached: Cached) -> Hashable | None:
         """Checks the config of a run, and returns a key: runs with equal keys can train at once.
@@ -84,6 +94,12 @@ class Engine:
 
     def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
         """Trains and tests the runs of these configs at once; each logger gets its run's rows."""
+        raise NotImplementedError
+
+    def train_stretch(
+        self, configs: Sequence[Section], loggers: Sequence[Logger], stretch: Stretch
+    ) -> list[Run]:
+        """As `train`, for some of the epochs; only for engines with `can_pause`."""
         raise NotImplementedError
 
     def check_keys(self, config: Section) -> None:

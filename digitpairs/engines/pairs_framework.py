@@ -15,6 +15,7 @@ from torch import Tensor
 import framework as fw
 from digitpairs.checks import InvalidValueError
 from digitpairs.data import PairDataModule, PairSet
+from digitpairs.data.pairs import Pairs
 from digitpairs.engines.base import Cached, Run, Section, data_without_seeds, without_seed_keys
 from digitpairs.engines.callbacks import refuse_callbacks
 from digitpairs.engines.pairs_lightning import PairsLightning, make_module, make_run, prepared_data
@@ -50,6 +51,7 @@ class PairsFramework(PairsLightning):
     """
 
     most_members = 16
+    can_pause = False
 
     def check(self, config: Section, cached: Cached) -> Hashable | None:
         refuse_callbacks(config)
@@ -124,11 +126,13 @@ class Training(fw.Listener):
                 early_stopping=early_stopping,
             )
         copy_back(self.network, [member.network for member in self.members])
+        for member, datamodule in zip(self.members, self.datamodules):
+            if member.calibration is not None:
+                prediction, pairs = _predicted(member, datamodule.validation_set)
+                member.calibration.fit(prediction, pairs.digits, pairs.target)
         test_metrics = self.trainer.evaluate(self.data("test_set"))
         for member, metrics, datamodule in zip(self.members, test_metrics, self.datamodules):
-            pairs = datamodule.test_set.take(slice(None))
-            with torch.no_grad():
-                prediction = member.eval()(pairs.images)
+            prediction, pairs = _predicted(member, datamodule.test_set)
             tables = confusion(prediction, pairs.digits).tolist()
             member.record_test(metrics, tables, prediction)
         for logger, member in zip(self.loggers, self.members):
@@ -168,6 +172,13 @@ class Training(fw.Listener):
         """Sets the loss weights of the member for an epoch."""
         self.members[replica].start_epoch(epoch, 0.0)
         self.loss.weights[replica] = self.members[replica].aux.current()
+
+
+@torch.no_grad()
+def _predicted(member: PairComparison, pair_set: PairSet) -> tuple[Prediction, Pairs]:
+    """The logits of all pairs of a set, and the pairs."""
+    pairs = pair_set.take(slice(None))
+    return member.eval()(pairs.images), pairs
 
 
 def _measure(answer: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]) -> dict[str, Tensor]:

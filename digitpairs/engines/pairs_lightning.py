@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import tempfile
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -23,6 +25,7 @@ from digitpairs.engines.base import (
     Engine,
     Run,
     Section,
+    Stretch,
     build_section,
     data_without_seeds,
     leaves_single_row,
@@ -31,6 +34,7 @@ from digitpairs.engines.base import (
     prefixed_errors,
 )
 from digitpairs.engines.callbacks import check_callbacks, make_callbacks, why_callbacks_alone
+from digitpairs.engines.interruption import current_checkpoint, stopping_callbacks
 from digitpairs.engines.lightning_trainer import check_trainer, clipping, make_trainer, running
 from digitpairs.engines.named_parts import named_parts
 from digitpairs.engines.predictions import predictions_file
@@ -39,9 +43,16 @@ from digitpairs.losses.weighting import WEIGHTING, try_weighting
 from digitpairs.networks.initialise import global_generator_from
 from digitpairs.streams import stream
 from digitpairs.targets import exception_message, is_built_in
-from digitpairs.training import DivergenceError, PairComparison, PairComparisonArray, build
+from digitpairs.training import (
+    DivergenceError,
+    PairComparison,
+    PairComparisonArray,
+    array_checkpoint,
+    build,
+)
 from digitpairs.training.build import naming_target
 from digitpairs.training.early_stopping import MONITORED, build_early_stopping
+from digitpairs.training.module import HELD_OUT, ComparisonModule
 from digitpairs.training.optimizers import SGD
 from digitpairs.training.pair_comparison_array import stacking_key, why_alone
 from digitpairs.training.schedulers import Schedule, Timing, TorchSchedule, as_schedule
@@ -56,7 +67,15 @@ PART_CLASSES: dict[str, type] = {
     "scheduler": Schedule,
 }
 # The keys of the config that are keyword arguments of `PairComparison`.
-ARGUMENTS = ("aux", "optimizer", "scheduler", "early_stopping", "two_stage", "label_smoothing")
+ARGUMENTS = (
+    "aux",
+    "optimizer",
+    "scheduler",
+    "early_stopping",
+    "two_stage",
+    "label_smoothing",
+    "calibrate",
+)
 # The keys that the section `data` needs.
 DATA = ("source", "root", "pairs", "test_pairs", "seed", "order_seed", "augmentation_seed")
 
@@ -64,8 +83,14 @@ DATA = ("source", "root", "pairs", "test_pairs", "seed", "order_seed", "augmenta
 class PairsLightning(Engine):
     """See `Engine`. The fastest number of runs that train at once is measured."""
 
-    own_keys = {"aux": SETTINGS, "two_stage": VALUE, "label_smoothing": VALUE}
+    own_keys = {
+        "aux": SETTINGS,
+        "two_stage": VALUE,
+        "label_smoothing": VALUE,
+        "calibrate": VALUE,
+    }
     most_members: int | None = None
+    can_pause = True
 
     def check(self, config: Section, cached: Cached) -> Hashable | None:
         trainer = config["trainer"]
@@ -84,6 +109,11 @@ class PairsLightning(Engine):
         return why_alone(_checked_run(config, cached)[0]) or why_callbacks_alone(config)
 
     def train(self, configs: Sequence[Section], loggers: Sequence[Logger]) -> list[Run]:
+        return self.train_stretch(configs, loggers, Stretch())
+
+    def train_stretch(
+        self, configs: Sequence[Section], loggers: Sequence[Logger], stretch: Stretch
+    ) -> list[Run]:
         datamodules: list[PairDataModule] = [build(config["data"]) for config in configs]
         members = [make_module(config) for config in configs]
         section, callbacks = configs[0]["trainer"], make_callbacks(configs[0])
@@ -91,11 +121,29 @@ class PairsLightning(Engine):
             (member,), (datamodule,), (logger,) = members, datamodules, loggers
             with global_generator_from(stream(member.dropout_seed, "dropout")):  # nn.Dropout's
                 fit_and_test(section, member, datamodule, logger, callbacks)
-        else:  # a single run is an array of one, which has the same bits as in a larger array
-            array = PairComparisonArray(members, loggers)
-            fit_and_test(section, array, PairDataModuleArray(datamodules), False)
-            array.release()
-        return [make_run(member, datamodule) for member, datamodule in zip(members, datamodules)]
+            return [make_run(member, datamodule)]
+        # A single run is an array of one, which has the same bits as in a larger array.
+        array = PairComparisonArray(members, loggers, stretch.until)
+        stopping = [] if named_parts(configs[0], "logger") else stopping_callbacks(configs)
+        with _joined(stretch.pauses) as joined:
+            data = PairDataModuleArray(datamodules)
+            checkpoint = current_checkpoint(configs) or joined
+            fit_and_test(section, array, data, False, stopping, checkpoint)
+        array.release()
+        runs = map(make_run, members, datamodules)
+        return [run._replace(pause=pause) for run, pause in zip(runs, array.pauses)]
+
+
+@contextlib.contextmanager
+def _joined(pauses: Sequence[bytes]) -> Iterator[Path | None]:
+    """The file of the checkpoint of an array that goes on from the pauses; None without any."""
+    if not pauses:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "array.ckpt")
+        torch.save(array_checkpoint.join(pauses), path)
+        yield path
 
 
 def make_module(config: Section) -> PairComparison:
@@ -113,7 +161,9 @@ def make_run(member: PairComparison, datamodule: PairDataModule) -> Run:
         confusion = dict(zip(("digit1", "digit2"), member.confusion))
         extra_files[files.CONFUSION] = json.dumps(confusion).encode()
     if member.test_predictions is not None:
-        content = predictions_file(member.test_predictions, datamodule.test_set)
+        kept = member.test_predictions
+        calibrated = None if member.calibration is None else member.calibrated(kept)
+        content = predictions_file(kept, datamodule.test_set, calibrated)
         extra_files[files.PREDICTIONS] = content
     return Run(
         history=member.history,
@@ -130,19 +180,22 @@ def make_run(member: PairComparison, datamodule: PairDataModule) -> Run:
 
 def fit_and_test(
     section: Section,
-    module: pl.LightningModule,
+    module: ComparisonModule,
     datamodule: pl.LightningDataModule,
     logger: Logger | bool,
     callbacks: Sequence[pl.Callback] = (),
+    checkpoint: Path | None = None,
 ) -> None:
-    """Trains and tests with the settings of the section `trainer`.
+    """Trains, from the checkpoint if there is one, and tests the runs that have not paused.
 
-    A run that diverges is not an error here: it keeps the error as its `failure`.
+    The settings are those of the section `trainer`. A run that diverges is not an error here: it
+    keeps the error as its `failure`.
     """
     trainer = make_trainer(section, logger, callbacks)
     with contextlib.suppress(DivergenceError), running():
-        trainer.fit(module, datamodule)
-        trainer.test(module, datamodule, verbose=False)
+        trainer.fit(module, datamodule, ckpt_path=checkpoint)
+        if not all(member.paused for member in module.members):
+            trainer.test(module, datamodule, verbose=False)
 
 
 def prepared_data(section: Section) -> PairDataModule:
@@ -174,7 +227,7 @@ def _module_and_stacking_key(
             arguments[section] = cached(section, run[section], build_part)
         with prefixed_errors("early_stopping"):
             build_early_stopping(run["early_stopping"])
-        own_keys = ("two_stage", "label_smoothing", "model._target_")
+        own_keys = ("two_stage", "label_smoothing", "calibrate", "model._target_")
         with prefixed_errors("trainer", (*PART_CLASSES, *own_keys)):
             module = PairComparison(arguments.pop("model"), **arguments)
     if not is_built_in(run["aux"]):
@@ -254,6 +307,8 @@ def check_together(datamodule: PairDataModule, module: PairComparison, trainer: 
     if has_batch_norm and leaves_single_row(train, batch_size):
         accepted = "one that leaves no mini-batch of a single pair, for batch norm"
         raise InvalidValueError("data.batch_size", batch_size, accepted)
+    if module.calibration is not None:
+        _check_calibration(held_out, trainer)
     stopping = module.early_stopping
     if stopping.patience is None or not stopping.monitor.startswith("validation"):
         return
@@ -267,3 +322,11 @@ def check_together(datamodule: PairDataModule, module: PairComparison, trainer: 
         if trainer.get(key) not in (None, usual):
             reason = "since early stopping monitors all validation pairs after each epoch"
             raise InvalidValueError(f"trainer.{key}", trainer[key], f"{usual}, {reason}")
+
+
+def _check_calibration(held_out: int, trainer: Section) -> None:
+    if not held_out:
+        raise InvalidValueError("calibrate", "temperature", HELD_OUT)
+    if trainer.get("limit_val_batches") not in (None, 1.0):
+        accepted = "1.0, since temperatures are fitted on all held-out pairs"
+        raise InvalidValueError("trainer.limit_val_batches", trainer["limit_val_batches"], accepted)

@@ -15,14 +15,18 @@ from digitpairs.networks import Prediction
 MOST_IMAGES = 32  # of wrong pairs
 
 
-def predictions_file(prediction: Prediction, test_set: PairSet) -> bytes:
+def predictions_file(
+    prediction: Prediction, test_set: PairSet, calibrated: Prediction | None = None
+) -> bytes:
     """An archive of NumPy arrays, for n test pairs of which k are kept as images.
 
     - `comparison` (n, 1 or 2) float32: the logits of "first <= second",
     - `digit_logits` (n, 2, 10) float16, where the network classifies digits,
     - `digits` (n, 2) uint8: the classes,
     - `wrong` (k,) int64: the rows of the wrong comparisons, the most confident one first,
-    - `images` (k, 2, 14, 14) uint8: their images, 0 to 255.
+    - `images` (k, 2, 14, 14) uint8: their images, 0 to 255,
+    - `calibrated_comparison` and `calibrated_digit_logits`: the logits after `calibrate`, if the
+      run has temperatures. The other arrays are of the logits before.
 
     Logits are kept and not probabilities: they are the same bits whichever runs train together.
     """
@@ -37,6 +41,10 @@ def predictions_file(prediction: Prediction, test_set: PairSet) -> bytes:
     }
     if prediction.digits is not None:
         arrays["digit_logits"] = prediction.digits.half().numpy()
+    if calibrated is not None:
+        arrays["calibrated_comparison"] = calibrated.comparison.float().numpy()
+        if calibrated.digits is not None:
+            arrays["calibrated_digit_logits"] = calibrated.digits.half().numpy()
     content = io.BytesIO()
     np.savez(content, **arrays)
     return content.getvalue()

@@ -6,6 +6,7 @@ for all networks. Shapes are those of one network; an array's have a leading axi
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +20,8 @@ from digitpairs.networks.stacking import stackable
 from digitpairs.targets import class_name, exception_message
 
 # (channels, rows per pair, activation, batch_norm) ->
-# the module (rows, channels, 14, 14) -> (rows, features), and the number of features
+# the module (rows, channels, 14, 14) -> (rows, features), and the number of features.
+# A module, such as a network of torchvision or timm, is a body too: see `_module_body`.
 Body = Callable[[int, int, str, bool], tuple[nn.Module, int]]
 
 
@@ -54,7 +56,8 @@ class JointNetwork(nn.Module):
     """Both images as one input of two channels: (B, 2, 14, 14) -> Prediction.
 
     Args:
-        body: `MLPBody`, `CNNBody`, or any callable like them.
+        body: `MLPBody`, `CNNBody`, any callable like them, or a module of images, such as a
+            network of torchvision or timm.
         digit_head: "joint" (20 logits for both digits) or "none".
         digit_hidden: widths of the digit head's hidden layers.
         comparison_input, comparison_hidden, comparison_outputs, comparison_output_activation:
@@ -185,7 +188,10 @@ def _build(
         accepted = "the settings of a body: its class, and its arguments"
         raise InvalidValueError("body", body, accepted)
     try:
-        made = body(channels, rows_per_pair, activation, batch_norm)
+        if isinstance(body, nn.Module):
+            made = _module_body(body, channels)
+        else:
+            made = body(channels, rows_per_pair, activation, batch_norm)
         if not class_name(body).startswith("digitpairs."):
             _check_body(made, channels)
     except InvalidValueError as fault:
@@ -195,6 +201,24 @@ def _build(
         accepted = f"{exception_message(fault)}; {_BODY}"
         raise InvalidValueError("body._target_", class_name(body), accepted) from fault
     return made
+
+
+def _module_body(module: nn.Module, channels: int) -> tuple[nn.Module, int]:
+    """A copy of the module as a body, whose features are the module's outputs.
+
+    A first convolution of other channels (RGB) gets the mean of its kernels for each channel, in
+    proportion: for a gray image it gives what the module gives for the image in gray RGB.
+    """
+    module = copy.deepcopy(module)
+    first = next((each for each in module.modules() if isinstance(each, nn.Conv2d)), None)
+    if first is not None and first.groups == 1 and first.in_channels != channels:
+        mean = first.weight.detach().mean(1, keepdim=True)  # (out, 1, height, width)
+        scaled = mean * (first.in_channels / channels)
+        first.weight = nn.Parameter(scaled.repeat(1, channels, 1, 1))
+        first.in_channels = channels
+    with torch.no_grad():
+        output = module.eval()(torch.zeros(2, channels, SIDE, SIDE))
+    return module, output.shape[-1] if isinstance(output, Tensor) else 0
 
 
 def _check_body(made: Any, channels: int) -> None:

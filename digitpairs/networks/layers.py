@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -239,12 +240,14 @@ class Dropout(nn.Module):
     comes from the run's own stream, and an array stacks it like any other buffer.
 
     Args:
-        probability: of dropping a unit, 0 to below 1.
+        probability: of dropping a unit, 0 to below 1; a tuple for members that differ.
         units: number of units, the size of the input's last axis.
         rows_per_pair: 2 if both images of a pair are stacked on the batch axis, else 1.
     """
 
     mask: Tensor
+    probability: Any  # a float, or a tuple of them
+    member_settings = ("probability",)
 
     def __init__(self, probability: float, units: int, rows_per_pair: int = 1) -> None:
         super().__init__()
@@ -260,12 +263,19 @@ class Dropout(nn.Module):
         The mask is (pairs * rows_per_pair, units) from a network's one generator, and
         (members, pairs * rows_per_pair, units) from an array's.
         """
-        keep, shape = 1 - self.probability, (pairs * self.rows_per_pair, self.units)
+        shape = (pairs * self.rows_per_pair, self.units)
         draw = _uniform if self.mask.device.type in PER_MEMBER_DEVICES else _hashed_uniform
         uniform = draw(shape, generators, self.mask.device)
         # This comparison takes a third of the time of `bernoulli_`.
-        kept = (uniform if self.mask.dim() == 3 else uniform[0]) < keep
-        self.mask = kept.to(self.mask).div_(keep)
+        kept = (uniform if self.mask.dim() == 3 else uniform[0]) < self._keep(uniform)
+        self.mask = kept.to(self.mask).div_(self._keep(self.mask))
+
+    def _keep(self, like: Tensor) -> float | Tensor:
+        """The probability of keeping a unit; for members that differ, (members, 1, 1)."""
+        if not isinstance(self.probability, tuple):
+            return 1 - self.probability
+        keep = [1 - probability for probability in self.probability]
+        return torch.tensor(keep, dtype=torch.float64).to(like).view(-1, 1, 1)
 
     def extra_repr(self) -> str:
         return f"probability={self.probability}, units={self.units}"

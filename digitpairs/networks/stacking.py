@@ -1,6 +1,8 @@
 """Arrays of networks as one network: each tensor is stacked over the members, on a first axis.
 
-A network can be stacked if each of its modules is of a class that is declared `stackable`.
+A network can be stacked if each of its modules is of a class that is declared `stackable`. The
+settings of a module must be equal in all members, except those that its class names in
+`member_settings`.
 """
 
 from __future__ import annotations
@@ -68,24 +70,36 @@ def _settings(module: nn.Module) -> tuple[tuple[str, Any], ...]:
         for name, value in vars(module).items()
         if isinstance(value, (bool, int, float, str, tuple))
         and not name.startswith("_")
-        and name != "training"
+        and name not in ("training", *_member_settings(module))
     }
     return tuple(sorted(settings.items()))
 
 
+def _member_settings(module: nn.Module) -> tuple[str, ...]:
+    """The names of the settings that may differ between members."""
+    return getattr(module, "member_settings", ())
+
+
 def stack(modules: Sequence[ModuleT]) -> ModuleT:
-    """A copy of the first module with the tensors of all modules: (members, ...)."""
+    """A copy of the first module with the tensors of all modules: (members, ...).
+
+    Each of the `member_settings` that differs becomes the tuple of the members' values.
+    """
     stacked = copy.deepcopy(modules[0])
     for (name, first), *others in zip(*(_tensors(module) for module in modules)):
-        value = _stack_keeping_strides([first, *(tensor for _, tensor in others)])
+        value = stack_keeping_strides([first, *(tensor for _, tensor in others)])
         if isinstance(first, nn.Parameter):
             value = nn.Parameter(value)
         owner, _, attribute = name.rpartition(".")
         setattr(stacked.get_submodule(owner), attribute, value)
+    for name, part in stacked.named_modules():
+        for setting in _member_settings(part):
+            values = tuple(getattr(each.get_submodule(name), setting) for each in modules)
+            setattr(part, setting, values if len(set(values)) > 1 else values[0])
     return stacked
 
 
-def _stack_keeping_strides(tensors: Sequence[Tensor]) -> Tensor:
+def stack_keeping_strides(tensors: Sequence[Tensor]) -> Tensor:
     """The tensors on a new first axis, each row with the strides of its tensor.
 
     `torch.stack` forgets which of the axes of one element is the fastest. A convolution of images

@@ -26,7 +26,7 @@ from digitpairs.arguments import expand_sweep, keys_given, sections_with_target
 from digitpairs.checks import DigitPairsWarning, InvalidValueError
 from digitpairs.configs import PATH_KEYS, install_config_source
 from digitpairs.names import Origin, is_path_or_seed
-from digitpairs.targets import SPECIAL_KEYS, target_arguments
+from digitpairs.targets import SPECIAL_KEYS, is_of_library, target_arguments
 
 _PLAIN_TYPES = (bool, int, float, str, type(None))
 _INTEGER = re.compile(r"[+-]?\d{1,300}")
@@ -172,6 +172,8 @@ def _leave_out_defaults(config: dict[str, Any], section: str, given: Collection[
         arguments = target_arguments(part["_target_"])
     except InvalidValueError as error:
         raise error.within(section) from None
+    if is_of_library(part["_target_"]):  # its **kwargs do not mean the defaults of this project
+        arguments = arguments._replace(takes_others=False)
     foreign = [key for key in part if key not in SPECIAL_KEYS and not arguments.accept(key)]
     left_out = [key for key in foreign if not _is_given(f"{section}.{key}", given)]
     for key in left_out:

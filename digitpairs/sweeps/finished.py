@@ -1,4 +1,7 @@
-"""Which runs of a sweep are finished: those with a result and every file that the result lists."""
+"""Which runs of a sweep are finished: those with a result and every file that the result lists.
+
+Where runs pause, a run that has paused at that epoch or later is finished as well.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from digitpairs.files import DamagedFileError
 from digitpairs.inventory import refuse_damage
 from digitpairs.records import read_result
 from digitpairs.sweeps.jobs import Job, fingerprint
+from digitpairs.sweeps.pauses import epochs_behind
 
 
 def unfinished_jobs(jobs: Sequence[Job]) -> dict[int, DamagedFileError | None]:
@@ -20,7 +24,7 @@ def unfinished_jobs(jobs: Sequence[Job]) -> dict[int, DamagedFileError | None]:
     unfinished: dict[int, DamagedFileError | None] = {}
     for index, job in enumerate(jobs):
         try:
-            if not _has_result(job):
+            if not _has_result(job) and not _has_paused(job):
                 unfinished[index] = None
         except DamagedFileError as damage:
             unfinished[index] = damage
@@ -33,6 +37,10 @@ def unfinished_jobs(jobs: Sequence[Job]) -> dict[int, DamagedFileError | None]:
 def is_finished(job: Job) -> bool:
     """Whether the run has its result and all its files."""
     return not unfinished_jobs([job])
+
+
+def _has_paused(job: Job) -> bool:
+    return job.until is not None and epochs_behind(job) >= job.until
 
 
 def _has_result(job: Job) -> bool:

@@ -29,7 +29,12 @@ from digitpairs.sweeps.compose import JobRequest
 from digitpairs.sweeps.shown_settings import Setting, shown_settings
 
 # Settings that digests leave out at these values. Results from before a setting existed are found.
-NEUTRAL_DEFAULTS = {"label_smoothing": 0, "scheduler.delay": 0, "data.polarity": "auto"}
+NEUTRAL_DEFAULTS = {
+    "label_smoothing": 0,
+    "calibrate": "none",
+    "scheduler.delay": 0,
+    "data.polarity": "auto",
+}
 
 
 class Job(NamedTuple):
@@ -41,10 +46,18 @@ class Job(NamedTuple):
     folder: Path
     settings: Mapping[str, Setting]  # what distinguishes it from other runs, for TensorBoard
     origin: Origin
+    until: int | None = None  # epochs after which it pauses; None: it does not pause
 
 
-def plan_jobs(requests: Sequence[JobRequest]) -> list[Job]:
+def plan_jobs(
+    requests: Sequence[JobRequest], sweep: str | None = None, until: int | None = None
+) -> list[Job]:
     """The jobs of the requests, in their order. No file of the outputs is read or written.
+
+    Args:
+        requests: of the jobs.
+        sweep: the name of the sweep's folder; None: it follows from the requests.
+        until: epochs after which the jobs pause; None: they do not pause.
 
     Raises InvalidValueError if no source can be found for "auto", or if two jobs are the same.
     """
@@ -54,17 +67,33 @@ def plan_jobs(requests: Sequence[JobRequest]) -> list[Job]:
     _refuse_equal_numbers(dict(zip(digests, patterns)))
     output = Path(configs[0]["output"])
     names = folder_names(requests)
-    sweep = _existing_folders(output)(f"{names.sweep}-{digest(sorted(set(digests)))}")
+    if sweep is None:
+        sweep = _existing_folders(output)(f"{names.sweep}-{digest(sorted(set(digests)))}")
     existing = _existing_folders(output / sweep)
     folders = {own: f"{name}-{own}" for name, own in zip(names.configurations, digests)}
     folders = {own: existing(name) for own, name in folders.items()}
     shown = shown_settings(requests, configs, digests)
     jobs = [
-        _job(config, request, folders[own], settings, sweep)
+        _job(config, request, folders[own], settings, sweep)._replace(until=until)
         for config, request, own, settings in zip(configs, requests, digests, shown)
     ]
     _refuse_repetitions(jobs)
     return jobs
+
+
+def search_folder(base: JobRequest, identity: Any) -> str:
+    """The name of the folder of a search, below `output`.
+
+    Args:
+        base: the job that all trials have in common, with the defaults of the searched settings.
+        identity: what else decides the search's results, as JSON.
+    """
+    _checked(base.config)
+    pattern = _without_paths(_prepared(base.pattern))
+    name = _folder_name(["search", folder_names([base]).sweep])
+    return _existing_folders(Path(folder("output", base.config["output"])))(
+        f"{name}-{digest([pattern, identity])}"
+    )
 
 
 def digest(value: Any) -> str:

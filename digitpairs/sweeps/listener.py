@@ -12,6 +12,7 @@ from rich.console import Console
 from digitpairs import records
 from digitpairs.dashboard.means import MeanCurves
 from digitpairs.sweeps.jobs import Job
+from digitpairs.sweeps.pauses import epochs_kept
 from digitpairs.sweeps.progress import ProgressDisplay
 from digitpairs.sweeps.state import RunPlan, SweepState
 from digitpairs.sweeps.status import StatusFile
@@ -37,7 +38,9 @@ class SweepListener:
         sweep: Path | None,
     ) -> None:
         plans = [
-            RunPlan(names[job.configuration], job.seed, job.config["trainer"]["max_epochs"])
+            RunPlan(
+                names[job.configuration], job.seed, job.until or job.config["trainer"]["max_epochs"]
+            )
             for job in jobs
         ]
         self.state = SweepState(plans)
@@ -94,8 +97,14 @@ class SweepListener:
             self.note(f"TensorBoard's means could not be written: {error}")
 
 
+def write_means(finished: Sequence[Job]) -> None:
+    """Write the means of runs that ended while no command listened."""
+    for curves in _mean_curves(finished, finished).values():
+        curves.write()
+
+
 def _mean_curves(jobs: Sequence[Job], finished: Sequence[Job]) -> dict[Path, MeanCurves]:
-    """The means by configuration folder, with the rows of the runs that were finished before."""
+    """The means by configuration folder, with the rows of earlier launches."""
     folders = {job.folder.parent for job in jobs}
     histories: dict[Path, list[list[dict[str, float]]]] = defaultdict(list)
     for job in finished:
@@ -106,4 +115,7 @@ def _mean_curves(jobs: Sequence[Job], finished: Sequence[Job]) -> dict[Path, Mea
         folder: {-1 - number: rows for number, rows in enumerate(histories[folder])}
         for folder in folders
     }
+    for index, job in enumerate(jobs):
+        if epochs_kept(job):
+            numbered[job.folder.parent][index] = records.read_metrics(job.folder)
     return {folder: MeanCurves(folder, rows) for folder, rows in numbered.items()}

@@ -152,7 +152,7 @@ def _entry_name(key: Hashable, device: str, threads: int) -> str:
 
 def _seconds_per_step(job: Job, size: int) -> float:
     """The seconds of a training step, divided by the number of members."""
-    job = job._replace(config={**job.config, "early_stopping": None})
+    job = job._replace(config={**job.config, "early_stopping": None, "calibrate": "none"})
     stopwatch = _Stopwatch()
     changes = {"max_epochs": MAX_EPOCHS, "callbacks": [stopwatch]}
     trainer = make_trainer({**job.config["trainer"], **changes})

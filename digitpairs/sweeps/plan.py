@@ -13,9 +13,18 @@ from digitpairs.checks import DigitPairsWarning, InvalidValueError, choice, inte
 from digitpairs.data.sources import SIDE
 from digitpairs.engines import get_engine
 from digitpairs.sweeps import measure
+from digitpairs.sweeps.executors.settings import (
+    EXECUTORS,
+    RaySettings,
+    SlurmSettings,
+    ray_settings,
+    slurm_settings,
+)
 from digitpairs.sweeps.jobs import Job
+from digitpairs.sweeps.pauses import epochs_kept
 from digitpairs.sweeps.workers import available_cores, can_fork, run_in_processes
 
+UNITS = {"local": ("process", "es"), "ray": ("Ray task", "s"), "slurm": ("Slurm job", "s")}
 PLANS = ("auto", "array", "processes", "serial")
 
 
@@ -27,6 +36,9 @@ class Settings(NamedTuple):
     processes: int | None = None
     threads: int | None = None
     max_runs: int | None = None
+    executor: str = "local"
+    ray: RaySettings = RaySettings()
+    slurm: SlurmSettings = SlurmSettings()
 
 
 class Plan(NamedTuple):
@@ -35,6 +47,7 @@ class Plan(NamedTuple):
     pieces: list[list[int]]  # the indices of the jobs that train together
     processes: int  # 0: all pieces in this process, one after another
     threads: int  # of each process
+    executor: str = "local"
 
     def __str__(self) -> str:
         sizes = [len(piece) for piece in self.pieces if len(piece) > 1]
@@ -45,7 +58,8 @@ class Plan(NamedTuple):
             parts.append(f"{plural(len(sizes), 'array')} of {' to '.join(map(str, bounds))}")
         if alone:
             parts.append(f"{alone} alone")
-        processes = plural(self.processes, "process", "es") if self.processes else "this process"
+        unit = UNITS[self.executor]
+        processes = plural(self.processes, *unit) if self.processes else "this process"
         return f"{' and '.join(parts)}, in {processes} of {plural(self.threads, 'thread')}"
 
 
@@ -55,6 +69,7 @@ class _Resources(NamedTuple):
     device: str  # "cpu" or "cuda"
     processes: int
     threads: int
+    sharing: int  # processes that share the memory of a machine
 
 
 def plural(count: int, noun: str, ending: str = "s") -> str:
@@ -65,8 +80,16 @@ def plural(count: int, noun: str, ending: str = "s") -> str:
 def settings_of(section: Mapping[str, Any]) -> Settings:
     """The checked settings of the section `sweep`. Raises InvalidValueError."""
     mapping("sweep", section, Settings._fields)
-    settings = Settings(**section)
+    nested = {
+        "ray": ray_settings(section.get("ray", {})),
+        "slurm": slurm_settings(section.get("slurm", {})),
+    }
+    settings = Settings(**{**section, **nested})
     choice("sweep.plan", settings.plan, PLANS)
+    choice("sweep.executor", settings.executor, EXECUTORS)
+    if settings.executor != "local" and settings.plan == "serial":
+        accepted = f"auto, array or processes with sweep.executor={settings.executor}"
+        raise InvalidValueError("sweep.plan", "serial", accepted)
     for key in ("array_size", "processes", "threads", "max_runs"):
         if getattr(settings, key) is not None:
             integer(f"sweep.{key}", getattr(settings, key), at_least=1)
@@ -80,16 +103,22 @@ def make_plan(jobs: Sequence[Job], keys: Sequence[Hashable | None], settings: Se
     these jobs or this system do not allow `sweep.plan`.
     """
     resources = _resources(jobs, settings)
+    elsewhere = settings.executor != "local"
     if settings.plan in ("array", "processes") and not can_fork():
         accepted = "auto or serial on this system, which cannot fork"
         raise InvalidValueError("sweep.plan", settings.plan, accepted)
-    if settings.plan == "serial" or not can_fork() or (settings.plan == "auto" and len(jobs) == 1):
+    if elsewhere and not can_fork():
+        accepted = "local on this system, which cannot fork"
+        raise InvalidValueError("sweep.executor", settings.executor, accepted)
+    alone = settings.plan == "auto" and len(jobs) == 1 and not elsewhere
+    if settings.plan == "serial" or not can_fork() or alone:
         return Plan([[index] for index in range(len(jobs))], 0, resources.threads)
     pieces = []
-    for key, indices in _groups(keys, settings).items():
+    for (key, _), indices in _groups(jobs, keys, settings).items():
         size = _array_size(jobs[indices[0]], key, len(indices), settings, resources)
         pieces += cut(indices, size, resources.processes)
-    return Plan(pieces, min(resources.processes, len(pieces)), resources.threads)
+    processes = min(resources.processes, len(pieces))
+    return Plan(pieces, processes, resources.threads, settings.executor)
 
 
 def cut(indices: Sequence[int], size: int, processes: int) -> list[list[int]]:
@@ -111,13 +140,20 @@ def _resources(jobs: Sequence[Job], settings: Settings) -> _Resources:
     threads = settings.threads or 1
     device = _device(jobs)
     cores = len(available_cores()) if device == "cpu" else 1
-    processes = settings.processes or max(1, cores // threads)
-    return _Resources(device, min(len(jobs), processes), threads)
+    own = max(1, cores // threads)
+    processes = min(len(jobs), settings.processes or own)
+    sharing = processes if settings.executor == "local" else min(processes, own)
+    return _Resources(device, processes, threads, sharing)
 
 
-def _groups(keys: Sequence[Hashable | None], settings: Settings) -> dict[Hashable, list[int]]:
-    """The indices of the jobs by key; a job without a key is a group of its own."""
-    groups: dict[Hashable, list[int]] = defaultdict(list)
+def _groups(
+    jobs: Sequence[Job], keys: Sequence[Hashable | None], settings: Settings
+) -> dict[tuple[Hashable, int], list[int]]:
+    """The indices of the jobs by key and by the epoch from which they go on.
+
+    A job without a key is a group of its own.
+    """
+    groups: dict[tuple[Hashable, int], list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         if key is None and settings.plan == "array":
             reason = (
@@ -125,7 +161,8 @@ def _groups(keys: Sequence[Hashable | None], settings: Settings) -> dict[Hashabl
                 "callbacks train only by themselves"
             )
             raise InvalidValueError("sweep.plan", "array", f"auto or processes: {reason}")
-        groups[("alone", index) if key is None else key].append(index)
+        group = ("alone", index) if key is None else key
+        groups[group, epochs_kept(jobs[index])].append(index)
     return groups
 
 
@@ -148,7 +185,7 @@ def _best_size(job: Job, key: Hashable, force_array: bool, resources: _Resources
     engine_limit = get_engine(job.config).most_members
     if engine_limit is not None:
         return engine_limit
-    device, processes, threads = resources
+    device, _, threads, sharing = resources
     measurements = measure.read_cache(key, device, threads)
     if measurements is None:
         try:
@@ -163,7 +200,7 @@ def _best_size(job: Job, key: Hashable, force_array: bool, resources: _Resources
         available = measure.available_bytes(device)
     else:  # once this process has used a GPU, the processes that it forks cannot use it
         available = _in_a_process(lambda: measure.available_bytes(device), threads)
-    return measure.best_size(measurements, _data_bytes(job), available / processes)
+    return measure.best_size(measurements, _data_bytes(job), available / sharing)
 
 
 def _in_a_process(function: Callable[[], Any], threads: int) -> Any:

@@ -14,7 +14,8 @@ from rich.text import Text
 from digitpairs.sweeps.state import Snapshot, SweepState
 from digitpairs.terminal import plus_minus
 
-QUIET_SECONDS = 10.0  # between lines, where the output is no terminal
+QUIET_SECONDS = 10.0  # at least, between lines where the output is no terminal
+QUIET_SHARE = 0.05  # of the time so far; the lines of hours fit in a log or a notebook's cell
 LIVE_SECONDS = 0.1  # between two states of the display on a terminal
 PATIENCE_SECONDS = 2  # between lines before anything trains
 MAX_LISTED = 8  # configurations in the display
@@ -44,7 +45,7 @@ class ProgressDisplay:
     def __init__(self, state: SweepState, console: Console, errors: Console) -> None:
         self._state, self._console, self._errors = state, console, errors
         self._notes: set[str] = set()
-        self._last_time = time.monotonic()
+        self._start = self._last_time = time.monotonic()
         columns = (
             TextColumn("{task.fields[runs]}"),
             BarColumn(24),
@@ -57,12 +58,12 @@ class ProgressDisplay:
         self._live = Live(self._bars, console=console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> ProgressDisplay:
-        if self._console.is_terminal:
+        if self._console.is_interactive:
             self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._console.is_terminal:
+        if self._console.is_interactive:
             self._live.stop()
 
     def note(self, text: str) -> None:
@@ -73,15 +74,16 @@ class ProgressDisplay:
 
     def show(self) -> None:
         """Show the state, unless it was shown just before."""
-        interval = LIVE_SECONDS if self._console.is_terminal else QUIET_SECONDS
-        if time.monotonic() - self._last_time <= interval:
+        now = time.monotonic()
+        quiet = max(QUIET_SECONDS, QUIET_SHARE * (now - self._start))
+        if now - self._last_time <= (LIVE_SECONDS if self._console.is_interactive else quiet):
             return
-        self._last_time = time.monotonic()
+        self._last_time = now
         snapshot = self._state.snapshot()
         lines = configuration_lines(snapshot, plus_minus(self._console))
-        with_error = not (self._console.is_terminal and lines)  # the lines have the errors
+        with_error = not (self._console.is_interactive and lines)  # the lines have the errors
         runs, rest = summary(snapshot, plus_minus(self._console), with_error)
-        if not self._console.is_terminal:
+        if not self._console.is_interactive:
             self._console.print(f"{runs}, {rest}", soft_wrap=True, highlight=False)
             return
         self._bars.update(

@@ -14,6 +14,8 @@ import torch
 
 import digitpairs
 
+# The environment variable with the commit of code that was copied from a checkout
+COMMIT = "DIGITPAIRS_COMMIT"
 _ROOT = Path(digitpairs.__file__).resolve().parent.parent
 
 
@@ -25,7 +27,7 @@ def provenance() -> dict[str, Any]:
     """
     return {
         "versions": versions(),
-        "commit": commit(_ROOT),
+        "commit": os.environ.get(COMMIT) or commit(_ROOT),
         "processor": _processor(),
         "cores": os.cpu_count(),
     }

@@ -13,9 +13,18 @@ import torch
 
 from digitpairs import files
 from digitpairs.engines import Run, get_engine
+from digitpairs.engines.base import Stretch
+from digitpairs.engines.interruption import current_checkpoint
 from digitpairs.inventory import inventory
 from digitpairs.sweeps.jobs import Job, fingerprint
 from digitpairs.sweeps.loggers import RunLoggers, placed
+from digitpairs.sweeps.pauses import (
+    epochs_kept,
+    read_state,
+    remove_pause,
+    seconds_kept,
+    write_pause,
+)
 from digitpairs.sweeps.provenance import provenance
 
 
@@ -36,20 +45,22 @@ def run_jobs(jobs: Mapping[int, Job], listener: Listener) -> None:
     """Train and test the jobs' networks, as one array if there are several, and write their files.
 
     A run that diverges or fails leaves `failure.json` with the reason. If a whole array fails, its
-    runs are repeated one by one, so that only the run at fault fails.
+    runs are repeated one by one, so that only the run at fault fails. Paused runs go on.
 
     Args:
-        jobs: the jobs by their index in the sweep.
+        jobs: the jobs by their index in the sweep. They pause after the same epoch, if they pause,
+            and go on from the same one.
         listener: receives their events.
     """
     loggers: list[RunLoggers] = []
     try:
+        configs = [placed(job) for job in jobs.values()]
+        goes_on = current_checkpoint(configs) is not None
         for index, job in jobs.items():
-            _prepare(job)
+            _prepare(job, goes_on)
             loggers.append(RunLoggers(job, functools.partial(listener.epoch, index)))
         started = time.perf_counter()
-        configs = [placed(job) for job in jobs.values()]
-        runs = get_engine(configs[0]).train(configs, loggers)
+        runs = _train(list(jobs.values()), configs, loggers)
     except Exception as fault:  # whatever fails in a run is reported, and the other runs go on
         _end_failed(loggers, listener)
         if len(jobs) == 1:
@@ -68,6 +79,18 @@ def run_jobs(jobs: Mapping[int, Job], listener: Listener) -> None:
         listener.ended(index, _write(job, run, logger, seconds, len(jobs)))
 
 
+def _train(
+    jobs: Sequence[Job], configs: Sequence[dict[str, Any]], loggers: Sequence[RunLoggers]
+) -> list[Run]:
+    """Train all epochs of the jobs, or those up to their next pause."""
+    engine = get_engine(configs[0])
+    pauses = [read_state(job) for job in jobs if epochs_kept(job)]
+    stretch = Stretch(pauses, jobs[0].until)
+    if not pauses and stretch.until is None:
+        return engine.train(configs, loggers)
+    return engine.train_stretch(configs, loggers, stretch)
+
+
 def fail(job: Job, reason: str, **details: Any) -> str:
     """Write `failure.json`; returns the reason, and why the file could not be written."""
     content = _identity(job) | {"reason": reason}
@@ -84,11 +107,17 @@ def array_failure(size: int, reason: str) -> str:
     return f"an array of {size} runs failed and is done one by one ({reason})"
 
 
-def _prepare(job: Job) -> None:
-    """Make the job's folder, with its config."""
-    if job.folder.exists():
+def _prepare(job: Job, goes_on: bool) -> None:
+    """Make the job's folder, with its config; a fit that goes on keeps its events.
+
+    The folder of a paused run is kept.
+    """
+    if epochs_kept(job):
+        (job.folder / files.FAILURE).unlink(missing_ok=True)
+        return
+    if job.folder.exists() and not goes_on:
         shutil.rmtree(job.folder)  # an interrupted run has left events without a result
-    job.folder.mkdir(parents=True)
+    job.folder.mkdir(parents=True, exist_ok=goes_on)
     files.write_config(job.folder, job.config)
 
 
@@ -106,7 +135,11 @@ def _end_failed(loggers: Sequence[RunLoggers], listener: Listener) -> None:
 def _write(job: Job, run: Run, logger: RunLoggers, seconds: float, array_size: int) -> str | None:
     """Write the files of a run; returns the reason if it failed."""
     try:
+        seconds += seconds_kept(job)
         files.write_metrics(job.folder, run.history)
+        if run.pause is not None:
+            write_pause(job, run.pause, _identity(job), run.history[-1], seconds)
+            return None
         logger.end(failed=run.failure is not None)
         if run.failure is not None:
             epoch, reason = run.failure
@@ -117,6 +150,7 @@ def _write(job: Job, run: Run, logger: RunLoggers, seconds: float, array_size: i
         result = _result(job, run, seconds, array_size)
         result[files.FILES] = inventory(job.folder, [files.CONFIG, files.METRICS, *contents])
         files.write_json(job.folder / files.RESULT, result)
+        remove_pause(job.folder)
     except Exception as fault:  # as in `run_jobs`; most likely a full disk
         return fail(job, _reason(fault))
     return None

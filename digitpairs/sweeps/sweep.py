@@ -6,9 +6,7 @@ A single run is a sweep of one. If a run fails, the others go on.
 from __future__ import annotations
 
 import contextlib
-import functools
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,17 +19,19 @@ from digitpairs.checks import InvalidValueError
 from digitpairs.names import Names, display_names
 from digitpairs.sweeps.check import Checker
 from digitpairs.sweeps.compose import JobRequest
+from digitpairs.sweeps.executors.base import Executor
+from digitpairs.sweeps.executors.choose import find_site, reach, start_local
+from digitpairs.sweeps.executors.slurm import refuse_submissions, settle_submissions
 from digitpairs.sweeps.finished import is_finished, unfinished_jobs
 from digitpairs.sweeps.jobs import Job, plan_jobs
-from digitpairs.sweeps.listener import SweepListener
+from digitpairs.sweeps.listener import SweepListener, write_means
 from digitpairs.sweeps.lock import sweep_lock
 from digitpairs.sweeps.plan import Plan, Settings, make_plan, plural, settings_of
 from digitpairs.sweeps.progress import counted
 from digitpairs.sweeps.provenance import provenance
 from digitpairs.sweeps.run import array_failure, fail, run_jobs
-from digitpairs.sweeps.workers import run_in_processes
+from digitpairs.terminal import make_console
 
-MESSAGE_INTERVAL = 0.1  # seconds between a worker's messages about epochs
 # Runs jobs, given their indices in the sweep, by another launcher; returns how many failed.
 LaunchJobs = Callable[[Sequence[int], Sequence[Job]], int]
 
@@ -45,22 +45,37 @@ class SweepOutcome(NamedTuple):
     failures: int  # the number of runs that failed in this launch
 
 
-def run_sweep(requests: Sequence[JobRequest], launch: LaunchJobs | None = None) -> SweepOutcome:
+def run_sweep(
+    requests: Sequence[JobRequest],
+    launch: LaunchJobs | None = None,
+    folder: str | None = None,
+    until: int | None = None,
+) -> SweepOutcome:
     """Run the jobs that are not finished, by a plan or, if given, by `launch`.
+
+    With `folder` and `until`, see `plan_jobs`.
 
     Raises InvalidValueError or DataError, before anything is trained, if any of the jobs cannot be
     run; KeyboardInterrupt after printing how many runs are finished.
     """
     settings = _settings(requests)
+    if launch is not None and settings.executor != "local":
+        accepted = "local with another launcher of Hydra's (hydra/launcher)"
+        raise InvalidValueError("sweep.executor", settings.executor, accepted)
+    reach(settings)
     provenance()  # the code may change before the first result is written
     with torch_threads(1):  # until the processes are forked, see workers.py
-        jobs = plan_jobs(requests)
+        jobs = plan_jobs(requests, folder, until)
         checker = Checker()
         keys = [checker.check(job.config) for job in counted(jobs, "checked")]
         names = names_of(jobs)
         sweep = jobs[0].folder.parent.parent
         with sweep_lock(sweep):
+            had_submissions = settle_submissions(sweep)
+            refuse_submissions(sweep, settings.executor)
             unfinished = unfinished_jobs(jobs)
+            if had_submissions:
+                write_means([job for index, job in enumerate(jobs) if index not in unfinished])
             _report_damage(unfinished)
             alone = [checker.why_alone(jobs[i].config) for i in unfinished if keys[i] is None]
             failures = _run_unfinished(jobs, list(unfinished), keys, alone, settings, names, launch)
@@ -72,7 +87,7 @@ def run_alone(request: JobRequest, folder: Path) -> int:
     (job,) = plan_jobs([request])
     job = job._replace(folder=folder, configuration=folder.parent.name)
     plan = Plan([[0]], 0, _settings([request]).threads or 1)
-    return execute_plan([job], plan, Console(), names_of([job]).of)
+    return execute_plan([job], plan, make_console(), names_of([job]).of)
 
 
 def execute_plan(
@@ -82,6 +97,7 @@ def execute_plan(
     names: Mapping[str, str],
     sweep: Path | None = None,
     finished: Sequence[Job] = (),
+    start: Callable[[Plan], Executor] = start_local,
 ) -> int:
     """Run the jobs as planned; returns how many failed.
 
@@ -92,11 +108,13 @@ def execute_plan(
         names: the configurations' display names.
         sweep: the sweep's folder; None for a job of another launcher.
         finished: the jobs of the sweep that were finished before.
+        start: starts the executor of the pieces.
     """
     with SweepListener(jobs, finished, names, console, sweep) as listener:
         try:
             if plan.processes:
-                _run_in_processes(jobs, plan, listener)
+                with contextlib.closing(start(plan)) as executor:
+                    _run_by(executor, jobs, plan.pieces, listener)
             else:
                 _run_here(jobs, plan, listener)
         except KeyboardInterrupt:
@@ -139,7 +157,7 @@ def _run_unfinished(
 
     `alone` has the reasons for which some of them can only train alone.
     """
-    console = Console()
+    console = make_console()
     count = plural(len(jobs), "run")
     if not unfinished:
         console.print(f"{count}, all finished before", highlight=False)
@@ -150,13 +168,16 @@ def _run_unfinished(
     if launch is not None:
         console.print(f"{count}: by Hydra's launcher, a run a job", soft_wrap=True, highlight=False)
         return launch(unfinished, rest)
+    site = find_site(settings, rest)
+    settings = settings._replace(processes=settings.processes or site.capacity)
     plan = make_plan(rest, [keys[index] for index in unfinished], settings)
     reasons = "; ".join(dict.fromkeys(filter(None, alone))) if len(rest) > 1 else ""
     line = f"{count}: {plan}" + (f"; not stacked: {reasons}" if reasons else "")
     console.print(line, soft_wrap=True, highlight=False, markup=False)
     chosen = set(unfinished)
     finished = [job for index, job in enumerate(jobs) if index not in chosen]
-    return execute_plan(rest, plan, console, names.of, jobs[0].folder.parent.parent, finished)
+    sweep = jobs[0].folder.parent.parent
+    return execute_plan(rest, plan, console, names.of, sweep, finished, site.start)
 
 
 def _run_here(jobs: Sequence[Job], plan: Plan, listener: SweepListener) -> None:
@@ -165,28 +186,26 @@ def _run_here(jobs: Sequence[Job], plan: Plan, listener: SweepListener) -> None:
             run_jobs({index: jobs[index] for index in piece}, listener)
 
 
-def _run_in_processes(jobs: Sequence[Job], plan: Plan, listener: SweepListener) -> None:
-    pieces = plan.pieces
+def _run_by(
+    executor: Executor,
+    jobs: Sequence[Job],
+    pieces: Sequence[Sequence[int]],
+    listener: SweepListener,
+) -> None:
+    """Run the pieces by the executor; the runs of an array that fails are done one by one."""
     while pieces:
-        pieces = _run_pieces(jobs, plan._replace(pieces=pieces), listener)
-
-
-def _run_pieces(jobs: Sequence[Job], plan: Plan, listener: SweepListener) -> list[list[int]]:
-    """Run each piece in a worker; returns the pieces to run again, one run each."""
-    again: list[list[int]] = []
-    works = [functools.partial(_work, jobs, piece) for piece in plan.pieces]
-    processes = min(plan.processes, len(works))
-    for message in run_in_processes(works, processes, plan.threads, tick=1.0):
-        if message.kind == "tick":
-            listener.show()
-        elif message.kind == "note":
-            listener.note(message.value)
-        elif message.kind == "sent":
-            for event, *arguments in message.value:
-                getattr(listener, event)(*arguments)
-        elif message.kind in ("died", "raised"):
-            again += _handle_failure(jobs, plan.pieces[message.work], message.value, listener)
-    return again
+        again: list[list[int]] = []
+        for message in executor.run([{index: jobs[index] for index in piece} for piece in pieces]):
+            if message.kind == "tick":
+                listener.show()
+            elif message.kind == "note":
+                listener.note(message.value)
+            elif message.kind == "events":
+                for event, *arguments in message.value:
+                    getattr(listener, event)(*arguments)
+            else:
+                again += _handle_failure(jobs, message.runs, message.value, listener)
+        pieces = again
 
 
 def _handle_failure(
@@ -201,46 +220,12 @@ def _handle_failure(
             listener.ended(index, None)  # the worker wrote its files and could not report it
     rest = [index for index in piece if index not in listener.state.done]
     if len(piece) > 1:
-        listener.note(array_failure(len(piece), reason))
+        if rest:
+            listener.note(array_failure(len(piece), reason))
         return [[index] for index in rest]
     for index in rest:
         listener.ended(index, fail(jobs[index], reason))
     return []
-
-
-def _work(jobs: Sequence[Job], piece: Sequence[int], send: Callable[[Any], None]) -> None:
-    """What a worker does with a piece."""
-    sender = _EventSender(send)
-    run_jobs({index: jobs[index] for index in piece}, sender)
-    sender.flush()
-
-
-class _EventSender:
-    """A listener in a worker that sends events to the parent, one message an interval."""
-
-    def __init__(self, send: Callable[[Any], None]) -> None:
-        self._send, self._last_message = send, time.monotonic()
-        self._events: list[tuple[Any, ...]] = []
-
-    def epoch(self, index: int, row: Mapping[str, float]) -> None:
-        self._events.append(("epoch", index, row))
-        self._flush_if_due()
-
-    def ended(self, index: int, failure: str | None) -> None:
-        self._events.append(("ended", index, failure))
-        self._flush_if_due()
-
-    def note(self, text: str) -> None:
-        self._events.append(("note", text))
-
-    def flush(self) -> None:
-        """Send the collected events."""
-        self._send(self._events)
-        self._events, self._last_message = [], time.monotonic()
-
-    def _flush_if_due(self) -> None:
-        if time.monotonic() - self._last_message > MESSAGE_INTERVAL:
-            self.flush()
 
 
 def _settings(requests: Sequence[JobRequest]) -> Settings:

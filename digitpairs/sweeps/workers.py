@@ -15,7 +15,7 @@ import threading
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
@@ -51,7 +51,7 @@ def available_cores() -> list[int]:
 
 def run_in_processes(
     works: Sequence[Work], processes: int, threads: int, tick: float | None = None
-) -> Iterator[WorkerMessage]:
+) -> Generator[WorkerMessage, None, None]:
     """Run the pieces of work in processes, and yield their messages as they arrive.
 
     A process that dies takes only its own piece with it, and a new process replaces it. Closing the
@@ -89,6 +89,23 @@ def run_in_processes(
             worker.end()
         for end in lifeline:
             os.close(end)
+
+
+def call_in_process(function: Callable[[], Any], seconds: float) -> Any:
+    """The function's return value, computed in a forked process.
+
+    Raises RuntimeError if the function raises, the process dies or there is no answer in time.
+    """
+    messages = run_in_processes([lambda send: function()], 1, 1, tick=seconds)
+    with contextlib.closing(messages):
+        for message in messages:
+            if message.kind == "returned":
+                return message.value
+            if message.kind in ("raised", "died"):
+                raise RuntimeError(message.value.splitlines()[-1])
+            if message.kind == "tick":
+                break
+    raise RuntimeError(f"no answer within {seconds:g} seconds")
 
 
 class _Worker:
@@ -186,7 +203,7 @@ def _serve(
     def send_warning(
         message: Warning | str, category: type[Warning], *place: Any, **_: Any
     ) -> None:
-        connection.send(("note", _format_warning(message, category, *place)))
+        connection.send(("note", format_warning(message, category, *place)))
 
     warnings.showwarning = send_warning
     with contextlib.suppress(EOFError, BrokenPipeError):
@@ -199,9 +216,10 @@ def _serve(
             connection.send(answer)
 
 
-def _format_warning(
+def format_warning(
     message: Warning | str, category: type[Warning], filename: str, line: int, *_: Any
 ) -> str:
+    """A warning as a note for the user; one of this package is a line."""
     if issubclass(category, DigitPairsWarning):
         return f"warning: {message}"
     return warnings.formatwarning(message, category, filename, line).rstrip()

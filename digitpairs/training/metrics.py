@@ -84,6 +84,12 @@ class MetricAccumulator:
         digits = logits.cpu().view(-1, rows, *logits.shape[-2:])
         return [Prediction(*each) for each in zip(comparisons, digits)]
 
+    def labels(self) -> list[tuple[Tensor, Tensor]]:
+        """The digits (rows, 2) and targets (rows,) of each member, on the CPU."""
+        _, digits, target = self._concatenated()
+        rows = target.shape[-1]
+        return list(zip(digits.cpu().view(-1, rows, 2), target.cpu().view(-1, rows)))
+
     def confusions(self) -> list[list[list[list[int]]] | None]:
         """The two tables of `confusion` for each member, as lists; None without digit logits."""
         prediction, digits, _ = self._concatenated()

@@ -6,12 +6,14 @@ own state (weights of the loss, history, early stopping) is in its `RunRecord`, 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor, nn
 
 from digitpairs.checks import InvalidValueError
@@ -25,6 +27,9 @@ from digitpairs.training.metrics import MetricAccumulator
 from digitpairs.training.resumable import Resumable
 from digitpairs.training.run_record import RunRecord
 from digitpairs.training.stages import first_epochs, train_only
+from digitpairs.training.temperature import TemperatureScaling
+
+HELD_OUT = "none, unless data.validation=0.2 or data.folds=5 holds out pairs to fit temperatures on"
 
 
 class ComparisonModule(Resumable):
@@ -38,10 +43,14 @@ class ComparisonModule(Resumable):
     std: Tensor
 
     def __init__(
-        self, network: nn.Module, aux: Weighting, mean_and_std_shape: tuple[int, ...] = ()
+        self,
+        network: nn.Module,
+        aux: Weighting,
+        mean_and_std_shape: tuple[int, ...] = (),
+        calibration: TemperatureScaling | None = None,
     ) -> None:
         super().__init__()
-        self.network, self.aux = network, aux
+        self.network, self.aux, self.calibration = network, aux, calibration
         self.register_buffer("mean", torch.zeros(mean_and_std_shape))
         self.register_buffer("std", torch.ones(mean_and_std_shape))
         self._dropouts = dropout_layers(network)
@@ -91,6 +100,10 @@ class ComparisonModule(Resumable):
         for member, member_state in zip(self.members, state, strict=True):
             member.load_run_state(member_state)
 
+    def on_train_start(self) -> None:
+        if self.calibration is not None:
+            self._held_out_loaders()
+
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
         self._train_metrics = MetricAccumulator()
@@ -139,12 +152,17 @@ class ComparisonModule(Resumable):
         super().on_train_epoch_end()
 
     def on_train_end(self) -> None:
-        """Restore the best weights, before Lightning moves the network off its device."""
+        """Restore the best weights, before Lightning moves the network off its device.
+
+        Temperatures are fitted to the restored weights.
+        """
         self._last_images = None
         if self.members[0].two_stage is not None:
             train_only(self.network, None)
         for member in self.members:
             member.early_stopping.restore(member.network)
+        if self.calibration is not None:
+            self._fit_temperatures()
 
     def on_validation_epoch_start(self) -> None:
         self._evaluation = MetricAccumulator()
@@ -168,6 +186,31 @@ class ComparisonModule(Resumable):
         results = zip(evaluation.compute(), evaluation.confusions(), evaluation.predictions())
         for member, (metrics, confusion, predictions) in zip(self.members, results):
             member.record_test(metrics, confusion, predictions)
+
+    @torch.no_grad()
+    def _fit_temperatures(self) -> None:
+        """Fit each member's temperatures on its held-out pairs, which are evaluated once more."""
+        precision, strategy = self.trainer.precision_plugin, self.trainer.strategy
+        self.on_validation_epoch_start()
+        with evaluating(self.network), precision.val_step_context():
+            for batch, *_ in CombinedLoader(self._held_out_loaders(), "sequential"):
+                self.validation_step(strategy.batch_to_device(precision.convert_input(batch)), 0)
+        evaluation = self._evaluation
+        for member, prediction, labels in zip(
+            self.members, evaluation.predictions(), evaluation.labels()
+        ):
+            assert member.calibration is not None, "members of an array are calibrated alike"
+            member.calibration.fit(prediction, *labels)
+
+    def _held_out_loaders(self) -> Any:
+        """The loaders of the held-out pairs. Raises InvalidValueError if there are none."""
+        loaders = None
+        if self.trainer.enable_validation:
+            self.trainer.fit_loop.epoch_loop.val_loop.setup_data()  # else at the first validation
+            loaders = self.trainer.val_dataloaders
+        if not loaders or self.watched == "test":
+            raise InvalidValueError("calibrate", "temperature", HELD_OUT)
+        return loaders
 
     def _start_rates(self) -> Sequence[float]:
         """Set the epoch's learning rates, and return each member's first one."""
@@ -203,3 +246,15 @@ class ComparisonModule(Resumable):
     def _normalised(self, images: Tensor) -> Tensor:
         shape = (*self.mean.shape, 1, 1, 1, 1)
         return (images - self.mean.view(shape)).div_(self.std.view(shape))
+
+
+@contextlib.contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode; afterwards each of its modules is in its mode from before."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

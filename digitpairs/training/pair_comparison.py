@@ -19,7 +19,7 @@ from digitpairs.data.sources import SIDE
 from digitpairs.losses import LambdaWeighting, Weighting, check_fits
 from digitpairs.networks import JointNetwork, Prediction, SiameseNetwork
 from digitpairs.networks.comparison import as_prediction
-from digitpairs.networks.heads import CLASSES
+from digitpairs.networks.heads import CLASSES, ComparisonPart
 from digitpairs.streams import check_seed
 from digitpairs.targets import class_name, exception_message
 from digitpairs.training.build import build, build_network
@@ -29,7 +29,8 @@ from digitpairs.training.module import ComparisonModule
 from digitpairs.training.optimizers import Adam
 from digitpairs.training.run_record import RunRecord, prefixed
 from digitpairs.training.schedulers import Constant, Schedule, as_schedule
-from digitpairs.training.stages import check_two_stage
+from digitpairs.training.stages import COMPARISON, check_two_stage
+from digitpairs.training.temperature import METHODS, TemperatureScaling
 
 _NETWORK = (
     f"a network maps pairs (B, 2, {SIDE}, {SIDE}) to comparison logits (B, 1) or (B, 2), or to a "
@@ -65,6 +66,9 @@ class PairComparison(RunRecord, ComparisonModule):
             rest the comparison part trains alone. None trains everything at once.
         label_smoothing: the share of each label, 0 to 1, that the training's losses spread evenly
             over all classes. Validation and test do not smooth labels.
+        calibrate: "temperature" fits a temperature of the comparison's logits and one of the
+            digits' on the held-out pairs, after training (see `TemperatureScaling`); "none" is
+            none. `calibrated` applies them. Losses and errors are those of the logits before.
         gradient_clip_val: bound of the gradient before each step, above 0; None is none.
         gradient_clip_algorithm: "norm" bounds the norm of the whole gradient, "value" each value.
         seed: of all random streams that have no seed of their own.
@@ -85,6 +89,7 @@ class PairComparison(RunRecord, ComparisonModule):
         early_stopping: EarlyStopping | Mapping | None = None,
         two_stage: float | None = None,
         label_smoothing: float = 0.0,
+        calibrate: str = "none",
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str = "norm",
         seed: int = 0,
@@ -111,6 +116,7 @@ class PairComparison(RunRecord, ComparisonModule):
         settings = {
             "two_stage": two_stage,
             "label_smoothing": label_smoothing,
+            "calibrate": calibrate,
             "gradient_clip_val": gradient_clip_val,
             "gradient_clip_algorithm": gradient_clip_algorithm,
             "seed": seed,
@@ -132,6 +138,9 @@ class PairComparison(RunRecord, ComparisonModule):
         )
         self.has_digits = _has_digits(self.network)
         check_fits(self.aux, self.has_digits)
+        if choice("calibrate", calibrate, METHODS) == "temperature":
+            names_digits = self.has_digits and self.aux.uses_digits
+            self.calibration = TemperatureScaling(names_digits, _compares_posteriors(self.network))
         self.two_stage = check_two_stage(two_stage, self.network, self.aux)
         if self.two_stage is not None and self.early_stopping.patience is not None:
             accepted = "null with early stopping, which would watch both stages as one"
@@ -141,6 +150,10 @@ class PairComparison(RunRecord, ComparisonModule):
     @property
     def members(self) -> Sequence[PairComparison]:
         return (self,)
+
+    def calibrated(self, prediction: Prediction) -> Prediction:
+        """The logits divided by the temperatures; without temperatures the logits as they are."""
+        return prediction if self.calibration is None else self.calibration(prediction)
 
     def set_mean_and_std(self, mean: float, std: float) -> None:
         """Set the numbers that the images are normalised with."""
@@ -180,7 +193,7 @@ class PairComparison(RunRecord, ComparisonModule):
 
     def predict_step(self, batch: Any, batch_index: int) -> dict[str, Tensor]:
         """Whether first <= second (B,), as 1 or 0, and, with digit logits, the digits (B, 2)."""
-        answers = [_answers(self(images)) for images, *_ in minibatches(batch)]
+        answers = [_answers(self.calibrated(self(images))) for images, *_ in minibatches(batch)]
         return {name: torch.cat([answer[name] for answer in answers]) for name in answers[0]}
 
     def _start_rates(self) -> Sequence[float]:
@@ -208,6 +221,12 @@ def _answers(prediction: Prediction) -> dict[str, Tensor]:
     if prediction.digits is not None:
         answers["digits"] = prediction.digits.argmax(-1)
     return answers
+
+
+def _compares_posteriors(network: nn.Module) -> bool:
+    """Whether the comparison's logit follows from the digit logits without parameters."""
+    part = getattr(network, COMPARISON, None)
+    return isinstance(part, ComparisonPart) and part.sees == "posterior"
 
 
 def _has_digits(network: nn.Module) -> bool:

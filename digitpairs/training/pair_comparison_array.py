@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import tempfile
 from collections.abc import Hashable, Iterator, Sequence
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from digitpairs.checks import InvalidValueError
 from digitpairs.networks import stacking
 from digitpairs.targets import class_name
+from digitpairs.training.array_checkpoint import split
 from digitpairs.training.array_optimizers import ArrayOptimizer
 from digitpairs.training.module import ComparisonModule
 from digitpairs.training.optimizers import SGD, array_class_of
@@ -33,11 +36,19 @@ class PairComparisonArray(ComparisonModule):
     Args:
         members: runs with equal `stacking_key`s; their numbers and their schedules may differ.
         loggers: for each member the logger that gets its metrics; none by default.
+        until: epochs after which the members that have not ended pause; None: they do not pause.
+            `pauses` has then the checkpoint of each paused member, None for the others, and
+            `array_checkpoint.join` makes the checkpoint of another array of them.
 
     Raises InvalidValueError for members that cannot be stacked.
     """
 
-    def __init__(self, members: Sequence[PairComparison], loggers: Sequence[Logger] = ()) -> None:
+    def __init__(
+        self,
+        members: Sequence[PairComparison],
+        loggers: Sequence[Logger] = (),
+        until: int | None = None,
+    ) -> None:
         keys = {stacking_key(member) for member in members}
         if len(keys) != 1 or None in keys:
             accepted = "networks, schemes and optimisers of one kind that can be stacked"
@@ -45,9 +56,13 @@ class PairComparisonArray(ComparisonModule):
         networks = [member.network for member in members]
         weightings = [member.aux for member in members]
         network, aux = stacking.stack(networks), stacking.stack(weightings)
-        super().__init__(network, aux, (len(members),))
+        calibrations = [each.calibration for each in members if each.calibration is not None]
+        calibration = stacking.stack(calibrations) if calibrations else None
+        super().__init__(network, aux, (len(members),), calibration)
         self._members = tuple(members)  # not registered as submodules
         self._member_loggers = tuple(loggers)
+        self._until = until
+        self.pauses: list[bytes | None] = [None] * len(members)
 
     @property
     def members(self) -> Sequence[PairComparison]:
@@ -81,15 +96,29 @@ class PairComparisonArray(ComparisonModule):
             if not ended:
                 logger.log_metrics(member.history[-1], step=self.current_epoch)
         self._freeze_ended()
+        if self.current_epoch + 1 == self._until:
+            self._pause()
 
     def on_test_epoch_end(self) -> None:
         super().on_test_epoch_end()
         for logger, member in zip(self._member_loggers, self.members):
-            logger.log_metrics(member.test_metrics, step=self.current_epoch)
+            if not member.paused:
+                logger.log_metrics(member.test_metrics, step=self.current_epoch)
 
     def release(self) -> None:
         """Give the members their own copies of their values, on the CPU, after the last use."""
         stacking.release_members(self, self.members)
+
+    def _pause(self) -> None:
+        """Keep the checkpoints of the members that have not ended, and end the fit."""
+        self.trainer.should_stop = True
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "array.ckpt")
+            self.trainer.save_checkpoint(path)
+            checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+        for row, part in enumerate(split(checkpoint, len(self.members))):
+            if not self.members[row].ended:
+                self.pauses[row], self.members[row].paused = part, True
 
     def _array_optimizer(self) -> ArrayOptimizer:
         return cast(ArrayOptimizer, self.optimizers(use_pl_optimizer=False))
@@ -125,6 +154,7 @@ def stacking_key(member: PairComparison) -> Hashable | None:
         tuple(settings[key] for key in array_class.shared_settings),
         member.clip_algorithm,
         member.two_stage,
+        member.calibration is None,
     )
 
 

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from digitpairs.checks import InvalidValueError
 from digitpairs.training.schedulers import Timing
 
-_KEY = "digitpairs"  # in Lightning's checkpoints
+KEY = "digitpairs"  # in Lightning's checkpoints
 
 
 class Resumable(LightningModule):
@@ -56,7 +56,7 @@ class Resumable(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         loader: Any = self.trainer.train_dataloader
-        checkpoint[_KEY] = {
+        checkpoint[KEY] = {
             "timing": tuple(self.timing()),
             "in_epoch": self._in_epoch,
             "loader": loader.state_dict() if hasattr(loader, "state_dict") else None,
@@ -70,7 +70,7 @@ class Resumable(LightningModule):
         self._in_epoch = False
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._checkpoint = checkpoint.get(_KEY)
+        self._checkpoint = checkpoint.get(KEY)
 
     def resume(self) -> None:
         """Restore the fit's checkpoint, if it has one; the last call in `on_fit_start`.

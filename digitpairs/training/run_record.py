@@ -14,6 +14,7 @@ from digitpairs.networks import Prediction
 from digitpairs.streams import stream
 from digitpairs.training.early_stopping import EarlyStopping
 from digitpairs.training.schedulers import Schedule
+from digitpairs.training.temperature import TemperatureScaling
 
 Confusion = Sequence[Sequence[Sequence[int]]]
 
@@ -41,6 +42,7 @@ class RunRecord:
     early_stopping: EarlyStopping
     two_stage: float | None
     label_smoothing: float
+    calibration: TemperatureScaling | None
     dropout_seed: int
     aux_seed: int
 
@@ -52,6 +54,7 @@ class RunRecord:
         self.test_predictions: Prediction | None = None  # the logits of the test; None before it
         self.failure: DivergenceError | None = None
         self.ended = False  # by a failure or by early stopping
+        self.paused = False  # before its last epoch, to go on later; a paused run is not tested
         self._part_history: list[Tensor] = []  # mean parts of the loss in each epoch
         self._row: dict[str, float] = {}  # of the current epoch
 
@@ -111,8 +114,15 @@ class RunRecord:
     def record_test(
         self, metrics: Mapping[str, float], confusion: Confusion | None, predictions: Prediction
     ) -> None:
-        """Keep the test's metrics, its confusion tables (see `metrics.confusion`) and logits."""
+        """Keep the test's metrics, its confusion tables (see `metrics.confusion`) and logits.
+
+        All are of the logits before temperatures, which are added to the metrics.
+        """
+        if self.paused:
+            return
         self.test_metrics, self.confusion = prefixed("test", metrics), confusion
+        if self.calibration is not None:
+            self.test_metrics |= self.calibration.temperatures()
         self.test_predictions = predictions
         self._check(metrics["loss"])
 

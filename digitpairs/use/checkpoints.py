@@ -120,7 +120,7 @@ def _fault(fault: Exception) -> str:
 
 
 def _settings(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    """The checkpoint's network and weighting of the loss, as arguments of `PairComparison`."""
+    """The checkpoint's network, weighting of the loss and calibration, for `PairComparison`."""
     saved = content.get(PairComparison.CHECKPOINT_HYPER_PARAMS_KEY)
     saved = saved if isinstance(saved, Mapping) else {}
     if "loss" in saved:
@@ -133,7 +133,8 @@ def _settings(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
             "PairComparison.load_from_checkpoint(path, network=...), and use "
             "digitpairs.use.Comparer([model])"
         )
-    return {key: saved[key] for key in ("network", "aux")}
+    calibrate = saved.get("calibrate", "none")  # checkpoints of earlier versions lack it
+    return {"network": saved["network"], "aux": saved["aux"], "calibrate": calibrate}
 
 
 def _targets(part: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -112,7 +112,8 @@ class Comparer:
     @torch.inference_mode()
     def _answers(self, model: PairComparison, pairs: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """P(first <= second) (n,), and the digits' probabilities (n, 2, 10) if it names them."""
-        outputs = [probabilities(_in_double(model(batch))) for batch in pairs.split(BATCH)]
+        logits = (_in_double(model(batch)) for batch in pairs.split(BATCH))
+        outputs = [probabilities(model.calibrated(each)) for each in logits]
         comparison = torch.cat([each for each, _ in outputs])
         digits = [each for _, each in outputs if each is not None]
         return comparison.numpy(), torch.cat(digits).numpy() if digits else np.empty(0)

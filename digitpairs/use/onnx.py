@@ -18,6 +18,7 @@ from digitpairs.checks import DataError, InvalidValueError
 from digitpairs.data import sources
 from digitpairs.data.pairs import draw_pairs
 from digitpairs.data.sources import SIDE
+from digitpairs.networks.comparison import as_prediction
 from digitpairs.training import PairComparison
 from digitpairs.use.comparer import Comparer, probabilities
 
@@ -55,12 +56,13 @@ class _Member(nn.Module):
 
     def __init__(self, model: PairComparison) -> None:
         super().__init__()
-        self.network = model.network
+        self.network, self.calibration = model.network, model.calibration
         self.register_buffer("mean", model.mean.clone())
         self.register_buffer("std", model.std.clone())
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        return probabilities(self.network((images - self.mean) / self.std))
+        prediction = as_prediction(self.network((images - self.mean) / self.std))
+        return probabilities(self.calibration(prediction) if self.calibration else prediction)
 
 
 def export(comparer: Comparer, path: Path) -> float:
