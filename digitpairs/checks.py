@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 MAX_INTEGER = 2**63 - 1  # the largest integer of torch
+MAX_SEED = 2**32 - 1  # torch's Mersenne Twister starts from 32 bits
 
 
 class DigitPairsWarning(UserWarning):

@@ -10,7 +10,7 @@ import hashlib
 
 import torch
 
-from digitpairs.checks import integer
+from digitpairs.checks import MAX_SEED, integer
 
 PURPOSES = (
     "data",  # training pairs (and so the split) or points
@@ -21,7 +21,6 @@ PURPOSES = (
     "dropout",
     "aux",  # random loss weights
 )
-MAX_SEED = 2**32 - 1  # torch's Mersenne Twister starts from 32 bits
 
 
 def stream(seed: int, purpose: str) -> torch.Generator:

@@ -100,6 +100,7 @@ def test_groups_against_numpy_and_scipy(tmp_path):
         assert (row["low"], row["high"]) == pytest.approx(tuple(interval))
 
 
+@pytest.mark.slow
 def test_comparisons_against_scipy_and_statsmodels(tmp_path):
     errors = grid(tmp_path, seeds=8)
     table = groups.compare_groups(load(tmp_path))
@@ -119,6 +120,7 @@ def test_comparisons_against_scipy_and_statsmodels(tmp_path):
     assert all("0.001" in name for name in significant["second"])
 
 
+@pytest.mark.slow
 def test_the_smallest_p_of_six_seeds_and_no_significance_below(tmp_path):
     for seed in range(6):
         write_run(tmp_path / "six", seed, 5 + 0.1 * seed, lr=0.001)
@@ -268,6 +270,7 @@ def test_holm_of_a_worked_example():
     assert holm([0.01, 0.04, 0.03, 0.02]) == pytest.approx([0.04, 0.06, 0.06, 0.06])
 
 
+@pytest.mark.slow
 def test_the_rate_of_false_alarms():
     """Without a difference, ten seeds give p <= 5 % in 3 to 7 % of the cases."""
     random = np.random.default_rng(1)
@@ -293,6 +296,7 @@ def output(capsys, *arguments):
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_formats_hold_the_same_numbers(tmp_path, capsys):
     grid(tmp_path, seeds=6)
     table = groups.summarise(load(tmp_path))
@@ -334,6 +338,7 @@ def test_bad_options_are_refused_by_name(tmp_path, capsys, options, named):
     assert options[-1] in (said := capsys.readouterr().err) and named in said
 
 
+@pytest.mark.slow
 def test_the_page_is_one_file_with_all_tables(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     grid(tmp_path / "sweep", seeds=6)

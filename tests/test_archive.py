@@ -31,6 +31,7 @@ from tests.report_helpers import PLACE, REPORTS, SMALL_STUDY, report_of, reprodu
 RUN = {"result": result_of_a_run(5.0), "history": {"train/loss": [0.5, None]}, "confusion": None}
 
 
+@pytest.mark.slow
 def test_a_page_is_made_again_from_its_archive_and_completed_by_other_runs(
     small_study, tmp_path, only_studies
 ):
@@ -80,6 +81,7 @@ def test_an_archived_run_has_the_values_of_its_folder(tmp_path):
         write_archive(path, archive, set())  # a report that no longer reads them keeps them
 
 
+@pytest.mark.slow
 def test_a_folder_replaces_the_archived_run_and_no_other_run_is_lost(
     small_study, tmp_path, only_studies
 ):
@@ -211,6 +213,7 @@ def test_decompression_stops_at_the_largest_size_of_an_archive(tmp_path):
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_text_of_an_archive_is_shown_literally(tmp_path, only_studies, capsys):
     only_studies("wang/dropout")
     jobs = plan_jobs(compose_command(CONF, ["experiment=wang/dropout", *SMALL_STUDY]))
@@ -253,6 +256,7 @@ def test_reports_list_the_metrics_that_they_read_by_epoch():
     assert report.studies == ["another", "s"]
 
 
+@pytest.mark.slow
 def test_writing_a_page_keeps_the_other_pages_and_none_with_more_runs_is_replaced(
     small_study, tmp_path, capsys, only_studies
 ):
@@ -282,6 +286,7 @@ def test_writing_a_page_keeps_the_other_pages_and_none_with_more_runs_is_replace
     assert glance_path.read_text() == glance
 
 
+@pytest.mark.slow
 def test_a_page_can_be_made_without_the_digits(tmp_path, monkeypatch, only_studies):
     def no_network(root):
         raise DataError("no network")

@@ -414,6 +414,7 @@ def test_every_head(data, settings):
     compare_runs(make_run, lambda i: pairs_of(i, data), count=2)
 
 
+@pytest.mark.slow
 def test_augmentation_and_clipping(data):
     augmented = {"augmentation": {"shift": 1.0, "elastic": 0.5, "swap": 0.5}}
     compare(data, pairs=augmented, gradient_clip_val=0.1)
@@ -424,6 +425,7 @@ def test_label_smoothing_is_each_members_own(data):
     compare_runs(lambda i: run_of(i, label_smoothing=0.1 * i), lambda i: pairs_of(i, data))
 
 
+@pytest.mark.slow
 def test_early_stopping_is_each_members_own(data):
     """Each member stops in its own epoch and has its best weights; Lightning's callback agrees."""
     stopping = {"patience": 2, "monitor": "validation/loss"}

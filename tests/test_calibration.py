@@ -72,6 +72,7 @@ def test_the_binary_form_of_torchmetrics_agrees():
     assert error == pytest.approx(100 * float(expected), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_command_measures_the_seeds_together(command, tmp_path, capsys):
     outputs = tmp_path / "outputs"
     assert (

@@ -78,6 +78,7 @@ def test_the_second_may_be_of_another_study():
     assert verdict.verdict == HOLDS and verdict.first == LOW and verdict.second == HIGH
 
 
+@pytest.mark.slow
 def test_many_claims_on_one_study_are_one_family():
     results = results_of(s=study_of({"a=low": LOW, "a=high": HIGH}))
     claim = claim_of("a=low", "a=high")

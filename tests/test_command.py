@@ -101,6 +101,7 @@ def weights(folder: Path) -> dict[str, dict]:
     }
 
 
+@pytest.mark.slow
 def test_a_run_alone_and_in_a_sweep_gives_the_same_bits(command, tmp_path):
     """Also in a new process, which starts in another folder and whose reader leaves early."""
     run = [*TINY, "model=mlp", "model.body.dropout=0.3", "data.augmentation.shift=1", "aux=random"]
@@ -122,6 +123,7 @@ def test_a_run_alone_and_in_a_sweep_gives_the_same_bits(command, tmp_path):
     assert not all(torch.equal(expected[name], other[name]) for name in expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", ["array", "processes", "serial"])
 def test_one_divergence_harms_no_other_run(command, tmp_path, plan):
     grid = ["-m", "optimizer.lr=0.01,1e30", "seed=0,1"]
@@ -152,6 +154,7 @@ def test_an_output_that_cannot_be_a_folder_is_named(command, tmp_path, multirun)
     assert "output=FOLDER" in err and err.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", ["array", "processes", "serial"])
 def test_an_exception_in_one_run_is_one_failed_row(command, tmp_path, monkeypatch, plan):
     original = PairDataModule.setup
@@ -207,6 +210,7 @@ def test_help_is_printed_without_composing_a_config(command, monkeypatch):
     assert (status, err) == (0, "") and out.startswith("Train networks")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])
 def test_help_and_config_are_printed_without_importing_torch(arguments):
     code = [
@@ -221,6 +225,7 @@ def test_help_and_config_are_printed_without_importing_torch(arguments):
     assert last == "False" and len(lines) > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "choice",
     [

@@ -66,6 +66,7 @@ def keys(*sweep: str) -> list:
     return [checker.check(job.config) for job in jobs]
 
 
+@pytest.mark.slow
 def test_configs_composed_once_equal_those_that_hydra_composes():
     requests = composed(*SWEEP)
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -116,10 +117,12 @@ def test_a_config_file_is_parsed_again_only_when_it_has_changed(tmp_path, monkey
         assert len(parsed) == rate
 
 
+@pytest.mark.slow
 def test_runs_that_differ_in_numbers_train_together():
     assert len(set(keys("seed=9", *NUMBERS))) == 1
 
 
+@pytest.mark.slow
 def test_runs_of_different_kinds_do_not_train_together():
     assert len(set(keys("", *KINDS))) == 1 + len(KINDS)
 

@@ -42,6 +42,7 @@ def test_numbers_may_differ_in_their_last_digits(tmp_path):
     run_page(page)
 
 
+@pytest.mark.slow
 def test_every_formula_is_drawn():
     hook = runpy.run_path(str(ROOT / "docs" / "formulas.py"))["on_page_content"]
     pages = [page.read_text(encoding="utf-8") for page in PAGES]

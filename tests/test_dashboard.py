@@ -83,6 +83,7 @@ def test_tags(metric, tag):
     assert tag_of(metric) == tag
 
 
+@pytest.mark.slow
 def test_groups_of_tags_have_the_order_in_which_people_look(sweep):
     tags = {tag for folder in sweep.glob("*/*/*/") for tag in scalars(folder)}
     groups = sorted({tag.partition("/")[0] for tag in tags})
@@ -201,6 +202,7 @@ def test_means_are_written_while_the_runs_train_but_not_at_each_row(tmp_path, mo
     assert scalars(tmp_path / "mean")["errors/train"] == {0: 1.5, 1: 3.0}
 
 
+@pytest.mark.slow
 def test_a_resumed_sweep_has_the_means_of_all_runs(command, tmp_path):
     sweep = [*SMALL, "-m", "seed=0..3"]
     assert command(*sweep)[0] == 0

@@ -81,6 +81,7 @@ def ask(port):
     return post
 
 
+@pytest.mark.slow
 def test_drawings_are_answered_as_compare_does(ask, comparer):
     first, second = drawing(0), drawing(1)
     status, answer = ask({"first": png(first), "second": png(second)})
@@ -284,6 +285,7 @@ def test_digits_drawn_in_a_browser_are_compared(browser, url, comparer, width, s
     assert "the labels are" in page.inner_text("#detail")
 
 
+@pytest.mark.slow
 def test_a_finger_draws(browser, url):
     context = browser.new_context(viewport={"width": 400, "height": 800}, has_touch=True)
     page = context.new_page()

@@ -87,6 +87,7 @@ TWIN_SETTINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TWIN_SETTINGS)
 def test_both_engines_give_the_same_results_for_the_disk(command, tmp_path, name):
     settings = with_changes(DISK, f"{TWIN_SETTINGS[name]} trainer.precision=64-true")
@@ -110,6 +111,7 @@ def test_both_engines_give_the_same_results_for_the_disk(command, tmp_path, name
             )
 
 
+@pytest.mark.slow
 def test_early_stopping_of_the_disk(command, tmp_path):
     stopping = "data.validation=0.25 trainer.max_epochs=40 optimizer.lr=0.5"
     settings = with_changes(DISK, f"{stopping} early_stopping.patience=1")
@@ -302,6 +304,7 @@ def test_the_loss_of_each_step_is_that_of_autograd(name, dtype, tolerance):
         torch.set_default_dtype(before)
 
 
+@pytest.mark.slow
 def test_both_engines_give_close_results_for_pairs(command, tmp_path):
     settings = [*PAIRS, "data.validation=0.2", "-m", "seed=0..2"]
     assert command(*settings, "engine=framework,lightning", "sweep.plan=serial")[0] == 0
@@ -380,6 +383,7 @@ def test_the_sets_of_a_data_module_are_data_for_the_trainer():
     assert trainer.evaluate(test)[0]["error"] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_plots_of_the_disk(command, tmp_path, capsys):
     assert command(*DISK, "model.hidden=[4],[8,8]", "-m", "seed=0,1")[0] == 0
     (sweep,) = {path.parent.parent for path in find_runs(tmp_path / "outputs")}
@@ -398,6 +402,7 @@ def test_plots_of_the_disk(command, tmp_path, capsys):
     assert "is not accepted: a folder with finished runs of task=disk" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_damaged_boundary_is_left_out_of_the_plots(command, tmp_path):
     """In results without an inventory, damage is noticed only when the boundary is read."""
     assert command(*DISK, "-m", "seed=0,1")[0] == 0
@@ -414,6 +419,7 @@ def test_a_damaged_boundary_is_left_out_of_the_plots(command, tmp_path):
     assert name == "disk_mlp seed=1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "experiment, runs", [("disk_best", 2), ("skura/disk", 2), ("azzano/disk", 4)]
 )

@@ -47,6 +47,7 @@ def overrides_of(study: str) -> list[dict[str, str]]:
     return [dict(override.split("=", 1) for override in job) for job in jobs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "study",
     [each for each in STUDIES if each in MAIN_STUDIES]
@@ -94,6 +95,7 @@ def searched(study: str, key: str) -> list[dict]:
     return configs
 
 
+@pytest.mark.slow
 def test_the_searches_of_wang():
     widths = {}
     for config in searched("wang/mlp_search", "model.body.hidden"):
@@ -109,6 +111,7 @@ def test_the_searches_of_wang():
     assert parameters(study_configs("wang/batch_norm", "seed=0")[0]) == 69313
 
 
+@pytest.mark.slow
 def test_the_parameters_of_coukos():
     main, not_shared, fully_connected = (
         study_configs(
@@ -170,6 +173,7 @@ def test_every_smoke_run_finishes_and_is_short(command, tmp_path, study):
     assert epochs and (max(epochs) <= 2 or any(key in study for key in STUDIES_OF_EPOCHS))
 
 
+@pytest.mark.slow
 def test_a_fault_in_a_studys_arguments_is_named(command):
     """Without -m, Hydra alone reports that lists of values need -m, and no other fault."""
     faults = ["optimizer.rate=0.1", "aux.lambda=0.1,0.2"]
@@ -185,6 +189,7 @@ def test_arguments_that_start_no_sweep_stay_as_they_are(arguments):
     assert normalize_arguments(arguments) == arguments
 
 
+@pytest.mark.slow
 def test_each_number_of_epochs_of_skura_has_rounds_of_its_own():
     configs = study_configs("skura/open/rounds_of_each_epoch_count", "seed=0,9")
     seeds = [config["seeds"]["weights"] for config in configs]

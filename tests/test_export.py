@@ -73,6 +73,7 @@ def test_every_kind_of_network_is_exported(name, tmp_path):
     check(tmp_path / "model.onnx", comparer)
 
 
+@pytest.mark.slow
 def test_a_model_that_differs_is_removed(tmp_path, monkeypatch):
     """The written model has other weights than those that it is compared with."""
     comparer = Comparer([PairComparison(SiameseNetwork(MLPBody([8])))])

@@ -141,6 +141,7 @@ def test_gradient_that_is_not_contiguous_counts_as_its_copy(case):
     assert_close(dx, layer.backward(strided.contiguous()))
 
 
+@pytest.mark.slow
 @few
 @given(
     seed=seeds,

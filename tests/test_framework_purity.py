@@ -144,6 +144,7 @@ print("modules", [name for name in sys.modules if name.split(".")[0] == "digitpa
 """
 
 
+@pytest.mark.slow
 def test_no_tensor_requires_a_gradient_during_training():
     done = subprocess.run(
         [sys.executable, "-c", TRAINING], cwd=ROOT, capture_output=True, text=True, timeout=120

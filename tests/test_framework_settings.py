@@ -193,6 +193,7 @@ def test_failed_step_leaves_the_network_usable():
     assert (second < first).all()
 
 
+@pytest.mark.slow
 def test_tensorboard_is_needed_only_by_its_listener():
     code = """
 import sys

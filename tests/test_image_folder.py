@@ -246,6 +246,7 @@ def test_a_copy_is_in_the_part_of_the_first(tmp_path, first, copy):
     assert len(train) + len(test) == 15
 
 
+@pytest.mark.slow
 def test_the_command_warns_once_and_names_an_image_that_cannot_be_used(tmp_path, command):
     root = write(tmp_path / "data", lambda array, path: save_plain(255 - array, path))
     arguments = [

@@ -10,6 +10,7 @@ BASIC = ["hydra/launcher=basic"]
 BATCH_SIZE = "hydra.sweeper.max_batch_size"
 
 
+@pytest.mark.slow
 def test_another_launcher_leaves_the_same_runs(command, tmp_path):
     sweep = [*ONE_EPOCH, "optimizer.lr=0.01,0.02", "-m", "seed=3"]
     ours, other = tmp_path / "ours", tmp_path / "other"
@@ -31,6 +32,7 @@ def test_another_launcher_leaves_the_same_runs(command, tmp_path):
     assert status == 0 and out.startswith("2 runs, all finished before")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "launcher",
     [BASIC, [f"{BATCH_SIZE}=1"], [*BASIC, f"{BATCH_SIZE}=1"]],

@@ -90,6 +90,7 @@ def config_of_a_job(*arguments):
     return job
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -119,6 +120,7 @@ def test_a_logger_gets_the_rows_of_metrics_csv_and_of_the_test(command, tmp_path
         assert f"seed: {result['seed']}" in (folder / "csv" / "hparams.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_a_logger_of_ones_own_has_the_settings_and_the_end_of_each_run(command, tmp_path, mine):
     status, out, err = command(*TWO, LINES, "logger.lines.title=a", "logger=csv")
     assert status == 0, out + err
@@ -130,6 +132,7 @@ def test_a_logger_of_ones_own_has_the_settings_and_the_end_of_each_run(command, 
         assert (folder / "csv" / "metrics.csv").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_ends_its_loggers_as_failed(command, tmp_path, mine):
     status, _, _ = command(*TWO, LINES, "optimizer.lr=1e30", "scheduler=none")
     assert status == 1
@@ -137,6 +140,7 @@ def test_a_run_that_diverges_ends_its_loggers_as_failed(command, tmp_path, mine)
         assert json.loads((folder / "lines.json").read_text())[-1] == ["end", "failed"]
 
 
+@pytest.mark.slow
 def test_a_logger_that_raises_fails_its_runs_with_its_error(command, tmp_path, mine):
     status, _, err = command(*TWO, "logger.lines._target_=myparts.Broken")
     assert status == 1
@@ -144,6 +148,7 @@ def test_a_logger_that_raises_fails_its_runs_with_its_error(command, tmp_path, m
     assert json.loads((run_folders(tmp_path / "outputs")[0] / "lines.json").read_text())
 
 
+@pytest.mark.slow
 def test_another_logger_keeps_folders_and_finished_runs(command, tmp_path):
     assert command(*TWO)[0] == 0
     folders = run_folders(tmp_path / "outputs")
@@ -153,6 +158,7 @@ def test_another_logger_keeps_folders_and_finished_runs(command, tmp_path):
     assert [path.parent for path in run_folders(tmp_path / "outputs")] == [folders[0].parent] * 3
 
 
+@pytest.mark.slow
 def test_only_callbacks_enter_the_fingerprint():
     plain = config_of_a_job().config
     without = {key: value for key, value in plain.items() if key not in ("logger", "callbacks")}
@@ -162,6 +168,7 @@ def test_only_callbacks_enter_the_fingerprint():
     assert fingerprint(config_of_a_job("callbacks=swa").config) != "78d950d1"
 
 
+@pytest.mark.slow
 def test_runs_with_a_callback_of_ones_own_train_alone(command, tmp_path, mine):
     status, out, err = command(*SMALL, "-m", "seed=0,1", COUNT)
     assert status == 0, out + err
@@ -170,6 +177,7 @@ def test_runs_with_a_callback_of_ones_own_train_alone(command, tmp_path, mine):
         assert (folder / "checkpoints" / "epochs").read_text() == "2"
 
 
+@pytest.mark.slow
 def test_callbacks_watch_and_stop_the_runs_of_both_tasks(command, tmp_path):
     stop = ["callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=100"]
     settings = ["callbacks=[model_checkpoint,early_stopping]", *stop, "trainer.max_epochs=4"]
@@ -186,6 +194,7 @@ def test_callbacks_watch_and_stop_the_runs_of_both_tasks(command, tmp_path):
         assert [path.name for path in (folder / "checkpoints").iterdir()] == [f"epoch={best}.ckpt"]
 
 
+@pytest.mark.slow
 def test_averaging_ends_with_the_mean_of_the_last_epochs(command, tmp_path, mine):
     every = ["callbacks.model_checkpoint.save_top_k=-1", "callbacks.model_checkpoint.monitor=null"]
     average = ["callbacks=[model_checkpoint,swa]", "callbacks.swa.start=0.5", *every]

@@ -90,6 +90,7 @@ def test_no_aux_needs_no_digits():
     assert NoAuxWeighting()(torch.tensor([0.3])).item() == pytest.approx(0.3)
 
 
+@pytest.mark.slow
 def test_uncertainty_learns_what_the_formula_says():
     """With s free, sum exp(-s) L + s / 2 has its minimum at exp(-s) = 1 / (2 L)."""
     weighting = UncertaintyWeighting()

@@ -95,6 +95,7 @@ def test_without_configs_names_that_are_cut_alike_are_whole_folders():
     assert list(display_names(dict.fromkeys(folders)).of.values()) == folders
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", [True, False])
 def test_settings_that_were_not_typed_are_added_if_needed(known):
     """A setting that a config lacks is not named; without choices a class stands for its group."""

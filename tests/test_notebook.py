@@ -7,6 +7,7 @@ from digitpairs import notebook
 from tests.conftest import SMALL, contents
 
 
+@pytest.mark.slow
 def test_a_sweep_returns_its_runs_and_curves(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")  # as in a kernel of Jupyter
     result = digitpairs.run(*SMALL, "optimizer.lr=0.01,0.02", f"output={tmp_path}", seeds=range(2))
@@ -19,6 +20,7 @@ def test_a_sweep_returns_its_runs_and_curves(tmp_path, capsys, monkeypatch):
     assert result.folder.parent == tmp_path
 
 
+@pytest.mark.slow
 def test_arguments_that_the_command_refuses_are_an_error(capsys, monkeypatch):
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)  # which other tests have set
     with pytest.raises(notebook.CommandError, match=r"optimizer.lr=fast is not accepted: a number"):

@@ -97,6 +97,7 @@ def assert_one_answer(settings: str, sizes: tuple[int, ...], seeds: int) -> None
             assert run.files == other.files and run.checkpoint() == other.checkpoint()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_run_has_the_same_bits_alone_and_in_arrays(name):
     assert_one_answer(CASES[name], sizes=(3,), seeds=3)

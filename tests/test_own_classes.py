@@ -296,6 +296,7 @@ def test_a_given_key_that_the_class_does_not_accept_is_refused(command, folder, 
     assert status == 2 and refusal in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "place, plan", [("working directory", "processes"), ("config folder", "serial")]
 )
@@ -458,6 +459,7 @@ def test_a_class_of_torch_that_cannot_train_is_refused(command, folder, fault):
     assert status == 2 and f"error: {fault.partition('.')[0]}." in err.splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("partial", ["", "optimizer._partial_=true"])
 def test_torchs_optimisers_train_as_torch_does(command, folder, tmp_path, partial):
     """RMSprop and StepLR by name give the weights of the same classes wrapped by hand."""
@@ -502,6 +504,7 @@ def test_a_schedule_needs_its_interval(command, folder):
     assert status == 2 and refusal in err
 
 
+@pytest.mark.slow
 def test_the_plan_says_what_keeps_runs_from_being_stacked(command, plain):
     arguments = [*SMALL, "sweep.plan=serial", "-m", "seed=0,1"]
     reasons = {
@@ -517,6 +520,7 @@ def test_the_plan_says_what_keeps_runs_from_being_stacked(command, plain):
     assert "not stacked" not in command(*arguments, "model.body._target_=plain.Stackable")[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [
@@ -534,6 +538,7 @@ def test_ordinary_networks_of_logits_train(command, plain, tmp_path, model):
     assert 0 <= json.loads(result.read_text())["test/comparison_error"] <= 100
 
 
+@pytest.mark.slow
 def test_a_body_with_any_layers_trains(command, plain, tmp_path, global_generator_untouched):
     arguments = [*SMALL, "model={_target_:digitpairs.SiameseNetwork,body:{_target_:plain.Body}}"]
     for name in "ab":
@@ -564,6 +569,7 @@ def test_the_packages_layers_in_a_foreign_network_follow_their_scheme(plain):
         assert torch.equal(value, expected)
 
 
+@pytest.mark.slow
 def test_keys_that_a_users_class_takes_need_not_be_in_its_yaml(command, plain, tmp_path):
     (plain / "mine" / "model").mkdir(parents=True)
     (plain / "mine" / "model" / "own.yaml").write_text(

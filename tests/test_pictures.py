@@ -31,6 +31,7 @@ def runs(request, tmp_path_factory) -> list[Path]:
     return sorted(output.glob("*/*/seed=*"))
 
 
+@pytest.mark.slow
 def test_predictions_are_those_of_the_checkpoint(runs):
     for run in runs:
         model = PairComparison.load_from_checkpoint(run / files.CHECKPOINT).eval()

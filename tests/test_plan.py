@@ -75,6 +75,7 @@ def test_a_plan_in_words(plan, text):
     assert str(plan) == text
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_first_run_diverges_is_measured_and_goes_on(command, tmp_path, empty_cache):
     sgd = ["optimizer=sgd", "scheduler=none", "-m", "optimizer.lr=1e20,0.01", "seed=0..2"]
     status, _, err = command(*SMALL, *sgd)
@@ -83,6 +84,7 @@ def test_a_sweep_whose_first_run_diverges_is_measured_and_goes_on(command, tmp_p
     assert len(contents(tmp_path / "outputs")) == 3
 
 
+@pytest.mark.slow
 def test_runs_train_one_by_one_if_the_measurement_fails(
     command, tmp_path, monkeypatch, empty_cache, shown_warnings
 ):
@@ -93,6 +95,7 @@ def test_runs_train_one_by_one_if_the_measurement_fails(
     assert {result["array_size"] for result in contents(tmp_path / "outputs").values()} == {1}
 
 
+@pytest.mark.slow
 def test_a_measurement_with_watched_test_pairs_warns_of_nothing(
     command, empty_cache, shown_warnings
 ):
@@ -101,6 +104,7 @@ def test_a_measurement_with_watched_test_pairs_warns_of_nothing(
     assert status == 0 and err == "" and empty_cache.exists()
 
 
+@pytest.mark.slow
 def test_measurements_are_cached_and_a_damaged_cache_is_replaced(
     command, tmp_path, monkeypatch, empty_cache, shown_warnings
 ):

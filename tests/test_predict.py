@@ -48,6 +48,7 @@ def records(text: str) -> list[dict]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
+@pytest.mark.slow
 def test_json_holds_what_compare_answers(predict, scans, small_seeds):
     images = [scans / name for name in ("a.png", "b.jpg", "c.png", "a.png")]
     status, out, _ = predict(small_seeds, *images, "--json")

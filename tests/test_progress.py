@@ -94,6 +94,7 @@ def test_progress_elsewhere_is_quiet_but_for_notes(state, monkeypatch):
     assert errors.export_text() == "warning: small\n"
 
 
+@pytest.mark.slow
 def test_the_lines_of_a_long_sweep_become_rarer(state, monkeypatch):
     """A line after each twentieth of the time so far, and at first every ten seconds."""
     now = [0.0]

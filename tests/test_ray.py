@@ -149,6 +149,7 @@ def test_the_code_of_the_driver_is_copied_with_the_modules_of_the_user(tmp_path,
     assert not (copy / "torch").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executor", EXECUTORS[1:])
 def test_an_executor_that_is_not_installed_is_one_message(command, monkeypatch, tmp_path, executor):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -171,6 +172,7 @@ def test_an_address_that_nothing_listens_at_is_one_message(command, tmp_path):
     assert "Connection refused" in err and not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.slow
 @needs_ray
 def test_an_address_that_is_not_rays_is_one_message(command, monkeypatch):
     monkeypatch.setattr("digitpairs.sweeps.executors.ray.CLUSTER_SECONDS", 1)

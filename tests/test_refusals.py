@@ -402,6 +402,7 @@ def planned(monkeypatch):
     return jobs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["mode: MULTIRUN, ", ""])
 @pytest.mark.parametrize("header", ["# @package _global_\n", ""])
 @pytest.mark.parametrize(
@@ -418,6 +419,7 @@ def test_a_users_study_trains_its_grid(command, tmp_path, planned, mode, header,
     assert {job.config["model"]["digit_head"] for job in planned} == {"joint"}
 
 
+@pytest.mark.slow
 def test_a_studys_lists_may_be_values(command, tmp_path, planned):
     grid = "{model: [mlp, siamese_mlp], model.body.hidden: [[8, 4], [2]]}"
     own_study(tmp_path, f"hydra: {{sweeper: {{params: {grid}}}}}\n")
@@ -571,6 +573,7 @@ def is_accepted_or_refused_by_name(base: tuple[str, ...], key: str, argument: st
     assert message is None or key in message or key.partition(".")[0] in message, message
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mnist_on_disk")
 @settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(lines())

@@ -65,6 +65,7 @@ def report_named(name: str):
     return read_report(CONF / "reports" / f"{name}.yaml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REPORTS)
 def test_every_row_and_claim_is_of_one_configuration_of_its_study(name):
     report = report_named(name)
@@ -99,6 +100,7 @@ def test_every_study_of_a_report_is_shown(name):
     assert set(map(str, studies)) <= shown
 
 
+@pytest.mark.slow
 def test_a_page_has_the_content_of_the_files(small_study, capsys, tmp_path, only_studies):
     only_studies("wang/dropout", "wang/batch_norm")
     reproduce("wang", *SMALL_STUDY, output=small_study, to=tmp_path)
@@ -119,6 +121,7 @@ def test_a_page_has_the_content_of_the_files(small_study, capsys, tmp_path, only
     assert plots and all(f"({name})" in page for name in plots)
 
 
+@pytest.mark.slow
 def test_results_of_other_settings_are_never_used(small_study):
     study = Results(small_study, SMALL_STUDY).study("wang/dropout")
     assert len(study.runs) == len(study.members)
@@ -259,6 +262,7 @@ def test_an_argument_that_is_not_accepted_is_named(
     assert not Path("nowhere").exists()
 
 
+@pytest.mark.slow
 def test_failures_and_metrics_that_some_rows_lack_are_on_the_page(tmp_path, only_studies):
     """The study has a network without digits, a failure per configuration, and missing runs."""
     only_studies("skura/aux")
@@ -301,6 +305,7 @@ DAMAGE = [
 ]
 
 
+@pytest.mark.slow
 def test_damaged_runs_are_named_and_left_out(tmp_path, capsys, only_studies):
     """Folders that are not named after their seed are left out as well."""
     only_studies("wang/dropout")
@@ -512,6 +517,7 @@ def test_text_of_results_is_shown_literally(text, markdown):
     assert report_tables.plain(text) == markdown
 
 
+@pytest.mark.slow
 def test_a_summary_of_all_reports(small_study, tmp_path, capsys, only_studies):
     """It has the number of runs and of verdicts of each report."""
     only_studies("wang/dropout")

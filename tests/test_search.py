@@ -350,6 +350,7 @@ def rows(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
+@pytest.mark.slow
 @needs_optuna
 def test_pruned_trials_leave_the_arrays_and_the_others_do_not_notice(command, tmp_path):
     import torch
@@ -392,6 +393,7 @@ def test_pruned_trials_leave_the_arrays_and_the_others_do_not_notice(command, tm
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
+@pytest.mark.slow
 @needs_optuna
 def test_an_interrupted_bracket_trains_only_what_is_left(command, tmp_path, monkeypatch):
     from digitpairs.search import search as module

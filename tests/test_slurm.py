@@ -194,6 +194,7 @@ def test_the_events_of_a_job_reach_the_command_that_collects_it(fake, folder, jo
     assert submission.names() == {run_name(jobs[0])}
 
 
+@pytest.mark.slow
 def test_a_job_that_is_started_again_keeps_what_it_had_finished(folder, jobs):
     work = Work(jobs, folder, 0, 1)
     work()
@@ -208,6 +209,7 @@ def test_a_job_that_is_started_again_keeps_what_it_had_finished(folder, jobs):
     assert {event[1] for line in again for event in json.loads(line) if len(event) > 1} == {1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [[], ["early_stopping.patience=9", "data.validation=0.2"]])
 def test_a_job_at_its_time_limit_queues_itself_and_goes_on_with_the_same_bits(
     fake, tmp_path, monkeypatch, settings
@@ -297,6 +299,7 @@ def test_a_collected_submission_is_not_found_again(fake, folder, jobs, tmp_path)
     slurm.refuse_submissions(sweep, "local")
 
 
+@pytest.mark.slow
 def test_runs_that_ended_while_no_command_listened_have_their_mean(command, fake, tmp_path):
     """Their submission is closed by the next command, whatever its executor."""
     output = tmp_path / "outputs"

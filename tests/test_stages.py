@@ -123,6 +123,7 @@ def test_invalid_shares_of_label_smoothing(value):
         PairComparison(SIAMESE, label_smoothing=value)
 
 
+@pytest.mark.slow
 def test_the_command_smooths_labels_and_its_checkpoint_keeps_the_share(command, tmp_path):
     network = ("model=siamese_mlp", "model.body.hidden=[8]", "trainer.max_epochs=1")
     small = (*network, "data=digits", "data.pairs=20", "data.test_pairs=10")

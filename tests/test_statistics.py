@@ -36,6 +36,7 @@ def test_a_comparison_has_the_statistics_of_the_differences():
     assert compare(second, first).difference == -comparison.difference
 
 
+@pytest.mark.slow
 def test_an_interval_covers_the_mean_with_its_probability(random):
     covered = []
     for _ in range(200):
@@ -59,6 +60,7 @@ def test_the_spread_test_detects_a_larger_spread(random):
     assert spread_p(random.normal(0, 1, 30), random.normal(0, 4, 30)) < 0.001
 
 
+@pytest.mark.slow
 def test_the_spread_test_keeps_its_level(random):
     """Equal spreads are rejected in about 5 % of samples, heavy tails and outliers included."""
     normal = random.normal(0, 1, (150, 2, 10))
@@ -84,6 +86,7 @@ def test_the_spread_test_exchanges_deviations_within_pairs(random):
     assert spread_p(first, second) == pytest.approx(p)
 
 
+@pytest.mark.slow
 def test_holm():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([]) == []

@@ -56,6 +56,7 @@ def test_nothing_is_compared_without_results(tmp_path):
     assert lines_against_best(ranked_results([tmp_path / "seed=0"])) == []
 
 
+@pytest.mark.slow
 def test_only_the_next_best_are_compared_and_p_counts_the_others(runs, monkeypatch):
     results = ranked_results(runs)
     two = {Path(f"{number}"): [] for number in range(2)}
@@ -65,6 +66,7 @@ def test_only_the_next_best_are_compared_and_p_counts_the_others(runs, monkeypat
     assert adjusted == pytest.approx(3 * p)
 
 
+@pytest.mark.slow
 def test_a_sweep_of_several_configurations_ends_with_comparisons(command, tmp_path):
     _, out, _ = command(*SMALL, "-m", "seed=0,1", "optimizer.lr=0.01,0.02")
     (sweep,) = {folder.split("/")[0] for folder in contents(tmp_path / "outputs")}

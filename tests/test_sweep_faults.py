@@ -29,6 +29,7 @@ def has_events(output: Path, runs: int) -> bool:
     return len(list(output.glob("*/*/*/events*"))) == runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", ["array", "serial"])
 def test_an_output_folder_that_is_removed_is_one_message(command, tmp_path, monkeypatch, plan):
     """A run alone fails; the runs of an array are done again, in new folders."""
@@ -48,6 +49,7 @@ def test_an_output_folder_that_is_removed_is_one_message(command, tmp_path, monk
     assert (status, len(contents(output))) == ((0, 2) if plan == "array" else (1, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "full",
     [
@@ -88,6 +90,7 @@ def test_a_disk_too_full_for_the_first_file_is_one_message(command, monkeypatch,
     assert "(No space left on device): results go to output=FOLDER" in err
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_written_whole_is_a_failed_run(command, tmp_path):
     """Files of at most 50 kB can be written, which stops a checkpoint in its middle."""
     output = tmp_path / "outputs"
@@ -136,6 +139,7 @@ def test_a_locked_folder_is_refused_whatever_its_note_says(tmp_path, note):
         pass
 
 
+@pytest.mark.slow
 def test_a_second_launch_names_the_first_and_ctrl_c_counts_finished_runs(launch, tmp_path):
     first = launch(*ENDLESS_SWEEP, f"output={tmp_path}")
     wait_for(lambda: has_events(tmp_path, len(available_cores())))
@@ -150,6 +154,7 @@ def test_a_second_launch_names_the_first_and_ctrl_c_counts_finished_runs(launch,
     assert first.session_has_ended()
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_run_of_this_process(launch, tmp_path):
     process = launch(*ENDLESS, f"output={tmp_path}")
     wait_for(lambda: has_events(tmp_path, 1))

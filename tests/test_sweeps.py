@@ -44,6 +44,7 @@ def assert_same_results(one: Path, other: Path) -> None:
             assert result[name] == expected, name
 
 
+@pytest.mark.slow
 def test_every_plan_leaves_the_same_files_and_the_same_numbers(command, tmp_path):
     settings = ["model.body.dropout=0.2", "model.batch_norm=true", "optimizer=sgd"]
     grid = ["data.validation=0.2", "-m", "optimizer.lr=0.01,0.02", "seed=0,1"]
@@ -68,6 +69,7 @@ def test_every_plan_leaves_the_same_files_and_the_same_numbers(command, tmp_path
         assert path.stat().st_size < 200_000  # only the member's own weights
 
 
+@pytest.mark.slow
 def test_arrays_of_networks_that_differ_only_in_their_comparisons_input(command, tmp_path):
     """Their parameters have the same shapes, yet they are two kinds of network."""
     sweep = [*SMALL, "-m", "model.comparison_input=probabilities,logits", "seed=0,1"]
@@ -77,6 +79,7 @@ def test_arrays_of_networks_that_differ_only_in_their_comparisons_input(command,
     assert {result["array_size"] for result in contents(tmp_path / "array").values()} == {2}
 
 
+@pytest.mark.slow
 def test_the_same_command_does_only_what_is_not_finished(command, tmp_path):
     output = tmp_path / "outputs"
     assert command(*ONE_EPOCH, "-m", "seed=0..2")[0] == 0
@@ -132,6 +135,7 @@ DAMAGE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes among its files")
 def test_runs_with_damaged_files_are_named_and_done_again(command, tmp_path):
     """Each seed has another damage, but for the last seed."""
@@ -158,6 +162,7 @@ def test_runs_with_damaged_files_are_named_and_done_again(command, tmp_path):
     assert status == 0 and out.startswith(f"{damaged + 1} runs, all finished before") and err == ""
 
 
+@pytest.mark.slow
 def test_results_from_before_the_inventory_are_finished(command, tmp_path):
     output = tmp_path / "outputs"
     assert command(*ONE_EPOCH, "-m", "seed=0,1")[0] == 0
@@ -173,6 +178,7 @@ def test_results_from_before_the_inventory_are_finished(command, tmp_path):
     assert err == f"warning: {checkpoint} is missing; its run is done again\n"
 
 
+@pytest.mark.slow
 def test_a_run_whose_folder_is_a_link_is_refused_until_it_is_finished(command, tmp_path):
     assert command(*ONE_EPOCH, "-m", "seed=0,1")[0] == 0
     run, elsewhere = run_of(tmp_path / "outputs", 1), tmp_path / "elsewhere"

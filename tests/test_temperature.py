@@ -176,6 +176,7 @@ def calibrated_seeds(tmp_path_factory):
     return output
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_logits_before_and_after(calibrated_seeds):
     for folder in calibrated_seeds.glob("*/*/seed=*"):
         result = json.loads((folder / "result.json").read_text())
@@ -233,6 +234,7 @@ def test_temperatures_are_part_of_the_exported_model(structure, tmp_path):
     np.testing.assert_allclose(probability, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_framework_fits_the_temperatures_of_its_weights(command, tmp_path):
     temperatures = []
     for engine in ("framework", "lightning"):

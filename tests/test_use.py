@@ -322,6 +322,7 @@ def test_ten_thousand_pairs_take_under_two_seconds_of_one_core(runs):
     assert answer.probability.shape == (10_000,)
 
 
+@pytest.mark.slow
 def test_the_name_is_imported_at_its_first_use():
     import subprocess
     import sys

@@ -7,8 +7,7 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from digitpairs.checks import InvalidValueError, choice, integer, number
-from digitpairs.streams import MAX_SEED
+from digitpairs.checks import MAX_SEED, InvalidValueError, choice, integer, number
 
 SECTION = "hydra.sweeper"
 SAMPLERS = ("tpe", "random", "qmc", "cma_es", "nsga2")
