@@ -134,6 +134,7 @@ def test_the_smallest_p_of_six_seeds_and_no_significance_below(tmp_path):
     assert (row["n"], row["verdict"]) == (5, "too few seeds")
 
 
+@pytest.mark.slow
 def test_pairing_finds_what_unpaired_values_hide(tmp_path):
     """The seeds differ by far more than the groups."""
     for seed in range(10):
@@ -265,6 +266,7 @@ def test_seeds_needed_is_that_of_the_literature():
     assert seeds_needed(50.0) == 3
 
 
+@pytest.mark.slow
 def test_holm_of_a_worked_example():
     """Aickin and Gensler (1996): 0.01, 0.02, 0.03, 0.04 become 0.04, 0.06, 0.06, 0.06."""
     assert holm([0.01, 0.04, 0.03, 0.02]) == pytest.approx([0.04, 0.06, 0.06, 0.06])
@@ -356,6 +358,7 @@ def test_the_page_is_one_file_with_all_tables(tmp_path, capsys):
         assert f"{mean:.2f}" in page
 
 
+@pytest.mark.slow
 def test_many_runs_are_read_quickly_enough_to_be_used(tmp_path):
     """Two hundred runs of twenty configs: comparisons are with the best one alone."""
     for lr, seed in itertools.product(range(20), range(10)):

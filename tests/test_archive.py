@@ -199,6 +199,7 @@ def test_a_damaged_archive_ends_the_command_and_is_kept(tmp_path, capsys):
     assert archive.read_bytes() == b"no xz"
 
 
+@pytest.mark.slow
 def test_decompression_stops_at_the_largest_size_of_an_archive(tmp_path):
     """The file has 80 MiB of zeros in 12 kB; a larger one is cut off at the same size."""
     packer = lzma.LZMACompressor(preset=0)

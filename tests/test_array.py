@@ -345,6 +345,7 @@ def test_a_members_data_are_bit_equal_to_its_own(data, global_generator_untouche
                 assert all(torch.equal(x[i], y) for x, y in zip(array_batch, batch))
 
 
+@pytest.mark.slow
 def test_folds_over_images_that_are_paired_again(data):
     """60 pairs of each fold's share of 160 images, which is not the same number in every fold."""
 
@@ -368,6 +369,7 @@ def test_initial_weights_are_bit_equal():
         assert same(run_of(i).network.state_dict(), {name: v[i] for name, v in stacked.items()})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "epochs, pairs, rtol", [(1, {"batch_size": 40}, STEP), (1, {}, EPOCH), (8, {}, RUN)]
 )
@@ -377,6 +379,7 @@ def test_a_member_is_its_solo_run_after_a_step_an_epoch_and_a_run(data, body, ep
     compare(data, rtol, epochs, pairs=pairs, structure=structure, optimizer="nesterov")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("structure", ["JointNetwork", "SiameseNetwork"])
 @pytest.mark.parametrize("body", BODY_CONFIGS)
 def test_every_family_in_float32(data, structure, body):
@@ -384,11 +387,13 @@ def test_every_family_in_float32(data, structure, body):
     compare(data, FLOAT32_EPOCH, 1, "32-true", structure=config, optimizer="nesterov")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer(data, optimizer):
     compare(data, optimizer=optimizer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aux", AUX)
 def test_every_scheme(data, aux):
     compare(data, aux=aux)
@@ -421,6 +426,7 @@ def test_augmentation_and_clipping(data):
     compare(data, gradient_clip_val=0.01, gradient_clip_algorithm="value")
 
 
+@pytest.mark.slow
 def test_label_smoothing_is_each_members_own(data):
     compare_runs(lambda i: run_of(i, label_smoothing=0.1 * i), lambda i: pairs_of(i, data))
 

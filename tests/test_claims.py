@@ -47,6 +47,7 @@ def claim_of(first: str = "a=low", second: str = "", **more) -> Claim:
 NO_WORSE = {"relation": "no worse", "within": 0.5}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "claim, verdict",
     [
@@ -72,6 +73,7 @@ def test_verdicts(claim, verdict):
     assert verdicts(results_of(s=study), [claim])[0].verdict == verdict
 
 
+@pytest.mark.slow
 def test_the_second_may_be_of_another_study():
     results = results_of(s=study_of({"a=low": LOW}), t=study_of({"a=low": HIGH}))
     (verdict,) = verdicts(results, [claim_of("a=low", "a=low", second_study="t")])

@@ -139,6 +139,7 @@ def test_one_divergence_harms_no_other_run(command, tmp_path, plan):
     assert rows[1][-1] == "2" and out.count("failed") == 1
 
 
+@pytest.mark.slow
 def test_a_network_ruined_by_its_last_step_is_a_failure(command, tmp_path):
     one_step = ["data.batch_size=60", "trainer.max_epochs=1"]
     assert command(*SMALL_DATA_AND_MODEL, *SGD, "optimizer.lr=1e30", *one_step)[0] == 1
@@ -175,6 +176,7 @@ def test_an_exception_in_one_run_is_one_failed_row(command, tmp_path, monkeypatc
     assert row.split()[-1] == "1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -225,6 +227,7 @@ def test_help_and_config_are_printed_without_importing_torch(arguments):
     assert last == "False" and len(lines) > 20
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "choice",

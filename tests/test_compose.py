@@ -83,6 +83,7 @@ def test_configs_composed_once_equal_those_that_hydra_composes():
     assert pattern["data"]["seed"] == 7
 
 
+@pytest.mark.slow
 def test_each_combination_of_choices_is_composed_once(monkeypatch):
     calls = []
     original = ConfigLoaderImpl.load_sweep_config
@@ -127,6 +128,7 @@ def test_runs_of_different_kinds_do_not_train_together():
     assert len(set(keys("", *KINDS))) == 1 + len(KINDS)
 
 
+@pytest.mark.slow
 def test_folds_train_together():
     (key,) = set(keys(*(f"data.folds=5 data.fold={fold}" for fold in range(5))))
     assert key is not None
@@ -150,11 +152,13 @@ def folders(*overrides: str) -> set[tuple[str, str]]:
     return {(job.folder.parts[-3], job.folder.parts[-2]) for job in jobs}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("same", ["seed=3", "seed=0,1", "output=elsewhere", "sweep.plan=serial"])
 def test_folders_do_not_depend_on_seeds_paths_and_plans(same):
     assert folders(same) == folders()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", ["data.seed=0", "optimizer.lr=0.004"])
 def test_folders_depend_on_other_settings(other):
     ((sweep, configuration),), ((other_sweep, other_configuration),) = folders(), folders(other)

@@ -126,6 +126,7 @@ def test_early_stopping_of_the_disk(command, tmp_path):
         assert result["validation/loss"] == min(losses)
 
 
+@pytest.mark.slow
 def test_early_stopping_of_the_disk_with_min_delta(command, tmp_path):
     stopping = "early_stopping.patience=3 early_stopping.min_delta=0.05"
     settings = with_changes(DISK, f"data.validation=0.25 trainer.max_epochs=30 {stopping}")
@@ -349,6 +350,7 @@ def test_both_engines_clip_the_gradients_of_pairs(algorithm, bound):
         torch.testing.assert_close(ours.network.state_dict()[name], value, atol=1e-5, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_early_stopping_of_pairs_with_framework(command, tmp_path):
     stopping = "trainer.max_epochs=30 data.validation=0.3 early_stopping.patience=1"
     assert command(*with_changes(PAIRS, stopping), "engine=framework", "seed=1")[0] == 0
@@ -455,6 +457,7 @@ def test_a_run_on_a_cluster_is_a_single_process(monkeypatch, cluster):
         check_trainer(section | {"plugins": "x"})
 
 
+@pytest.mark.slow
 def test_a_run_on_a_login_node_of_slurm_has_no_warning(command, monkeypatch, tmp_path):
     (tmp_path / "srun").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)

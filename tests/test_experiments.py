@@ -68,6 +68,7 @@ def test_every_study_can_be_run(study):
         assert {job.config["trainer"]["max_epochs"] for job in jobs} == {2}
 
 
+@pytest.mark.slow
 def test_the_rows_of_azzano():
     rows = [
         (
@@ -149,6 +150,7 @@ def test_rounds(study, rounds, configurations):
     assert len(seeds) == rounds * configurations and set(seeds) == set(range(rounds))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "study, keys",
     [("wang/dropout", ("pairs", "test_pairs")), ("skura/disk", ("points", "test_points"))],

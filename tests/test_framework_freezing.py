@@ -89,6 +89,7 @@ def test_fit_is_the_training_of_torch(frozen, evaluating):
             assert torch.equal(same.data, parameter.data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("evaluating", EVALUATING)
 def test_gradients_pass_through_layers_in_evaluation(evaluating):
     net = network()

@@ -109,6 +109,7 @@ def pair_targets(rows: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
     return (digits[..., :1] <= digits[..., 1:]).double(), digits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "weights", [[1.0, 1.0, 1.0], [[0.2, 0.3, 1.5], [1.0, 0.0, 0.5]]], ids=["shared", "each"]
 )

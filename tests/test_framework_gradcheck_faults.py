@@ -193,6 +193,7 @@ class SwappedDigits(fw.PairLoss):
         return answer._replace(digits=answer.digits.flip(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, loss, names", [
     (SiameseWithoutSoftmax, fw.PairLoss, {"x", "body.1.weight", "body.1.bias"}),
     (SiameseWithoutComparison, fw.PairLoss, {"x", "body.1.weight", "body.1.bias"}),

@@ -147,6 +147,7 @@ def test_ten_steps(case, replicas, dtype, changing):
 share = st.sampled_from([0.0, 0.1, 0.5, 0.9, 0.99])
 
 
+@pytest.mark.slow
 @few
 @given(
     lr=st.just(0.0) | st.floats(1e-3, 0.3),
@@ -160,6 +161,7 @@ def test_any_sgd(momentum, nesterov, seed, **options):
     compare(fw.SGD, options, 1, torch.float64, seed=seed)
 
 
+@pytest.mark.slow
 @few
 @given(
     kind=st.sampled_from([fw.Adam, fw.AdamW]),

@@ -140,6 +140,7 @@ def trained(case: str, seeds: range) -> tuple:
     return history, trainer.evaluate(test), network, trainer.predict(test[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ARRAYS)
 def test_replica_has_the_same_bits_in_any_array(case):
     torch.set_num_threads(1)

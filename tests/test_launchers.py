@@ -46,6 +46,7 @@ def test_all_runs_are_done_before_a_failed_one_ends_the_command(command, tmp_pat
         assert len(contents(tmp_path / "outputs", name)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments, message",
     [

@@ -102,6 +102,7 @@ def test_uncertainty_learns_what_the_formula_says():
     torch.testing.assert_close(weighting.current(), 1 / (2 * PARTS), rtol=1e-3, atol=0)
 
 
+@pytest.mark.slow
 def test_uncertainty_comes_back_from_its_limit():
     weighting = UncertaintyWeighting(limit=1.0)
     optimizer = torch.optim.Adam(weighting.parameters(), lr=0.05)

@@ -28,6 +28,7 @@ def names_of(*arguments: str, with_configs: bool = True) -> tuple[str, list[str]
     return names.shared, list(names.of.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shared, grid",
     [
@@ -49,6 +50,7 @@ def test_names_are_the_settings_that_differ_as_they_are_typed(shared, grid):
     assert names_of(*arguments) == (shared, names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments, names",
     [
@@ -73,6 +75,7 @@ LONG = [
 ]
 
 
+@pytest.mark.slow
 def test_names_have_settings_for_which_a_folders_name_is_too_short():
     shared, names = names_of(*LONG)
     assert shared == "siamese_mlp" and len(set(names)) == 16
@@ -85,6 +88,7 @@ def test_names_have_settings_for_which_a_folders_name_is_too_short():
     assert " ".join(settings) in names
 
 
+@pytest.mark.slow
 def test_without_configs_the_names_are_those_of_the_folders():
     shared, names = names_of("model.body.hidden=[128,128],[32]", with_configs=False)
     assert shared == "" and names == ["hidden=_128,128_", "hidden=_32_"]
@@ -133,6 +137,7 @@ def test_older_runs_are_named_by_their_folders_and_configs():
     assert list(names.of.values()) == ["optimizer.lr=0.1", "optimizer.lr=0.001"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments, sweep, configurations",
     [
@@ -162,6 +167,7 @@ def test_folders_have_short_names(arguments, sweep, configurations):
     assert list(dict.fromkeys(names.configurations)) == configurations
 
 
+@pytest.mark.slow
 def test_folders_are_found_again_by_their_digests(tmp_path):
     """As after an upgrade that names them differently."""
     command = ["optimizer.lr=0.1,0.2", f"output={tmp_path}"]
@@ -173,6 +179,7 @@ def test_folders_are_found_again_by_their_digests(tmp_path):
     assert other.folder.parent.parent == renamed.parent
 
 
+@pytest.mark.slow
 def test_seeds_that_follow_the_runs_seed_are_not_part_of_names():
     (one,) = jobs_of("model=mlp", "seed=1", "optimizer.lr=0.1")
     (other,) = jobs_of("model=mlp", "seed=2", "optimizer.lr=0.2")

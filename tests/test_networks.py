@@ -61,6 +61,7 @@ def test_a_layer_without_a_rule_is_refused():
         create(lambda: nn.Sequential(nn.Bilinear(2, 2, 2)), stream(0, "weights"))
 
 
+@pytest.mark.slow
 def test_a_resnet_is_torchvisions_but_for_its_first_layers(global_generator_untouched):
     """The layers after the pool have torchvision's parameters and outputs."""
     from torchvision.models import resnet18
@@ -215,6 +216,7 @@ def test_bad_settings_are_named(options, message):
         SiameseNetwork(**{"body": MLPBody([8])} | options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sharing", [True, False])
 def test_a_network_of_torchvision_is_a_body(sharing):
     resnet = torchvision.models.resnet18(num_classes=7).eval()
@@ -229,6 +231,7 @@ def test_a_network_of_torchvision_is_a_body(sharing):
     torch.testing.assert_close(same, resnet(images.expand(-1, 3, -1, -1)))
 
 
+@pytest.mark.slow
 def test_a_network_of_timm_is_a_body():
     timm = pytest.importorskip("timm", reason="timm is not installed")
     body = timm.create_model("resnet10t", in_chans=1, num_classes=0)

@@ -282,6 +282,7 @@ def test_the_network_can_change_while_its_body_stays(folder):
     assert config["model"].keys() == {"_target_", "body", "activation"}
 
 
+@pytest.mark.slow
 def test_keys_of_a_class_can_be_swept(folder):
     with pytest.warns(match="own.Body does not accept"):
         jobs = composed("model.body._target_=own.Body", "model.body.width=8,32", "seed=0,1")
@@ -357,6 +358,7 @@ def test_a_class_that_cannot_be_imported_is_one_message(command, folder, target)
     assert expected[target] in err
 
 
+@pytest.mark.slow
 def test_an_exception_of_a_class_names_its_line(command, folder):
     (folder / "own.py").write_text("class Body:\n    def __init__(self):\n        self.x = y\n")
     status, _, err = command("model.body._target_=own.Body", *SMALL)
@@ -422,6 +424,7 @@ def test_a_wrong_network_is_named_with_what_it_gives(command, faulty, target, me
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("aux", "message"),
     [
@@ -445,6 +448,7 @@ def test_a_wrong_weighting_is_named_with_its_fault(command, faulty, aux, message
     assert message in err and "a Weighting sets its weights (3,) in start_epoch" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [
@@ -492,6 +496,7 @@ def test_torchs_optimisers_train_as_torch_does(command, folder, tmp_path, partia
     assert rows[0] == rows[1] and "0.0025" in rows[0]
 
 
+@pytest.mark.slow
 def test_a_schedule_needs_its_interval(command, folder):
     (folder / "own.py").write_text(
         "from digitpairs.training.schedulers import Schedule\n"

@@ -157,6 +157,7 @@ def test_tensorboard_has_the_pictures_of_the_best_and_the_median_seed(runs):
     assert b"max_epochs: 2" in texts["config"] and b"| source | digits |" in texts["provenance"]
 
 
+@pytest.mark.slow
 def test_the_disk_has_its_boundary_over_the_epochs(command, tmp_path):
     assert command("task=disk", "data.points=50", "trainer.max_epochs=5")[0] == 0
     (mean,) = (tmp_path / "outputs").glob("*/*/mean")

@@ -211,6 +211,7 @@ def test_settings_that_no_cluster_can_have_are_one_message(command, argument, me
     assert err.startswith(f"error: {message}")
 
 
+@pytest.mark.slow
 def test_the_settings_of_executors_are_not_part_of_the_folders(command, tmp_path):
     status, out, _ = command(*SMALL, "sweep.ray.cpus=2", "sweep.slurm.time=5")
     assert status == 0

@@ -98,6 +98,7 @@ def difference(read: np.ndarray, digit: np.ndarray) -> float:
     return float(np.abs(shifted - read).mean((1, 2)).min())
 
 
+@pytest.mark.slow
 def test_the_box_and_the_centre_are_those_of_mnist():
     for index in range(20):
         read = read_digit(on_page(mnist_made(index)))

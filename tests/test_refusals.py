@@ -209,6 +209,7 @@ def test_a_path_stays_as_it_was_typed(text):
     assert config_of(DIGITS, f"data.root={text}")["data"]["root"] == text
 
 
+@pytest.mark.slow
 def test_home_and_variables_in_paths_are_replaced(monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
     monkeypatch.setenv("PLACE", "scratch")
@@ -403,6 +404,7 @@ def planned(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["mode: MULTIRUN, ", ""])
 @pytest.mark.parametrize("header", ["# @package _global_\n", ""])
 @pytest.mark.parametrize(
@@ -457,12 +459,14 @@ def test_a_fault_in_a_users_study_is_named(command, tmp_path, content, message):
     assert status == 2 and f"error: {message.format(path=path)}" in err, err
 
 
+@pytest.mark.slow
 def test_equal_numbers_are_one_value(command):
     status, _, err = command(*DIGITS, "-m", "aux.lambda=0.5,5,5.0", "seed=0,1")
     message = "error: aux.lambda=5,5.0 is not accepted: each number once, and these are equal\n"
     assert status == 2 and message in err
 
 
+@pytest.mark.slow
 def test_missing_data_name_their_key_and_a_way_out(command, tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "_answers", lambda url: False)
     _, _, err = command("data=mnist", f"data.root={tmp_path / 'none'}")
@@ -479,6 +483,7 @@ def test_a_missing_folder_of_configs_is_refused(command, tmp_path, name):
     assert err.startswith(f"error: --config-dir {tmp_path / name} names no folder")
 
 
+@pytest.mark.slow
 def test_the_users_choices_are_offered_without_hidden_files(command, tmp_path):
     folder = tmp_path / "own" / "optimizer"
     folder.mkdir(parents=True)

@@ -404,6 +404,7 @@ def test_a_final_model_and_another_reading_of_it(rates, tmp_path):
     assert ["another reading: the model", *results] in lines
 
 
+@pytest.mark.slow
 def test_only_the_first_column_of_a_table_with_figures_of_the_report_is_not_folded(tmp_path):
     result = result_of_a_run(5.0) | {f"m{k}": k + 1 for k in range(4)}
     run = Run(Path("nowhere"), result)
@@ -450,6 +451,7 @@ def test_a_page_is_short_where_it_is_not_folded(archive):
     assert len(words) <= 1200
 
 
+@pytest.mark.slow
 def test_a_question_is_answered_by_the_claims_of_all_reports(tmp_path, monkeypatch):
     """Ten seeds with a difference of 2 points and its reverse; n = 3 decides nothing."""
     members = [

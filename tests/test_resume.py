@@ -115,6 +115,7 @@ def histories(module: pl.LightningModule) -> list[list[dict]]:
     return [member.history for member in getattr(module, "members", [module])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FITS)
 def test_a_resumed_fit_equals_an_uninterrupted_one(name, tmp_path):
     uninterrupted, data = FITS[name]()
@@ -175,6 +176,7 @@ def test_other_data_are_refused(tmp_path):
         fit(resumed, pairs(0, batch_size=4), tmp_path / "epoch=1.ckpt")
 
 
+@pytest.mark.slow
 def test_a_fit_of_a_loaded_model_starts_at_the_first_epoch(tmp_path):
     first, data = alone()
     fit(first, data, folder=tmp_path)
@@ -200,6 +202,7 @@ def array_of(seeds, until=None, **settings):
     return PairComparisonArray(members, until=until), data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("until", [1, 3])
 @pytest.mark.parametrize("name", PAUSABLE)
 def test_members_that_pause_and_are_packed_anew_equal_uninterrupted_ones(name, until, tmp_path):

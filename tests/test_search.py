@@ -453,6 +453,7 @@ def test_several_objectives_have_a_front(command, tmp_path):
     assert sorted(map(int, shown)) == [n for n, each in enumerate(values) if each in front]
 
 
+@pytest.mark.slow
 @needs_optuna
 @pytest.mark.parametrize(
     "arguments, message",

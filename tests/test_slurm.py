@@ -271,6 +271,7 @@ def test_a_job_that_has_gone_fails_with_the_last_line_of_its_log(fake, folder, j
     assert later.waiting == [1]
 
 
+@pytest.mark.slow
 def test_a_cancelled_job_is_a_failed_run_that_is_not_done_again(fake, folder, jobs):
     fake.queue, fake.states = ["7_0", "7_1"], {"7_1": "CANCELLED"}
     submission = Submission(folder, wanted(jobs))
@@ -283,6 +284,7 @@ def test_a_cancelled_job_is_a_failed_run_that_is_not_done_again(fake, folder, jo
     assert json.loads((jobs[1].folder / "failure.json").read_text())["reason"] == reason
 
 
+@pytest.mark.slow
 def test_a_collected_submission_is_not_found_again(fake, folder, jobs, tmp_path):
     sweep = tmp_path / "sweep"
     (sweep / slurm.FOLDER).mkdir(parents=True)
@@ -335,6 +337,7 @@ def test_a_damaged_note_is_named(folder, jobs):
         Submission(folder, wanted(jobs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -364,6 +367,7 @@ def test_wrong_settings_are_one_message(command, fake, monkeypatch, tmp_path, ar
     assert err.startswith(f"error: {message}") and not contents(tmp_path / "outputs")
 
 
+@pytest.mark.slow
 def test_a_machine_without_slurm_is_one_message(command, monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     monkeypatch.setattr(shutil, "which", lambda command: None)
@@ -373,6 +377,7 @@ def test_a_machine_without_slurm_is_one_message(command, monkeypatch, tmp_path):
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_a_controller_that_does_not_answer_is_one_message(command, fake, monkeypatch):
     def no_answer(*_: str) -> str:
         raise subprocess.SubprocessError("sinfo: Unable to contact slurm controller")

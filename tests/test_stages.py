@@ -67,6 +67,7 @@ def test_two_stages_are_two_trainings(data, settings):
             torch.testing.assert_close(value.double(), expected.double(), rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @with_and_without_fusion
 def test_members_of_an_array_have_their_own_two_stages(data, optimizer, devices, monkeypatch):
@@ -110,6 +111,7 @@ def test_settings_that_do_not_go_with_two_stages(settings, accepted):
         PairComparison(**{"network": SIAMESE, "two_stage": 0.5} | settings)
 
 
+@pytest.mark.slow
 def test_each_stage_has_an_epoch(command):
     lengths = [first_epochs(share, epochs) for share, epochs in ((0.5, 100), (0.5, 3), (0.01, 100))]
     assert lengths == [50, 2, 1]
@@ -142,6 +144,7 @@ def test_the_command_smooths_labels_and_its_checkpoint_keeps_the_share(command, 
     assert fingerprint(config) == fingerprints["0"] == fingerprints["0.0"] != fingerprints["0.1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "setting, message",
     [

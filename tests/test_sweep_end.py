@@ -38,6 +38,7 @@ def runs(tmp_path):
     return folders
 
 
+@pytest.mark.slow
 def test_each_configuration_is_compared_with_the_best_by_seed(runs):
     head, line = lines_against_best(ranked_results([*runs, runs[0].parent / "seed=9"]))
     difference = [high - low for low, high in zip(*RATES.values())]

@@ -164,6 +164,7 @@ def test_ctrl_c_in_a_run_of_this_process(launch, tmp_path):
     assert process.exitcode == 130 and "interrupted: 0 of 1 runs finished" in err
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_parent_that_is_killed(launch, tmp_path):
     process = launch(*ENDLESS_SWEEP, f"output={tmp_path}")
     wait_for(lambda: has_events(tmp_path, len(available_cores())))

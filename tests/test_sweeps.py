@@ -99,6 +99,7 @@ def test_the_same_command_does_only_what_is_not_finished(command, tmp_path):
     assert row.split()[1] == "2"
 
 
+@pytest.mark.slow
 def test_a_result_of_another_config_is_never_overwritten(command, tmp_path):
     assert command(*ONE_EPOCH, "seed=3")[0] == 0
     path = run_of(tmp_path / "outputs", 3) / "result.json"

@@ -145,6 +145,7 @@ def test_temperatures_are_fitted_on_the_held_out_pairs_of_the_final_weights(data
     assert 1 not in temperatures.values()
 
 
+@pytest.mark.slow
 def test_members_of_an_array_have_the_temperatures_that_they_have_alone(data):
     members = compare_runs(calibrated_run, lambda i: pairs_of(i, data))
     values = [member.calibration.temperatures() for member in members]
@@ -245,6 +246,7 @@ def test_framework_fits_the_temperatures_of_its_weights(command, tmp_path):
     assert temperatures[0] == pytest.approx(temperatures[1], rel=1e-3) != 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings, message",
     [
@@ -278,6 +280,7 @@ def test_a_fit_without_held_out_pairs_is_refused_before_training(case, data):
     assert not model.history
 
 
+@pytest.mark.slow
 def test_without_temperatures_folders_are_those_of_earlier_versions(command, tmp_path):
     assert command(*SMALL)[0] == 0
     (path,) = tmp_path.glob("outputs/*/*/*/config.yaml")

@@ -310,6 +310,7 @@ def test_there_may_be_no_pairs(runs):
     assert answer.probability.shape == (0,) and answer.digits.shape == (0, 2)
 
 
+@pytest.mark.slow
 def test_ten_thousand_pairs_take_under_two_seconds_of_one_core(runs):
     """CPU time, since other processes may run; with the network of a small run."""
     import time
