@@ -35,7 +35,7 @@ from hydra import compose, initialize_config_dir
 
 from digitpairs.cli import run_and_print_table
 from digitpairs.data import sources
-from digitpairs.sweeps import compose_one
+from digitpairs.sweeps.compose import compose_one
 
 
 class Case(NamedTuple):

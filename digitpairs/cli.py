@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from hydra.conf import HydraConf
 
     from digitpairs.dashboard.closing import Results
-    from digitpairs.sweeps import JobRequest
+    from digitpairs.sweeps.compose import JobRequest
     from digitpairs.sweeps.sweep import LaunchJobs, SweepOutcome
 
 __all__ = [
@@ -80,7 +80,7 @@ def run_and_print_table(requests: Sequence[JobRequest], launch: LaunchJobs | Non
 
     from digitpairs.analysis.table import print_table
     from digitpairs.dashboard.closing import ranked_results, write_closing
-    from digitpairs.sweeps import run_sweep
+    from digitpairs.sweeps.sweep import run_sweep
 
     outcome = run_sweep(requests, launch)
     console = Console()
@@ -135,7 +135,7 @@ def _refuse_grid(settings: HydraConf) -> None:
 
 def _run_job(config: DictConfig, settings: HydraConf) -> int:
     """Train a job of another launcher, which our sweeper has checked, in Hydra's output folder."""
-    from digitpairs.sweeps import run_alone
+    from digitpairs.sweeps.sweep import run_alone
 
     sources = settings.runtime.config_sources
     own = [source.path for source in sources if source.provider == "command-line"]
@@ -146,7 +146,7 @@ def _run_job(config: DictConfig, settings: HydraConf) -> int:
 
 
 def _job_request(config: DictConfig, settings: HydraConf) -> JobRequest:
-    from digitpairs.sweeps import compose_one
+    from digitpairs.sweeps.compose import compose_one
 
     return compose_one(config, list(settings.overrides.task), settings.runtime.choices)
 

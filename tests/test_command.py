@@ -212,6 +212,11 @@ def test_help_is_printed_without_composing_a_config(command, monkeypatch):
     assert (status, err) == (0, "") and out.startswith("Train networks")
 
 
+def test_the_status_is_shown_without_importing_torch():
+    code = "import sys, digitpairs.status; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])
 def test_help_and_config_are_printed_without_importing_torch(arguments):

@@ -28,11 +28,12 @@ from digitpairs.search.report import print_batch, print_report
 from digitpairs.search.settings import PARAMETERS, SECTION, Settings
 from digitpairs.search.space import Space
 from digitpairs.search.study import SearchStudy
-from digitpairs.sweeps import JobRequest, compose_sweep, run_sweep
 from digitpairs.sweeps.check import Checker
+from digitpairs.sweeps.compose import JobRequest, compose_sweep
 from digitpairs.sweeps.jobs import Job, plan_jobs, search_folder
 from digitpairs.sweeps.lock import sweep_lock
 from digitpairs.sweeps.pauses import prune
+from digitpairs.sweeps.sweep import run_sweep
 from digitpairs.training import early_stopping
 
 STUDY, JOURNAL = "study", "journal.log"  # in the folder of the search

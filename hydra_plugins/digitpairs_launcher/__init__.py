@@ -93,7 +93,8 @@ class SweepLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         with exit_on_error():
-            from digitpairs.sweeps import compose_sweep, counted
+            from digitpairs.sweeps.compose import compose_sweep
+            from digitpairs.sweeps.progress import counted
 
             requests = compose_sweep(self.loader, self.config, counted(job_overrides, "composed"))
             launch = None
