@@ -12,8 +12,9 @@ from omegaconf import OmegaConf
 
 from digitpairs.arguments import check_arguments, expand_sweep, normalize_arguments
 from digitpairs.data import sources
-from digitpairs.sweeps import counted, progress, sweep
+from digitpairs.sweeps import progress, sweep
 from digitpairs.sweeps.jobs import fingerprint
+from digitpairs.sweeps.progress import counted
 from tests.arguments import DIGITS, DISK, GROUPS, base_config, config_of, loader, refusal
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* does not accept the defaults")
