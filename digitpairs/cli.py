@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def run_and_print_table(requests: Sequence[JobRequest], launch: LaunchJobs | None = None) -> int:
-    """Run a sweep (see `digitpairs.sweeps.run_sweep`) and print its table and comparisons.
+    """Run a sweep (see `digitpairs.sweeps.sweep.run_sweep`) and print its table and comparisons.
 
     Returns the number of failed runs.
     """
