@@ -72,6 +72,33 @@ def one_cycle(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_sc
     )
 
 
+def plain_epoch(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+    pairs: tuple[Tensor, Tensor, Tensor],
+    batch_size: int,
+    weight: float = LAMBDA,
+) -> None:
+    """An epoch of a loop in plain PyTorch over pairs in memory, see `draw`."""
+    images, digits, target = pairs
+    network.train()
+    for rows in torch.randperm(len(images)).split(batch_size):
+        comparison, logits = network(images[rows])
+        loss = loss_of(comparison, logits, digits[rows], target[rows], weight)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+
+
+@torch.no_grad()
+def error_of(network: nn.Module, images: Tensor, target: Tensor) -> float:
+    """The error of the comparison in per cent."""
+    comparison, _ = network.eval()(images)
+    return 100 * ((comparison > 0) != target).float().mean().item()
+
+
 def plain_loop(source, name: str, batch_size: int, epochs: int, seeds: range, folder: Path) -> None:
     """A loop over seeds with tensors in memory, which measures the final test error alone."""
     results = []
@@ -84,19 +111,9 @@ def plain_loop(source, name: str, batch_size: int, epochs: int, seeds: range, fo
         network = Network(name)
         optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
         scheduler = one_cycle(optimizer, epochs * -(-len(images) // batch_size))
-        network.train()
         for _ in range(epochs):
-            for rows in torch.randperm(len(images)).split(batch_size):
-                comparison, logits = network(images[rows])
-                loss = loss_of(comparison, logits, digits[rows], target[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                scheduler.step()
-        network.eval()
-        with torch.no_grad():
-            comparison, _ = network(test_images)
-        error = 100 * ((comparison > 0) != test_target).float().mean().item()
+            plain_epoch(network, optimizer, scheduler, (images, digits, target), batch_size)
+        error = error_of(network, test_images, test_target)
         results.append({"seed": seed, "test_error": error})
     folder.mkdir(parents=True)
     (folder / "results.json").write_text(json.dumps(results))

@@ -37,7 +37,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import optuna
-from contenders import draw, loss_of
+from contenders import draw, error_of, plain_epoch
 from scipy import stats
 
 from digitpairs.cli import main as command
@@ -197,7 +197,6 @@ def plain_run(source, params, epochs: int, seed: int) -> float:
     torch.manual_seed(seed)
     images, digits, target = draw(source.train.images, source.train.classes, 1000)
     images = (images - images.mean()) / images.std()
-    train, held_out = slice(800), slice(800, None)
     network = Network(params["width"], params["dropout"])
     optimizer = torch.optim.Adam(
         network.parameters(), lr=params["lr"], weight_decay=params["weight_decay"]
@@ -205,19 +204,10 @@ def plain_run(source, params, epochs: int, seed: int) -> float:
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, params["lr"], 8 * epochs, cycle_momentum=False
     )
+    pairs = images[:800], digits[:800], target[:800]
     for _ in range(epochs):
-        network.train()
-        for rows in torch.randperm(800).split(100):
-            comparison, logits = network(images[train][rows])
-            loss = loss_of(comparison, logits, digits[rows], target[rows], params["lambda"])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            scheduler.step()
-    network.eval()
-    with torch.no_grad():
-        comparison, _ = network(images[held_out])
-    return 100 * ((comparison > 0) != target[held_out]).float().mean().item()
+        plain_epoch(network, optimizer, scheduler, pairs, 100, params["lambda"])
+    return error_of(network, images[800:], target[800:])
 
 
 def optunas_loop(source, options: argparse.Namespace, repetition: int) -> float:
