@@ -34,7 +34,7 @@ def draw(
 
     Pruned trials are drawn hollow, with their values at their last rungs.
     """
-    trials = [trial for trial in study.trials() if trial.state == TrialState.COMPLETE]
+    trials = study.finished()
     pruned = [trial for trial in study.trials() if trial.state == TrialState.PRUNED]
     figure, axes = panel_grid(2 + len(space.keys), ACROSS, WIDTH, HEIGHT, layout="constrained")
     first, second, *slices = axes.flat

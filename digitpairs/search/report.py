@@ -43,7 +43,8 @@ def print_batch(study: SearchStudy, settings: Settings) -> None:
     best = best_trials(study)
     if best:
         sign = plus_minus(Console())
-        values = ", ".join(_values(best[0], settings, sign))
+        pairs = zip(settings.metrics, _values(best[0], sign))
+        values = ", ".join(f"{metric} = {value}" for metric, value in pairs)
         others = f" and {len(best) - 1} others on the front" if len(best) > 1 else ""
         print(f"best so far: trial {best[0].number}, {values}{others}", flush=True)
 
@@ -90,8 +91,7 @@ def print_report(
 
 def best_trials(study: SearchStudy) -> list[FrozenTrial]:
     """The best trial; for several metrics the Pareto front, by the first metric."""
-    finished = [trial for trial in study.trials() if trial.state == TrialState.COMPLETE]
-    if not finished:
+    if not study.finished():
         return []
     if len(study.optuna.directions) == 1:
         return [study.optuna.best_trial]
@@ -117,10 +117,9 @@ def importance(study: SearchStudy, settings: Settings, space: Space) -> dict[str
         values = study.values_at(first, study.trials())
         name = f"{settings.metrics[0]} after {plural(first, 'epoch')}"
         return {name: _importance(study, settings.directions[0], space, values)}
-    finished = [trial for trial in study.trials() if trial.state == TrialState.COMPLETE]
     found = {}
     for index, (metric, direction) in enumerate(zip(settings.metrics, settings.directions)):
-        values = {trial.number: trial.values[index] for trial in finished}
+        values = {trial.number: trial.values[index] for trial in study.finished()}
         found[metric] = _importance(study, direction, space, values)
     return found
 
@@ -160,29 +159,26 @@ def _print_counts(study: SearchStudy, console: Console) -> None:
 
 def _table(study: SearchStudy, settings: Settings, space: Space, sign: str) -> Table:
     """The best trials; for several metrics those of the front."""
-    front = best_trials(study)
-    if len(settings.metrics) == 1:
-        finished = [trial for trial in study.trials() if trial.state == TrialState.COMPLETE]
-        front = ranked(study, finished)
+    is_single = len(settings.metrics) == 1
+    shown_trials = ranked(study, study.finished()) if is_single else best_trials(study)
     count = len(settings.seeds)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
     table.caption = Text(f"means of {count} seeds {sign} standard error, held-out pairs")
     for name in ("trial", *settings.metrics, *_short(list(space.keys))):
         table.add_column(Text(name), justify="right")
-    for trial in front[:MOST_SHOWN]:
+    for trial in shown_trials[:MOST_SHOWN]:
         shown = (_shown(trial.params[name]) for name in space.keys)
-        values = (each.rpartition(" = ")[2] for each in _values(trial, settings, sign))
-        table.add_row(str(trial.number), *values, *map(Text, shown))
+        table.add_row(str(trial.number), *_values(trial, sign), *map(Text, shown))
     return table
 
 
-def _values(trial: FrozenTrial, settings: Settings, sign: str) -> list[str]:
-    """Each metric with its value and standard error."""
+def _values(trial: FrozenTrial, sign: str) -> list[str]:
+    """The value of each metric with its standard error."""
     errors = trial.user_attrs[STANDARD_ERROR]
     errors = errors if isinstance(errors, list) else [errors]
     return [
-        f"{metric} = {value:.{DIGITS}g}" + (f" {sign} {error:.2g}" if error is not None else "")
-        for metric, value, error in zip(settings.metrics, trial.values, errors)
+        f"{value:.{DIGITS}g}" + (f" {sign} {error:.2g}" if error is not None else "")
+        for value, error in zip(trial.values, errors)
     ]
 
 

@@ -62,6 +62,10 @@ class SearchStudy:
         """All trials, by number."""
         return self.optuna.get_trials(deepcopy=False)
 
+    def finished(self) -> list[FrozenTrial]:
+        """The trials that have values, by number."""
+        return [trial for trial in self.trials() if trial.state == TrialState.COMPLETE]
+
     def next_batch(self) -> tuple[Bracket, list[FrozenTrial]] | None:
         """The next bracket with its trials; None if no trial is left.
 
