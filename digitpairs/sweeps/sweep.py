@@ -20,8 +20,7 @@ from digitpairs.names import Names, display_names
 from digitpairs.sweeps.check import Checker
 from digitpairs.sweeps.compose import JobRequest
 from digitpairs.sweeps.executors.base import Executor
-from digitpairs.sweeps.executors.choose import find_site, reach, start_local
-from digitpairs.sweeps.executors.slurm import refuse_submissions, settle_submissions
+from digitpairs.sweeps.executors.choose import find_site, reach, settle, start_local
 from digitpairs.sweeps.finished import is_finished, unfinished_jobs
 from digitpairs.sweeps.jobs import Job, plan_jobs
 from digitpairs.sweeps.listener import SweepListener, write_means
@@ -71,10 +70,9 @@ def run_sweep(
         names = names_of(jobs)
         sweep = jobs[0].folder.parent.parent
         with sweep_lock(sweep):
-            had_submissions = settle_submissions(sweep)
-            refuse_submissions(sweep, settings.executor)
+            ran_unattended = settle(settings, sweep)
             unfinished = unfinished_jobs(jobs)
-            if had_submissions:
+            if ran_unattended:
                 write_means([job for index, job in enumerate(jobs) if index not in unfinished])
             _report_damage(unfinished)
             alone = [checker.why_alone(jobs[i].config) for i in unfinished if keys[i] is None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from digitpairs.sweeps.executors import ray, slurm
@@ -27,6 +28,16 @@ def reach(settings: Settings) -> None:
         ray.reach(settings.ray)
     elif settings.executor == "slurm":
         slurm.reach(settings.slurm)
+
+
+def settle(settings: Settings, sweep: Path) -> bool:
+    """Close what earlier commands have left to an executor; returns whether there was anything.
+
+    Raises InvalidValueError if another executor may still train runs of the sweep.
+    """
+    had_submissions = slurm.settle_submissions(sweep)
+    slurm.refuse_submissions(sweep, settings.executor)
+    return had_submissions
 
 
 def find_site(settings: Settings, jobs: Sequence[Job]) -> Site:
