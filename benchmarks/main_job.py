@@ -63,7 +63,7 @@ def this_project(source, case: Case, epochs: int, seeds: range, folder: Path) ->
                 f"seed={seed}",
             ]
             config = compose("config", overrides=overrides)
-            composed.append(compose_one(config, overrides, case.model))
+            composed.append(compose_one(config, overrides, {"model": case.model}))
 
     def execute() -> None:
         with contextlib.redirect_stdout(io.StringIO()):
