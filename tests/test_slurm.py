@@ -81,6 +81,7 @@ def test_a_sweep_survives_what_happens_to_its_jobs_nodes_and_commands(
     assert status == 2 and err.startswith("error: sweep.executor=local is not accepted: slurm, ")
 
     waiting = launch(*on_slurm)
+    wait_for(lambda: jobs_in_queue("running"))
     run("scontrol", "requeue", jobs_in_queue("running")[0])
     wait_for(lambda: contents(output), 240)
     run("scontrol", "update", "nodename=n2", "state=drain", "reason=test")
