@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import yaml
 
-from digitpairs.analysis import report_tables, reproduction
+from digitpairs.analysis import report_tables, reproduction, tables
 from digitpairs.analysis.questions import write_questions
 from digitpairs.analysis.report_page import write_page
 from digitpairs.analysis.report_plots import plot_epochs
-from digitpairs.analysis.report_tables import is_far, table_text
+from digitpairs.analysis.report_tables import is_far
 from digitpairs.analysis.reports import (
     Choice,
     Claim,
@@ -178,14 +178,28 @@ def test_far_is_more_than_both_spreads(errors, figure, far):
 
 
 def test_small_numbers_have_two_significant_digits():
-    values = (12.345, 0.1, 0.09999999, 0.0995, 0.0994, 0.0312, 0.00123, 0.0004, 0.0)
-    texts = ["12.35", "0.10", "0.10", "0.10", "0.099", "0.031", "0.0012", "0.00", "0.00"]
-    assert [report_tables._number(value) for value in values] == texts
+    values = (-0.0, -0.0312, 12.345, 0.1, 0.09999999, 0.0995, 0.0994, 0.0312, 0.00123, 0.0004, 0.0)
+    texts = [
+        "0.00",
+        "-0.031",
+        "12.35",
+        "0.10",
+        "0.10",
+        "0.10",
+        "0.099",
+        "0.031",
+        "0.0012",
+        "0.00",
+        "0.00",
+    ]
+    assert [tables.number(value) for value in values] == texts
 
 
 def test_tables_are_markdown():
     expected = "| a    | bcd |\n| ---- | --- |\n| x\\|y | 1   |"
-    assert table_text(["a", "bcd"], [["x|y", "1"]]) == expected
+    assert tables.markdown_table(["a", "bcd"], [["x|y", "1"]]) == expected
+    expected = "| a    |  n |\n| ---- | -: |\n| x\\|y |  1 |"
+    assert tables.markdown_table(["a", "n"], [["x|y", "1"]], [False, True]) == expected
 
 
 @pytest.mark.parametrize("settings, runs", [([], 8), (["model.body.dropout=0.3"], 0)])

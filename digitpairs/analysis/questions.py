@@ -15,10 +15,11 @@ import numpy as np
 from digitpairs import files
 from digitpairs.analysis.claims import paired_values
 from digitpairs.analysis.drawing import plt, save
-from digitpairs.analysis.report_tables import p_text, signed, table_text
+from digitpairs.analysis.report_tables import p_text
 from digitpairs.analysis.reports import QUESTIONS, Claim, Report
 from digitpairs.analysis.results import Results
 from digitpairs.analysis.statistics import ALPHA, ENOUGH, Comparison, compare, holm, sign_flip
+from digitpairs.analysis.tables import markdown_table, signed
 
 PAGE = "questions"
 HEADS = ["report", "network", "n", "difference [95 % interval]", "p (Holm)", "verdict"]
@@ -50,7 +51,7 @@ def write_questions(reports: Mapping[str, Report], results: Results, folder: Pat
         if measured:
             save(_forest(measured, question.contrast), folder / name, dpi=90)
             parts += [_answer(measured, question.contrast), f"![{question.contrast}]({name})"]
-        parts.append(table_text(HEADS, [_cells(row) for row in rows]))
+        parts.append(markdown_table(HEADS, [_cells(row) for row in rows]))
     text = "\n\n".join(parts) + "\n"
     files.write_atomically(folder / f"{PAGE}.md", text)
     return text

@@ -34,7 +34,6 @@ from digitpairs.analysis.report_tables import (
     plain,
     reasons,
     rounds,
-    table_text,
     unexplained,
 )
 from digitpairs.analysis.reports import (
@@ -51,6 +50,7 @@ from digitpairs.analysis.reports import (
 )
 from digitpairs.analysis.results import Cell, Results, Study
 from digitpairs.analysis.runs import Run
+from digitpairs.analysis.tables import markdown_table
 from digitpairs.arguments import command_name
 
 NOT_RUN = "Not run yet."
@@ -179,8 +179,10 @@ class _Page:
         all_rows = [_final_row(each) for each in self.finals]
         return [
             self._plot("Final models", _plot_finals(own)),
-            table_text(heads, rows),
-            fold("Other readings, and where they are", FINALS, table_text(FINAL_HEADS, all_rows)),
+            markdown_table(heads, rows),
+            fold(
+                "Other readings, and where they are", FINALS, markdown_table(FINAL_HEADS, all_rows)
+            ),
         ]
 
     def _claims(self) -> list[str]:
@@ -270,7 +272,7 @@ class _Page:
         command = " ".join([command_name(), "experiment=<study>", *self.results.overrides])
         runs = [run for study in self.studies for run in study.runs]
         text = f"Each study is run by `{command}`.{_origin(runs)}"
-        return [text, table_text(["study", "runs", "time of all runs", "commit"], rows)]
+        return [text, markdown_table(["study", "runs", "time of all runs", "commit"], rows)]
 
     def _unfinished(self, study: str) -> str:
         """The study's failed and missing runs, with the command for these; once on a page."""

@@ -24,6 +24,7 @@ from digitpairs.analysis.reports import (
     statistic_of,
 )
 from digitpairs.analysis.results import Cell, Study
+from digitpairs.analysis.tables import markdown_table, number, signed
 
 MISSING = "missing"
 AGREES, DIFFERS = "agrees", "differs"
@@ -41,19 +42,10 @@ CLAIM_HEADS = [
 Point = tuple[str, str]  # of a grid: the name of its line and its x
 
 
-def table_text(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns are padded to equal widths."""
-    lines = [[cell.replace("|", "\\|") for cell in line] for line in (heads, *rows)]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    lines.insert(1, ["-" * width for width in widths])
-    padded = [[cell.ljust(width) for cell, width in zip(line, widths)] for line in lines]
-    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
-
-
 def _text_of_columns(columns: Sequence[Sequence[str]]) -> str:
     """A Markdown table of columns that begin with their heads."""
     heads, *rows = zip(*columns)
-    return table_text(heads, rows)
+    return markdown_table(heads, rows)
 
 
 def metric_table(table: Table, name: str, cells: Sequence[Cell]) -> str:
@@ -225,12 +217,12 @@ def differing_claims(verdicts: Sequence[Verdict]) -> str:
         for verdict in sorted(verdicts, key=lambda each: each.verdict != FAILS)
         if verdict.verdict != HOLDS
     ]
-    return table_text(["claim", "difference [95 % interval]", "verdict"], rows) if rows else ""
+    return markdown_table(["claim", "difference [95 % interval]", "verdict"], rows) if rows else ""
 
 
 def claim_table(verdicts: Sequence[Verdict]) -> str:
     """All claims, with the tests behind their verdicts."""
-    return table_text(CLAIM_HEADS, [_claim_row(verdict) for verdict in verdicts])
+    return markdown_table(CLAIM_HEADS, [_claim_row(verdict) for verdict in verdicts])
 
 
 def _short(verdict: Verdict) -> str:
@@ -296,7 +288,7 @@ def choice_parts(choice: Choice, chosen: Choices, study: Study) -> list[str]:
         )
     if chosen.by_test.test.n < chosen.by_test.test.expected:
         text += " Compared on the rounds that all configurations have."
-    return [table_text(heads, [_choice_row(each, study) for each in ways]), text]
+    return [markdown_table(heads, [_choice_row(each, study) for each in ways]), text]
 
 
 def choice_sentence(chosen: Choices, study: Study) -> str:
@@ -328,8 +320,8 @@ def mean_std(cell: Cell, with_n: bool = False) -> str:
     """Mean and standard deviation over the rounds, in words where there are none."""
     if not cell.n:
         return "-" if cell.finished else MISSING
-    spread = "" if math.isnan(cell.std) else f" ± {_number(cell.std)}"
-    return f"{_number(cell.mean)}{spread}" + (f" ({rounds(cell)})" if with_n else "")
+    spread = "" if math.isnan(cell.std) else f" ± {number(cell.std)}"
+    return f"{number(cell.mean)}{spread}" + (f" ({rounds(cell)})" if with_n else "")
 
 
 def rounds(cell: Cell) -> str:
@@ -340,18 +332,6 @@ def rounds(cell: Cell) -> str:
 def figures(values: Sequence[float]) -> str:
     """The report's mean, and its standard deviation where there is one."""
     return " ± ".join(f"{value:.2f}" for value in values) or "-"
-
-
-def signed(value: float) -> str:
-    """A number with its sign; "-" for nan."""
-    if math.isnan(value):
-        return "-"
-    return f"{'-' if value < 0 else '+'}{_number(abs(value))}"
-
-
-def _number(value: float) -> str:
-    """With two decimals; with two significant digits below 0.1, where losses are."""
-    return f"{value:.2f}" if value >= 0.0995 or value < 0.001 else f"{value:.2g}"
 
 
 def p_text(value: float) -> str:

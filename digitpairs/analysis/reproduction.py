@@ -24,9 +24,9 @@ from digitpairs import files
 from digitpairs.analysis.archive import Archive, read_archive, write_archive
 from digitpairs.analysis.questions import PAGE, write_questions
 from digitpairs.analysis.report_page import write_page
-from digitpairs.analysis.report_tables import table_text
 from digitpairs.analysis.reports import Report, read_report
 from digitpairs.analysis.results import Results
+from digitpairs.analysis.tables import markdown_table
 from digitpairs.checks import InvalidValueError, choice
 from digitpairs.cli import CONF, exit_on_error, normalize_arguments, show_own_warnings_plainly
 from digitpairs.terminal import make_output_robust
@@ -120,7 +120,7 @@ def write_pages(
         print(page.text)
         outcomes[name] = [f"[{name}]({name}.md)", *page.outcome]
         rows = [outcomes[each] for each in known if each in outcomes]
-        glance = f"# At a glance\n\n{table_text(HEADS, rows)}\n"
+        glance = f"# At a glance\n\n{markdown_table(HEADS, rows)}\n"
         files.write_atomically(folder / GLANCE, glance)
     print(glance)
 

@@ -1,4 +1,7 @@
-"""Data frames of statistics as tables: for the terminal, as CSV, Markdown, LaTeX or JSON."""
+"""Tables for the terminal, in Markdown, as CSV, LaTeX or JSON; the numbers in them as text.
+
+Statistics of sweeps come as data frames. The reports' pages give heads and rows of text.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +75,7 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
             pairs = zip(table[end], seeds, strict=True)
             table[end] = [_with_seed(value, seed) for value, seed in pairs]
     for column in table.columns:
-        table[column] = table[column].map(_FORMATS.get(str(column), _number))
+        table[column] = table[column].map(_FORMATS.get(str(column), _cell))
     return table.rename(columns=_HEADS)
 
 
@@ -85,11 +88,25 @@ def _with_seed(value: float, seed: float) -> str:
     return "-" if math.isnan(value) else f"{value:.2f} ({seed:.0f})"
 
 
-def _number(value: Any) -> str:
-    """Two decimals of a float, other values as they are, a dash for none."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+def number(value: float) -> str:
+    """With two decimals; with two significant digits below 0.1, where losses are; "-" for nan."""
+    if math.isnan(value):
         return "-"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    is_small = 0.001 <= abs(value) < 0.0995
+    return f"{value:.2g}" if is_small else f"{value + 0.0:.2f}"  # no sign of -0.0
+
+
+def signed(value: float) -> str:
+    """A number with its sign; "-" for nan."""
+    text = number(value)
+    return text if text.startswith("-") else f"+{text}"
+
+
+def _cell(value: Any) -> str:
+    """A float as a number, other values as they are, a dash for none."""
+    if value is None:
+        return "-"
+    return number(value) if isinstance(value, float) else str(value)
 
 
 def _whole(value: Any) -> str:
@@ -188,11 +205,32 @@ def _markdown(sections: Sequence[Section]) -> str:
 
 
 def _markdown_table(section: Section) -> str:
-    texts = shown(section.frame).map(lambda cell: cell.replace("|", r"\|"))
-    marks = ["---" if name in TEXT else "---:" for name in _columns(section.frame)]
-    lines = [list(map(str, texts.columns)), marks, *texts.to_numpy().tolist()]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    texts = shown(section.frame)
+    right = [name not in TEXT for name in _columns(section.frame)]
+    table = markdown_table(list(map(str, texts.columns)), texts.to_numpy().tolist(), right)
     return f"{table}\n\n{section.note}" if section.note else table
+
+
+def markdown_table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool] = ()
+) -> str:
+    """A Markdown table whose columns are padded to equal widths.
+
+    `right` says of each column whether its text is aligned to the right; by default none is.
+    """
+    lines = [[cell.replace("|", r"\|") for cell in line] for line in (heads, *rows)]
+    columns = [
+        _padded(column, is_right)
+        for column, is_right in zip(zip(*lines), right or [False] * len(heads), strict=True)
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*columns))
+
+
+def _padded(column: Sequence[str], is_right: bool) -> list[str]:
+    """The cells of a column in equal width, with the line that follows the head."""
+    width = max(1 + is_right, *map(len, column))
+    head, *cells = [cell.rjust(width) if is_right else cell.ljust(width) for cell in column]
+    return [head, "-" * (width - is_right) + ":" * is_right, *cells]
 
 
 def _latex(sections: Sequence[Section]) -> str:
