@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -144,6 +145,8 @@ def _resized(grey: Image.Image) -> Tensor:
 
 
 def _decode(path: Path) -> _Decoded:
+    if not os.path.lexists(path):
+        raise DataError(f"{path} cannot be read as an image: there is no such file")
     try:
         if not path.is_file():
             raise ValueError("it is a broken link or not a file")
