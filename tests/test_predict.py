@@ -125,7 +125,7 @@ def test_the_pixels_of_the_task_are_taken_as_they_are_if_asked(predict, tmp_path
     [
         (["RUN"], "name either images, or a folder of images, or --pairs FILE.csv"),
         (["RUN", "a.png"], "images=1 (a.png is last) is not accepted: an even number of images"),
-        (["RUN", "a.png", "nothing.png"], "cannot be read as an image: there is no such file"),
+        (["RUN", "a.png", "nothing.png"], "nothing.png is missing"),
         (["RUN", "a.png", "note.txt"], "note.txt cannot be read as an image"),
         (["RUN", "a.png", "blank.png"], "blank.png has no digit"),
         (["RUN", "empty"], "empty has 0 images"),

@@ -146,7 +146,7 @@ def _resized(grey: Image.Image) -> Tensor:
 
 def _decode(path: Path) -> _Decoded:
     if not os.path.lexists(path):
-        raise DataError(f"{path} cannot be read as an image: there is no such file")
+        raise DataError(f"{path} is missing")
     try:
         if not path.is_file():
             raise ValueError("it is a broken link or not a file")
