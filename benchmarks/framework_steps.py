@@ -53,27 +53,24 @@ def framework_step(name: str, replicas: int) -> Step:
     network = framework.mlp(2, [WIDTH, WIDTH], 1, generators)
     _, make, lr = OPTIMIZERS[name]
     optimizer = make(network.parameters(), lr=lr)
-    trainer = framework.Trainer(network, framework.MSE(), optimizer, generators)
-
-    def step(inputs: Tensor, targets: Tensor) -> None:
-        with torch.inference_mode():  # `fit` enters it once for all steps
-            trainer.step(inputs, targets)
-
-    return step
+    return framework.Trainer(network, framework.MSE(), optimizer, generators).step
 
 
-def microseconds(step: Step, shape: tuple[int, ...], steps: int) -> float:
+def microseconds(step: Step, shape: tuple[int, ...], steps: int, autograd: bool = False) -> float:
     """Time of a step on random points with random labels.
+
+    Without autograd all steps are in inference mode, as in `Trainer.fit`.
 
     A network that has memorised a few points has gradients so small that arithmetic slows down.
     """
     batches = [(torch.rand(*shape, 2), torch.rand(*shape, 1).round()) for _ in range(100)]
-    for _, batch in zip(range(steps // 10), itertools.cycle(batches)):
-        step(*batch)
-    start = time.perf_counter()
-    for _, batch in zip(range(steps), itertools.cycle(batches)):
-        step(*batch)
-    return 1e6 * (time.perf_counter() - start) / steps
+    with torch.inference_mode(not autograd):
+        for _, batch in zip(range(steps // 10), itertools.cycle(batches)):
+            step(*batch)
+        start = time.perf_counter()
+        for _, batch in zip(range(steps), itertools.cycle(batches)):
+            step(*batch)
+        return 1e6 * (time.perf_counter() - start) / steps
 
 
 def measure(optimizer: str, batch: int, rounds: int, steps: int) -> None:
@@ -82,7 +79,7 @@ def measure(optimizer: str, batch: int, rounds: int, steps: int) -> None:
     replicated = framework_step(optimizer, REPLICAS)
     times: list[list[float]] = [[], [], []]
     for _ in range(rounds + 1):
-        times[0].append(microseconds(in_torch, (batch,), steps))
+        times[0].append(microseconds(in_torch, (batch,), steps, autograd=True))
         times[1].append(microseconds(single, (1, batch), steps))
         times[2].append(microseconds(replicated, (REPLICAS, batch), steps // 5))
     torchs, singles, replicas = (each[1:] for each in times)  # the first round is a warm-up

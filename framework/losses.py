@@ -55,12 +55,14 @@ class ElementwiseLoss(Loss[Tensor]):
         """Reduce the values (R, B, ...) to (R,), unless the reduction is "none"."""
         if self.reduction == "none":
             return values
+        if values.numel() == values.shape[0]:  # the mean, or the sum, of one value is that value
+            return values.reshape(-1)
         axes = tuple(range(1, values.dim()))
         return values.mean(axes) if self.reduction == "mean" else values.sum(axes)
 
     def share(self, values: Tensor) -> float:
         """The gradient of the loss with respect to one value: 1 / n for the mean of n, else 1."""
-        return len(values) / values.numel() if self.reduction == "mean" else 1.0
+        return values.shape[0] / values.numel() if self.reduction == "mean" else 1.0
 
 
 class MSE(ElementwiseLoss):
@@ -77,7 +79,9 @@ class MSE(ElementwiseLoss):
 
     def backward(self) -> Tensor:
         difference: Tensor = self.take()
-        return difference * (2 * self.share(difference))
+        share = self.share(difference)
+        # Of a single value it is 2 d; d + d is computed faster than a product with a number.
+        return difference * (2 * share) if share != 1 else difference + difference
 
 
 class L1(ElementwiseLoss):

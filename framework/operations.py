@@ -28,7 +28,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     RuntimeError for other shapes, and for tensors of different types.
     """
-    if weight.shape[2] > 1 or x.numel() < SMALL * len(weight):
+    if weight.shape[2] > 1 or x.numel() < SMALL * weight.shape[0]:
         return torch.bmm(x, weight) if bias is None else torch.baddbmm(bias, x, weight)
     if x.dim() != 3 or x.shape[::2] != weight.shape[:2] or x.dtype != weight.dtype:
         raise RuntimeError(f"{shape_of(x)} cannot be multiplied by {shape_of(weight)}")
