@@ -7,13 +7,15 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import MissingMandatoryValue, OmegaConf
+from omegaconf.errors import InterpolationKeyError
 
 from digitpairs import configs
 from digitpairs.cli import CONF
 from digitpairs.configs import FileConfigSource
 from digitpairs.sweeps.check import Checker
 from digitpairs.sweeps.compose import JobRequest, compose_command, compose_sweep
+from digitpairs.sweeps.interpolations import ResolvedConfig
 from digitpairs.sweeps.jobs import fingerprint, plan_jobs
 
 SWEEP = [
@@ -28,6 +30,12 @@ SWEEP = [
     ["seed=6", "data.augmentation.shift=1", "optimizer=sgd"],
     ["seed=7", "data.augmentation.shift=2", "optimizer=sgd"],
     ["seed=0", "aux.lambda=1"],
+    ["seed=1", "experiment=skura/open/rounds_of_each_epoch_count", "trainer.max_epochs=6"],
+    ["seed=2", "experiment=skura/open/rounds_of_each_epoch_count", "trainer.max_epochs=12"],
+    ["seed=3", "data.seed=${seeds.order}", "seeds.order=4"],
+    ["seed=4", "data.seed=${seeds.order}", "seeds.order=5"],
+    ["seed=5", "callbacks=[model_checkpoint]", "early_stopping.monitor=train/loss"],
+    ["seed=6", "callbacks=[model_checkpoint]", "early_stopping.monitor=validation/loss"],
 ]
 NUMBERS = [
     "seed=3",
@@ -81,6 +89,38 @@ def test_configs_composed_once_equal_those_that_hydra_composes():
     pattern = requests[4].pattern
     assert pattern["seed"] == pattern["seeds"]["order"] == "*"
     assert pattern["data"]["seed"] == 7
+
+
+INTERPOLATED = """
+seed: 1
+name: run
+empty: null
+section: {width: 3, seed: "${seed}", twice: "${.seed}", of_empty: "${empty}"}
+copy: "${section}"
+text: "${name}-${seed}"
+decoded: "${oc.decode:'[${seed}, 2]'}"
+chain: "${section.twice}"
+escaped: '\\${seed}'
+list: ["${seed}", {inner: "${chain}"}, 5]
+"""
+
+
+def test_interpolations_are_resolved_as_omegaconf_does():
+    config = OmegaConf.create(INTERPOLATED)
+    resolved = ResolvedConfig(OmegaConf.create(INTERPOLATED))
+    values = [("seed", 2), ("seed", "*"), ("section.width", [1, 2]), ("empty", 0), ("text", "t")]
+    for key, value in [("seed", 1), *values, ("list.2", None), ("section.seed", 9)]:
+        OmegaConf.update(config, key, value)
+        resolved.set(key, value)
+        assert resolved.container() == OmegaConf.to_container(config, resolve=True)
+
+
+@pytest.mark.parametrize(
+    "text, error", [("a: ???", MissingMandatoryValue), ("a: ${b}", InterpolationKeyError)]
+)
+def test_a_value_that_is_missing_is_omegaconfs_error(text, error):
+    with pytest.raises(error):
+        ResolvedConfig(OmegaConf.create(text)).container()
 
 
 @pytest.mark.slow

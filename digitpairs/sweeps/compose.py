@@ -20,15 +20,15 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from digitpairs.arguments import expand_sweep, keys_given, sections_with_target
 from digitpairs.checks import DigitPairsWarning, InvalidValueError
 from digitpairs.configs import PATH_KEYS, install_config_source
 from digitpairs.names import Origin, is_path_or_seed
+from digitpairs.sweeps.interpolations import ResolvedConfig, is_plain
 from digitpairs.targets import SPECIAL_KEYS, is_of_library, target_arguments
 
-_PLAIN_TYPES = (bool, int, float, str, type(None))
 _INTEGER = re.compile(r"[+-]?\d{1,300}")
 _DECIMAL = re.compile(r"[+-]?(\d+\.\d*|\.?\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
@@ -130,20 +130,19 @@ class _Base:
         }
         with open_dict(config):
             config.pop("hydra", None)
-        self.config = config
+        self.config = ResolvedConfig(config)
         self.patterns: dict[tuple[str, ...], dict[str, Any]] = {}
 
     def request(self, values: Sequence[Override], overrides: Sequence[str]) -> JobRequest:
         """The job with these values; `overrides` are all of its overrides."""
         for override in values:
-            OmegaConf.update(self.config, override.key_or_group, override.value())
+            self.config.set(override.key_or_group, override.value())
         if self.retargeted:  # `normalize_arguments` puts ++ before their keys
             overrides = [override.removeprefix("++") for override in overrides]
         return JobRequest(self._resolved(), self._pattern(values), overrides, self.choices)
 
     def _resolved(self) -> dict[str, Any]:
-        container = OmegaConf.to_container(self.config, resolve=True, throw_on_missing=True)
-        config = _with_parsed_text(container)
+        config = _with_parsed_text(self.config.container())
         for section in self.retargeted:
             _leave_out_defaults(config, section, self.given)
         return config
@@ -151,9 +150,10 @@ class _Base:
     def _pattern(self, values: Sequence[Override]) -> dict[str, Any]:
         key = tuple(str(each.value()) for each in values if each.key_or_group != "seed")
         if key not in self.patterns:
-            seed, self.config.seed = self.config.seed, "*"
+            seed = self.config.container()["seed"]
+            self.config.set("seed", "*")
             self.patterns[key] = self._resolved()
-            self.config.seed = seed
+            self.config.set("seed", seed)
         return self.patterns[key]
 
 
@@ -217,4 +217,4 @@ def _is_plain(override: Override) -> bool:
         return False
     value = override.value()
     values = value if isinstance(value, list) else [value]
-    return all(isinstance(each, _PLAIN_TYPES) for each in values)
+    return all(map(is_plain, values))
