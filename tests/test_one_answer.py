@@ -41,6 +41,7 @@ CASES = {
     "gelu": "model=siamese_cnn model.activation=gelu optimizer=adamw",
     "sigmoid": "model=siamese_mlp model.body.hidden=[13] model.activation=sigmoid optimizer=sgd",
     "temperatures": "model=siamese_mlp model.body.hidden=[13] calibrate=temperature",
+    "moving average": f"model=siamese_cnn model.batch_norm=true {ODD_WIDTHS} ema=0.9",
 }
 MOMENTUM = "optimizer=sgd optimizer.momentum=0.9 optimizer.nesterov=true"
 MORE_CASES = {

@@ -22,6 +22,7 @@ from digitpairs.networks.comparison import as_prediction
 from digitpairs.networks.heads import CLASSES, ComparisonPart
 from digitpairs.streams import check_seed
 from digitpairs.targets import class_name, exception_message
+from digitpairs.training.averaging import check_decay
 from digitpairs.training.build import build, build_network
 from digitpairs.training.early_stopping import EarlyStopping, build_early_stopping
 from digitpairs.training.metrics import predicts_less_or_equal
@@ -66,6 +67,9 @@ class PairComparison(RunRecord, ComparisonModule):
             rest the comparison part trains alone. None trains everything at once.
         label_smoothing: the share of each label, 0 to 1, that the training's losses spread evenly
             over all classes. Validation and test do not smooth labels.
+        ema: decay of an exponential moving average of the weights, from 0 to below 1, see
+            `ExponentialMovingAverage`. Between the training steps of two epochs, and after the
+            fit, the network has the averaged weights. None is none.
         calibrate: "temperature" fits a temperature of the comparison's logits and one of the
             digits' on the held-out pairs, after training (see `TemperatureScaling`); "none" is
             none. `calibrated` applies them. Losses and errors are those of the logits before.
@@ -89,6 +93,7 @@ class PairComparison(RunRecord, ComparisonModule):
         early_stopping: EarlyStopping | Mapping | None = None,
         two_stage: float | None = None,
         label_smoothing: float = 0.0,
+        ema: float | None = None,
         calibrate: str = "none",
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str = "norm",
@@ -116,6 +121,7 @@ class PairComparison(RunRecord, ComparisonModule):
         settings = {
             "two_stage": two_stage,
             "label_smoothing": label_smoothing,
+            "ema": ema,
             "calibrate": calibrate,
             "gradient_clip_val": gradient_clip_val,
             "gradient_clip_algorithm": gradient_clip_algorithm,
@@ -130,6 +136,7 @@ class PairComparison(RunRecord, ComparisonModule):
         self.schedule = Constant() if scheduler is None else as_schedule(build(scheduler))
         self.early_stopping = build_early_stopping(early_stopping)
         self.label_smoothing = number("label_smoothing", label_smoothing, at_most=1)
+        self.ema = None if ema is None else check_decay("ema", ema)
         self.clip_value: float | None = None
         if gradient_clip_val is not None:
             self.clip_value = positive("gradient_clip_val", gradient_clip_val)
@@ -145,6 +152,9 @@ class PairComparison(RunRecord, ComparisonModule):
         if self.two_stage is not None and self.early_stopping.patience is not None:
             accepted = "null with early stopping, which would watch both stages as one"
             raise InvalidValueError("two_stage", two_stage, accepted)
+        if self.two_stage is not None and self.ema is not None:
+            accepted = "null with two_stage, whose second stage would average a part that is frozen"
+            raise InvalidValueError("ema", ema, accepted)
         self.clear()
 
     @property

@@ -155,6 +155,7 @@ def stacking_key(member: PairComparison) -> Hashable | None:
         member.clip_algorithm,
         member.two_stage,
         member.calibration is None,
+        member.ema is None,
     )
 
 
