@@ -54,6 +54,7 @@ NETWORKS = {
     "siamese_resnet": lambda: SiameseNetwork(
         ResNetBody([1, 1, 1, 1]), batch_norm=True, comparison_input="posterior"
     ),
+    "odd widths": lambda: SiameseNetwork(CNNBody([3, 5], hidden=[13]), activation="gelu"),
     "two bodies": lambda: SiameseNetwork(
         MLPBody([8]), sharing=False, comparison_input="onehot", comparison_outputs=2
     ),

@@ -33,10 +33,13 @@ class _PaddedToVectors(nn.Module):
     torch computes the last elements, those that do not fill a vector, and tensors that are not
     contiguous, by functions that differ in the last bit: a member's bits would depend on the
     number of members. Here the elements are passed on in their order in memory, padded to whole
-    vectors; outputs and gradients keep the layout of the inputs.
+    vectors; outputs and gradients keep the layout of the inputs. An exported network does not pad:
+    the number of pairs is open in it.
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            return super().forward(inputs)
         axes = sorted(range(inputs.dim()), key=inputs.stride, reverse=True)
         ordered = inputs.permute(axes)
         flat, missing = ordered.flatten(), -inputs.numel() % vector_length(inputs)
