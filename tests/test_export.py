@@ -11,7 +11,14 @@ from digitpairs import PairComparison
 from digitpairs.checks import DataError
 from digitpairs.export import main
 from digitpairs.losses import NoAuxWeighting
-from digitpairs.networks import CNNBody, JointNetwork, MLPBody, ResNetBody, SiameseNetwork
+from digitpairs.networks import (
+    CNNBody,
+    JointNetwork,
+    MLPBody,
+    ResidualBody,
+    ResNetBody,
+    SiameseNetwork,
+)
 from digitpairs.use import Comparer, onnx
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -53,6 +60,9 @@ NETWORKS = {
     ),
     "siamese_resnet": lambda: SiameseNetwork(
         ResNetBody([1, 1, 1, 1]), batch_norm=True, comparison_input="posterior"
+    ),
+    "siamese_residual": lambda: SiameseNetwork(
+        ResidualBody([4, 8], squeeze=2, drop_path=0.1), batch_norm=True, activation="gelu"
     ),
     "odd widths": lambda: SiameseNetwork(CNNBody([3, 5], hidden=[13]), activation="gelu"),
     "two bodies": lambda: SiameseNetwork(
