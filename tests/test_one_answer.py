@@ -28,7 +28,7 @@ from tests.processes import Command, wait_for
 # 57 training pairs: the last batch has 9
 PAIRS = "data=digits data.pairs=71 data.validation=0.2 data.batch_size=16 trainer.max_epochs=2"
 SINGLE_PAIRS = "data.batch_size=1 data.pairs=20 trainer.max_epochs=1"
-AUGMENTED = "data.augmentation={shift:1,rotation:10,scale:0.1,shear:5,elastic:0.5,swap:0.3}"
+AUGMENTED = "data.augmentation={shift:1,rotation:10,scale:0.1,shear:5,elastic:0.5,swap:0.3,erase:4}"
 ODD_WIDTHS = "model.body.hidden=[13,7] model.comparison_hidden=[5]"
 RESIDUAL = "model.body.channels=[6,10] model.body.blocks=[1,2] model.body.dropout=0.2"
 SMALL_RESIDUAL = f"{RESIDUAL} model.body.squeeze=2 model.body.drop_path=0.3"

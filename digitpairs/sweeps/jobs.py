@@ -35,6 +35,7 @@ NEUTRAL_DEFAULTS = {
     "calibrate": "none",
     "scheduler.delay": 0,
     "data.polarity": "auto",
+    "data.augmentation.erase": 0,
 }
 
 
