@@ -73,11 +73,12 @@ NETWORKS = {
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("tta", [0, 8])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_kind_of_network_is_exported(name, tmp_path):
+def test_every_kind_of_network_is_exported(name, tta, tmp_path):
     torch.manual_seed(0)
     weighting = NoAuxWeighting() if name == "mlp" else None
-    model = PairComparison(NETWORKS[name](), weighting)
+    model = PairComparison(NETWORKS[name](), weighting, tta=tta)
     model.set_mean_and_std(0.13, 0.3)
     comparer = Comparer([model])
     assert onnx.export(comparer, tmp_path / "model.onnx") <= 1e-5

@@ -44,6 +44,7 @@ CASES = {
     "sigmoid": "model=siamese_mlp model.body.hidden=[13] model.activation=sigmoid optimizer=sgd",
     "temperatures": "model=siamese_mlp model.body.hidden=[13] calibrate=temperature",
     "moving average": f"model=siamese_cnn model.batch_norm=true {ODD_WIDTHS} ema=0.9",
+    "views": f"model=siamese_mlp {ODD_WIDTHS} tta=3",
     "residual": f"model=siamese_residual {SMALL_RESIDUAL}",
 }
 MOMENTUM = "optimizer=sgd optimizer.momentum=0.9 optimizer.nesterov=true"
@@ -71,6 +72,9 @@ MORE_CASES = {
     "batch norm, gelu, augmentation": (
         f"model=siamese_cnn model.batch_norm=true model.activation=gelu {AUGMENTED}"
     ),
+    "views of the posterior": "model=siamese_cnn model.comparison_input=posterior tta=8",
+    "views of two outputs": "model=siamese_cnn model.comparison_outputs=2 tta=2",
+    "views, bf16": "model=siamese_cnn tta=2 trainer.precision=bf16-mixed",
     "residual, gelu, max": (
         f"model=siamese_residual {SMALL_RESIDUAL} model.activation=gelu optimizer=adamw "
         "model.body.global_pool=max"

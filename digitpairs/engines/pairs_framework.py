@@ -43,6 +43,8 @@ TRAINER: dict[str, tuple[str | None, ...] | None] = {
     "gradient_clip_val": None,
     "gradient_clip_algorithm": None,
 }
+# Settings that `framework` does not have, with the values that turn them off.
+OFF = {"two_stage": None, "label_smoothing": 0, "ema": None, "tta": 0}
 
 
 class PairsFramework(PairsLightning):
@@ -64,7 +66,7 @@ class PairsFramework(PairsLightning):
         if datamodule.augmentation:
             accepted = "none with engine=framework"
             raise InvalidValueError("data.augmentation", config["data"]["augmentation"], accepted)
-        for setting, off in (("two_stage", None), ("label_smoothing", 0), ("ema", None)):
+        for setting, off in OFF.items():
             if config[setting] != off:
                 accepted = f"{text_of(off)} with engine=framework"
                 raise InvalidValueError(setting, config[setting], accepted)

@@ -33,6 +33,7 @@ NEUTRAL_DEFAULTS = {
     "label_smoothing": 0,
     "ema": None,
     "calibrate": "none",
+    "tta": 0,
     "scheduler.delay": 0,
     "data.polarity": "auto",
     "data.augmentation.erase": 0,

@@ -29,6 +29,7 @@ from digitpairs.training.resumable import Resumable
 from digitpairs.training.run_record import RunRecord
 from digitpairs.training.stages import first_epochs, train_only
 from digitpairs.training.temperature import TemperatureScaling
+from digitpairs.training.views import AveragedViews
 
 HELD_OUT = "none, unless data.validation=0.2 or data.folds=5 holds out pairs to fit temperatures on"
 
@@ -49,9 +50,11 @@ class ComparisonModule(Resumable):
         aux: Weighting,
         mean_and_std_shape: tuple[int, ...] = (),
         calibration: TemperatureScaling | None = None,
+        views: AveragedViews | None = None,
     ) -> None:
         super().__init__()
         self.network, self.aux, self.calibration = network, aux, calibration
+        self.views = views
         self.register_buffer("mean", torch.zeros(mean_and_std_shape))
         self.register_buffer("std", torch.ones(mean_and_std_shape))
         self._dropouts = dropout_layers(network)
@@ -72,7 +75,15 @@ class ComparisonModule(Resumable):
         return getattr(self._datamodule, "watched", "validation")
 
     def forward(self, images: Tensor) -> Prediction:
-        """Pixels (..., B, 2, 14, 14) in [0, 1] -> Prediction."""
+        """Pixels (..., B, 2, 14, 14) in [0, 1] -> Prediction, averaged over views if there are any.
+
+        Training computes with the network alone.
+        """
+        return (
+            self._predicted(images) if self.views is None else self.views(self._predicted, images)
+        )
+
+    def _predicted(self, images: Tensor) -> Prediction:
         return as_prediction(self.network(self._normalised(images)))
 
     def on_fit_start(self) -> None:

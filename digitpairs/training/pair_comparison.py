@@ -13,7 +13,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from digitpairs.checks import InvalidValueError, choice, number, positive
+from digitpairs.checks import InvalidValueError, choice, integer, number, positive
 from digitpairs.data.batches import minibatches
 from digitpairs.data.sources import SIDE
 from digitpairs.losses import LambdaWeighting, Weighting, check_fits
@@ -32,6 +32,7 @@ from digitpairs.training.run_record import RunRecord, prefixed
 from digitpairs.training.schedulers import Constant, Schedule, as_schedule
 from digitpairs.training.stages import COMPARISON, check_two_stage
 from digitpairs.training.temperature import METHODS, TemperatureScaling
+from digitpairs.training.views import VIEWS, AveragedViews
 
 _NETWORK = (
     f"a network maps pairs (B, 2, {SIDE}, {SIDE}) to comparison logits (B, 1) or (B, 2), or to a "
@@ -73,6 +74,8 @@ class PairComparison(RunRecord, ComparisonModule):
         calibrate: "temperature" fits a temperature of the comparison's logits and one of the
             digits' on the held-out pairs, after training (see `TemperatureScaling`); "none" is
             none. `calibrated` applies them. Losses and errors are those of the logits before.
+        tta: test-time augmentation: the number of further views of the images over which
+            validation, test and predictions average, see `AveragedViews`. 0 is none.
         gradient_clip_val: bound of the gradient before each step, above 0; None is none.
         gradient_clip_algorithm: "norm" bounds the norm of the whole gradient, "value" each value.
         seed: of all random streams that have no seed of their own.
@@ -95,6 +98,7 @@ class PairComparison(RunRecord, ComparisonModule):
         label_smoothing: float = 0.0,
         ema: float | None = None,
         calibrate: str = "none",
+        tta: int = 0,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str = "norm",
         seed: int = 0,
@@ -123,6 +127,7 @@ class PairComparison(RunRecord, ComparisonModule):
             "label_smoothing": label_smoothing,
             "ema": ema,
             "calibrate": calibrate,
+            "tta": tta,
             "gradient_clip_val": gradient_clip_val,
             "gradient_clip_algorithm": gradient_clip_algorithm,
             "seed": seed,
@@ -148,6 +153,8 @@ class PairComparison(RunRecord, ComparisonModule):
         if choice("calibrate", calibrate, METHODS) == "temperature":
             names_digits = self.has_digits and self.aux.uses_digits
             self.calibration = TemperatureScaling(names_digits, _compares_posteriors(self.network))
+        if integer("tta", tta, at_most=len(VIEWS)):
+            self.views = AveragedViews(tta, _compares_posteriors(self.network))
         self.two_stage = check_two_stage(two_stage, self.network, self.aux)
         if self.two_stage is not None and self.early_stopping.patience is not None:
             accepted = "null with early stopping, which would watch both stages as one"
