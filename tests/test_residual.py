@@ -12,7 +12,8 @@ from torchvision.ops import SqueezeExcitation
 
 from digitpairs.checks import InvalidValueError
 from digitpairs.networks import ResidualBody, SiameseNetwork, create
-from digitpairs.networks.layers import DropPath, dropout_layers
+from digitpairs.networks.layers import DropPath, draw_masks, dropout_layers
+from digitpairs.networks.stacking import stack
 from digitpairs.streams import stream
 from tests.arguments import DIGITS, refusal
 
@@ -78,9 +79,9 @@ def copy_values(ours: nn.Module, theirs: nn.Module) -> None:
             target.copy_(value.view(target.shape))
 
 
-def body_of(activation: str = "relu", **settings) -> nn.Module:
+def body_of(activation: str = "relu", seed: int = 0, **settings) -> nn.Module:
     body = ResidualBody(CHANNELS, BLOCKS, **settings)
-    return create(lambda: body(1, 2, activation, True)[0], stream(0, "weights"))
+    return create(lambda: body(1, 2, activation, True)[0], stream(seed, "weights"))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -123,6 +124,30 @@ def test_a_dropped_path_leaves_the_shortcut_of_its_image():
     torch.testing.assert_close(block(inputs), expected)
     block.eval()
     torch.testing.assert_close(block(inputs), inputs + block.residual(block.activated(inputs)))
+
+
+@pytest.mark.parametrize("devices", [("cpu",), ()])
+def test_an_array_of_bodies_computes_as_each_by_itself(devices, monkeypatch):
+    """Member by member as on a CPU, and all members in one product as on a GPU.
+
+    Each member has its own probability to drop paths.
+    """
+    monkeypatch.setattr("digitpairs.networks.layers.PER_MEMBER_DEVICES", devices)
+    settings = {"activation": "gelu", "squeeze": 2, "dropout": 0.2}
+    networks = [body_of(seed=i, drop_path=0.3 + 0.2 * i, **settings).double() for i in range(3)]
+    array = stack(networks)
+    images = torch.rand(3, 8, 1, 14, 14, generator=stream(0, "data"), dtype=torch.float64)
+    draw_masks(dropout_layers(array), 4, [stream(seed, "dropout") for seed in range(3)])
+    outputs = array(images)
+    outputs.square().sum().backward()
+    gradients = dict(array.named_parameters())
+    for i, network in enumerate(networks):
+        draw_masks(dropout_layers(network), 4, [stream(i, "dropout")])
+        output = network(images[i])
+        output.square().sum().backward()
+        torch.testing.assert_close(outputs[i], output)
+        for name, parameter in network.named_parameters():
+            torch.testing.assert_close(gradients[name].grad[i], parameter.grad)
 
 
 def test_the_probability_to_drop_a_path_grows_linearly():
