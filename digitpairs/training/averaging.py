@@ -18,9 +18,13 @@ from digitpairs.training.array_optimizers import kernel_rows, select_rows
 
 def check_decay(key: str, decay: float) -> float:
     """Return the decay of a moving average, or raise InvalidValueError unless 0 <= decay < 1."""
-    if number(key, decay, at_most=1) == 1:
+    try:
+        value = number(key, decay)
+    except InvalidValueError:
+        value = 1.0
+    if value >= 1:
         raise InvalidValueError(key, decay, "null, or a number from 0 to below 1")
-    return float(decay)
+    return value
 
 
 class ExponentialMovingAverage:

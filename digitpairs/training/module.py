@@ -79,9 +79,9 @@ class ComparisonModule(Resumable):
 
         Training computes with the network alone.
         """
-        return (
-            self._predicted(images) if self.views is None else self.views(self._predicted, images)
-        )
+        if self.views is None:
+            return self._predicted(images)
+        return self.views(self._predicted, images)
 
     def _predicted(self, images: Tensor) -> Prediction:
         return as_prediction(self.network(self._normalised(images)))
