@@ -21,6 +21,7 @@ _LAZY_EXPORTS = {
     "JointNetwork": "digitpairs.networks",
     "MLPBody": "digitpairs.networks",
     "ResNetBody": "digitpairs.networks",
+    "ResidualBody": "digitpairs.networks",
     "SiameseNetwork": "digitpairs.networks",
     "PairComparison": "digitpairs.training",
     "PairComparisonArray": "digitpairs.training",

@@ -11,7 +11,14 @@ from digitpairs import PairComparison
 from digitpairs.checks import DataError
 from digitpairs.export import main
 from digitpairs.losses import NoAuxWeighting
-from digitpairs.networks import CNNBody, JointNetwork, MLPBody, ResNetBody, SiameseNetwork
+from digitpairs.networks import (
+    CNNBody,
+    JointNetwork,
+    MLPBody,
+    ResidualBody,
+    ResNetBody,
+    SiameseNetwork,
+)
 from digitpairs.use import Comparer, onnx
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -54,6 +61,10 @@ NETWORKS = {
     "siamese_resnet": lambda: SiameseNetwork(
         ResNetBody([1, 1, 1, 1]), batch_norm=True, comparison_input="posterior"
     ),
+    "siamese_residual": lambda: SiameseNetwork(
+        ResidualBody([4, 8], squeeze=2, drop_path=0.1), batch_norm=True, activation="gelu"
+    ),
+    "odd widths": lambda: SiameseNetwork(CNNBody([3, 5], hidden=[13]), activation="gelu"),
     "two bodies": lambda: SiameseNetwork(
         MLPBody([8]), sharing=False, comparison_input="onehot", comparison_outputs=2
     ),
@@ -62,11 +73,12 @@ NETWORKS = {
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("tta", [0, 8])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_kind_of_network_is_exported(name, tmp_path):
+def test_every_kind_of_network_is_exported(name, tta, tmp_path):
     torch.manual_seed(0)
     weighting = NoAuxWeighting() if name == "mlp" else None
-    model = PairComparison(NETWORKS[name](), weighting)
+    model = PairComparison(NETWORKS[name](), weighting, tta=tta)
     model.set_mean_and_std(0.13, 0.3)
     comparer = Comparer([model])
     assert onnx.export(comparer, tmp_path / "model.onnx") <= 1e-5

@@ -11,7 +11,15 @@ from torch import nn
 
 from digitpairs.checks import InvalidValueError
 from digitpairs.losses import LambdaWeighting, NoAuxWeighting, loss_parts
-from digitpairs.networks import CNNBody, JointNetwork, MLPBody, ResNetBody, SiameseNetwork, create
+from digitpairs.networks import (
+    CNNBody,
+    JointNetwork,
+    MLPBody,
+    ResidualBody,
+    ResNetBody,
+    SiameseNetwork,
+    create,
+)
 from digitpairs.networks.heads import posterior_logit, posterior_probability
 from digitpairs.networks.initialise import initialise
 from digitpairs.networks.layers import ACTIVATIONS, Dropout
@@ -85,6 +93,7 @@ def test_a_resnet_is_torchvisions_but_for_its_first_layers(global_generator_unto
 BODIES = {
     "mlp": lambda **options: MLPBody([24, 16], **options),
     "cnn": lambda **options: CNNBody([4, 6], hidden=[12], **options),
+    "residual": lambda **options: ResidualBody([4, 6], squeeze=2, drop_path=0.3, **options),
 }
 STRUCTURES = {
     "joint": (JointNetwork, {"digit_head": "joint"}),

@@ -28,8 +28,10 @@ from tests.processes import Command, wait_for
 # 57 training pairs: the last batch has 9
 PAIRS = "data=digits data.pairs=71 data.validation=0.2 data.batch_size=16 trainer.max_epochs=2"
 SINGLE_PAIRS = "data.batch_size=1 data.pairs=20 trainer.max_epochs=1"
-AUGMENTED = "data.augmentation={shift:1,rotation:10,scale:0.1,shear:5,elastic:0.5,swap:0.3}"
+AUGMENTED = "data.augmentation={shift:1,rotation:10,scale:0.1,shear:5,elastic:0.5,swap:0.3,erase:4}"
 ODD_WIDTHS = "model.body.hidden=[13,7] model.comparison_hidden=[5]"
+RESIDUAL = "model.body.channels=[6,10] model.body.blocks=[1,2] model.body.dropout=0.2"
+SMALL_RESIDUAL = f"{RESIDUAL} model.body.squeeze=2 model.body.drop_path=0.3"
 CASES = {
     "mlp": "model=siamese_mlp",
     "cnn": "model=siamese_cnn",
@@ -41,6 +43,9 @@ CASES = {
     "gelu": "model=siamese_cnn model.activation=gelu optimizer=adamw",
     "sigmoid": "model=siamese_mlp model.body.hidden=[13] model.activation=sigmoid optimizer=sgd",
     "temperatures": "model=siamese_mlp model.body.hidden=[13] calibrate=temperature",
+    "moving average": f"model=siamese_cnn model.batch_norm=true {ODD_WIDTHS} ema=0.9",
+    "views": f"model=siamese_mlp {ODD_WIDTHS} tta=3",
+    "residual": f"model=siamese_residual {SMALL_RESIDUAL}",
 }
 MOMENTUM = "optimizer=sgd optimizer.momentum=0.9 optimizer.nesterov=true"
 MORE_CASES = {
@@ -67,6 +72,14 @@ MORE_CASES = {
     "batch norm, gelu, augmentation": (
         f"model=siamese_cnn model.batch_norm=true model.activation=gelu {AUGMENTED}"
     ),
+    "views of the posterior": "model=siamese_cnn model.comparison_input=posterior tta=8",
+    "views of two outputs": "model=siamese_cnn model.comparison_outputs=2 tta=2",
+    "views, bf16": "model=siamese_cnn tta=2 trainer.precision=bf16-mixed",
+    "residual, gelu, max": (
+        f"model=siamese_residual {SMALL_RESIDUAL} model.activation=gelu optimizer=adamw "
+        "model.body.global_pool=max"
+    ),
+    "residual, bf16": f"model=siamese_residual {SMALL_RESIDUAL} trainer.precision=bf16-mixed",
     "coukos": "model=coukos/cnn optimizer=sgd",
     "wang": "model=wang/convnet aux=none",
 }

@@ -78,6 +78,8 @@ FITS = {
     "two stages": lambda: alone(two_stage=0.5),
     "early stopping": held_out,
     "array": array,
+    "moving average": lambda: alone(ema=0.9),
+    "array of moving averages": lambda: array(ema=0.9),
     "array of two stages": lambda: array(two_stage=0.5),
     "array with momentum": momentum_array,
     "disk": disk,
@@ -191,6 +193,7 @@ PAUSABLE = {
     "adam": {},
     "momentum": {"optimizer": SGD(0.05, momentum=0.9), "scheduler": Constant()},
     "two stages": {"two_stage": 0.5},
+    "moving average": {"ema": 0.9},
     "dynamic loss weights": {"aux": {"_target_": "digitpairs.losses.DynamicWeightAverage"}},
     "early stopping": {"early_stopping": {"patience": 4, "monitor": "validation/loss"}},
 }

@@ -352,10 +352,11 @@ def rows(path: Path) -> list[list[str]]:
 
 @pytest.mark.slow
 @needs_optuna
-def test_pruned_trials_leave_the_arrays_and_the_others_do_not_notice(command, tmp_path):
+@pytest.mark.parametrize("setting", ["ema=null", "ema=0.9"])
+def test_pruned_trials_leave_the_arrays_and_the_others_do_not_notice(setting, command, tmp_path):
     import torch
 
-    search = [*SEARCH, "trainer.max_epochs=4", "hydra.sweeper.n_trials=4"]
+    search = [*SEARCH, setting, "trainer.max_epochs=4", "hydra.sweeper.n_trials=4"]
     search += ["hydra.sweeper.sampler=random", "model.body.dropout=interval(0.1,0.5)"]
     pruning = ["hydra.sweeper.pruner=halving", "hydra.sweeper.reduction_factor=2"]
     whole, pruned = tmp_path / "whole", tmp_path / "pruned"

@@ -7,6 +7,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -79,7 +80,7 @@ class PairDataModule(LightningDataModule):
         fold: int = 0,
         batch_size: int = 100,
         normalise: bool | str = True,
-        augmentation: Augmentation | Mapping[str, float] | None = None,
+        augmentation: Augmentation | Mapping[str, Any] | None = None,
         watch_test: bool = False,
         seed: int = 0,
         order_seed: int | None = None,
@@ -252,7 +253,7 @@ def _held_out_rows(pairs: int, validation: float, folds: int | None, fold: int) 
     return range(pairs * fold // folds, pairs * (fold + 1) // folds)
 
 
-def _make_augmentation(settings: Augmentation | Mapping[str, float] | None) -> Augmentation:
+def _make_augmentation(settings: Augmentation | Mapping[str, Any] | None) -> Augmentation:
     if isinstance(settings, Augmentation):
         return settings
     settings = {} if settings is None else settings

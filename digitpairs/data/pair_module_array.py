@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
 
-import torch
 from pytorch_lightning import LightningDataModule
 
+from digitpairs.data.augmentation import augment
 from digitpairs.data.batches import EvaluationLoader, TrainLoader
 from digitpairs.data.pair_module import PairDataModule
-from digitpairs.data.pairs import Pairs, PairSet
+from digitpairs.data.pairs import PairSet
 from digitpairs.streams import stream
 
 
@@ -45,16 +46,19 @@ class PairDataModuleArray(LightningDataModule):
     def train_dataloader(self) -> TrainLoader:
         orders = [stream(member.order_seed, "order") for member in self.members]
         generators = [stream(member.augmentation_seed, "augmentation") for member in self.members]
-        transforms = [
-            member.transform(generator) for member, generator in zip(self.members, generators)
-        ]
+        augmentations = [member.augmentation for member in self.members]
+        transform = None
+        if any(augmentations):
+            transform = functools.partial(
+                augment, augmentations=augmentations, generators=generators
+            )
         train_set = PairSet.stack([member.train_set for member in self.members])
         return TrainLoader(
             train_set,
             train_set.indices.shape[1],
             self.members[0].batch_size,
             orders,
-            _stack_transforms(transforms) if any(transforms) else None,
+            transform,
             generators,
         )
 
@@ -71,19 +75,3 @@ class PairDataModuleArray(LightningDataModule):
     def _evaluation(self, sets: Sequence[PairSet]) -> EvaluationLoader:
         stacked = PairSet.stack(sets)
         return EvaluationLoader(stacked, stacked.indices.shape[1], len(sets))
-
-
-def _stack_transforms(
-    transforms: Sequence[Callable[[Pairs], Pairs] | None],
-) -> Callable[[Pairs], Pairs]:
-    """A transform of the members' pairs (members, B, ...) that applies to each its own."""
-
-    def transform_all(pairs: Pairs) -> Pairs:
-        batches = [Pairs(*batch) for batch in zip(*pairs)]
-        changed = [
-            transform(batch) if transform else batch
-            for transform, batch in zip(transforms, batches)
-        ]
-        return Pairs(*(torch.stack(tensors) for tensors in zip(*changed)))
-
-    return transform_all

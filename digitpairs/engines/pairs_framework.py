@@ -27,6 +27,7 @@ from digitpairs.engines.to_framework import (
 )
 from digitpairs.losses import Weighting, loss_parts
 from digitpairs.losses.parts import PARTS
+from digitpairs.names import text_of
 from digitpairs.networks import Prediction
 from digitpairs.streams import stream
 from digitpairs.training import PairComparison, build
@@ -42,6 +43,8 @@ TRAINER: dict[str, tuple[str | None, ...] | None] = {
     "gradient_clip_val": None,
     "gradient_clip_algorithm": None,
 }
+# Settings that `framework` does not have, with the values that turn them off.
+OFF = {"two_stage": None, "label_smoothing": 0, "ema": None, "tta": 0}
 
 
 class PairsFramework(PairsLightning):
@@ -63,9 +66,10 @@ class PairsFramework(PairsLightning):
         if datamodule.augmentation:
             accepted = "none with engine=framework"
             raise InvalidValueError("data.augmentation", config["data"]["augmentation"], accepted)
-        for setting, off in (("two_stage", "null"), ("label_smoothing", "0")):
-            if config[setting]:
-                raise InvalidValueError(setting, config[setting], f"{off} with engine=framework")
+        for setting, off in OFF.items():
+            if config[setting] != off:
+                accepted = f"{text_of(off)} with engine=framework"
+                raise InvalidValueError(setting, config[setting], accepted)
         if datamodule.watch_test:
             raise InvalidValueError("data.watch_test", True, "false with engine=framework")
         return without_seed_keys(config)

@@ -74,7 +74,9 @@ ARGUMENTS = (
     "early_stopping",
     "two_stage",
     "label_smoothing",
+    "ema",
     "calibrate",
+    "tta",
 )
 # The keys that the section `data` needs.
 DATA = ("source", "root", "pairs", "test_pairs", "seed", "order_seed", "augmentation_seed")
@@ -87,7 +89,9 @@ class PairsLightning(Engine):
         "aux": SETTINGS,
         "two_stage": VALUE,
         "label_smoothing": VALUE,
+        "ema": VALUE,
         "calibrate": VALUE,
+        "tta": VALUE,
     }
     most_members: int | None = None
     can_pause = True
@@ -227,7 +231,7 @@ def _module_and_stacking_key(
             arguments[section] = cached(section, run[section], build_part)
         with prefixed_errors("early_stopping"):
             build_early_stopping(run["early_stopping"])
-        own_keys = ("two_stage", "label_smoothing", "calibrate", "model._target_")
+        own_keys = ("two_stage", "label_smoothing", "ema", "calibrate", "tta", "model._target_")
         with prefixed_errors("trainer", (*PART_CLASSES, *own_keys)):
             module = PairComparison(arguments.pop("model"), **arguments)
     if not is_built_in(run["aux"]):

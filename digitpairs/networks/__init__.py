@@ -5,6 +5,7 @@ from digitpairs.networks.comparison import JointNetwork, Prediction, SiameseNetw
 from digitpairs.networks.initialise import create, initialise
 from digitpairs.networks.mlp import MLPBody
 from digitpairs.networks.points import PointMLP
+from digitpairs.networks.residual import ResidualBody
 from digitpairs.networks.resnet import ResNetBody
 from digitpairs.networks.stacking import stackable, stackable_if
 
@@ -15,6 +16,7 @@ __all__ = [
     "PointMLP",
     "Prediction",
     "ResNetBody",
+    "ResidualBody",
     "SiameseNetwork",
     "create",
     "initialise",

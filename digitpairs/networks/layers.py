@@ -33,10 +33,13 @@ class _PaddedToVectors(nn.Module):
     torch computes the last elements, those that do not fill a vector, and tensors that are not
     contiguous, by functions that differ in the last bit: a member's bits would depend on the
     number of members. Here the elements are passed on in their order in memory, padded to whole
-    vectors; outputs and gradients keep the layout of the inputs.
+    vectors; outputs and gradients keep the layout of the inputs. An exported network does not pad:
+    the number of pairs is open in it.
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            return super().forward(inputs)
         axes = sorted(range(inputs.dim()), key=inputs.stride, reverse=True)
         ordered = inputs.permute(axes)
         flat, missing = ordered.flatten(), -inputs.numel() % vector_length(inputs)
@@ -166,6 +169,14 @@ class Flatten(nn.Flatten):
         super().__init__(start_dim=-3)
 
 
+@stackable
+class GlobalAveragePool(nn.Module):
+    """The mean over the pixels: images (..., channels, height, width) -> (..., channels)."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs.mean((-2, -1))
+
+
 class _PerMemberBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Mixin: batch norm, in an array with each member's own statistics.
 
@@ -281,6 +292,21 @@ class Dropout(nn.Module):
         return f"probability={self.probability}, units={self.units}"
 
 
+@stackable
+class DropPath(Dropout):
+    """Stochastic depth (Huang et al. 2016): `Dropout` of whole images (rows, channels, ...).
+
+    Args:
+        probability, rows_per_pair: as in `Dropout`.
+    """
+
+    def __init__(self, probability: float, rows_per_pair: int = 1) -> None:
+        super().__init__(probability, 1, rows_per_pair)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs * self.mask[..., None, None] if self.training else inputs
+
+
 def _uniform(
     shape: tuple[int, int], generators: Sequence[torch.Generator], device: torch.device
 ) -> Tensor:
@@ -326,9 +352,22 @@ def dropout_layer(probability: float, units: int, rows_per_pair: int) -> list[nn
 
     Raises InvalidValueError unless 0 <= probability < 1.
     """
-    if number("dropout", probability, at_most=1) == 1:
-        raise InvalidValueError("dropout", probability, "a probability from 0 to below 1")
+    _check_probability("dropout", probability)
     return [Dropout(probability, units, rows_per_pair)] if probability else []
+
+
+def drop_path_layer(probability: float, rows_per_pair: int) -> list[nn.Module]:
+    """The layer `DropPath` in a list; an empty list if the probability is 0.
+
+    Raises InvalidValueError unless 0 <= probability < 1.
+    """
+    _check_probability("drop_path", probability)
+    return [DropPath(probability, rows_per_pair)] if probability else []
+
+
+def _check_probability(key: str, probability: float) -> None:
+    if number(key, probability, at_most=1) == 1:
+        raise InvalidValueError(key, probability, "a probability from 0 to below 1")
 
 
 def linear_stack(

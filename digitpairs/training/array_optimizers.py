@@ -256,7 +256,7 @@ class ArrayAdam(ArrayOptimizer):
         call = _FusedCall(group[0], settings, torch.tensor(float(steps_done)))
         for parameter, parameter_decays in zip(self.parameters, self.decaying):
             if parameter_decays == decays and parameter.requires_grad:
-                rows = self._rows(parameter, group)
+                rows = kernel_rows(parameter, group)
                 first, second = self.moments(parameter)
                 call.parameters.append((parameter, rows))
                 call.values.extend(select_rows(parameter.detach(), rows))
@@ -273,15 +273,6 @@ class ArrayAdam(ArrayOptimizer):
                 groups.setdefault((*values, *rates[:, member].tolist()), []).append(member)
         return list(groups.values())
 
-    def _rows(self, parameter: nn.Parameter, group: Sequence[int]) -> Sequence[int] | None:
-        """The group's rows of a parameter, or None if the kernel can take the whole tensor.
-
-        The kernel rounds the last elements, those that do not fill a vector, differently: a
-        member's values must not end within a vector, or its bits would depend on the array.
-        """
-        fills_vectors = parameter[0].numel() % vector_length(parameter) == 0
-        return None if len(group) == len(self.settings) and fills_vectors else group
-
 
 @dataclass
 class _FusedCall:
@@ -294,6 +285,16 @@ class _FusedCall:
     values: list[Tensor] = field(default_factory=list)
     first_moments: list[Tensor] = field(default_factory=list)
     second_moments: list[Tensor] = field(default_factory=list)
+
+
+def kernel_rows(tensor: Tensor, group: Sequence[int]) -> Sequence[int] | None:
+    """The group's rows of a tensor (members, ...), or None if a kernel can take the whole tensor.
+
+    Fused kernels round the last elements, those that do not fill a vector, differently: a member's
+    values must not end within a vector, or its bits would depend on the array.
+    """
+    fills_vectors = tensor[0].numel() % vector_length(tensor) == 0
+    return None if len(group) == len(tensor) and fills_vectors else group
 
 
 def select_rows(tensor: Tensor, rows: Sequence[int] | None) -> Sequence[Tensor]:

@@ -23,11 +23,13 @@ from digitpairs.losses import Weighting, loss_parts
 from digitpairs.networks import Prediction
 from digitpairs.networks.comparison import as_prediction
 from digitpairs.networks.layers import draw_masks, dropout_layers
+from digitpairs.training.averaging import ExponentialMovingAverage
 from digitpairs.training.metrics import MetricAccumulator
 from digitpairs.training.resumable import Resumable
 from digitpairs.training.run_record import RunRecord
 from digitpairs.training.stages import first_epochs, train_only
 from digitpairs.training.temperature import TemperatureScaling
+from digitpairs.training.views import AveragedViews
 
 HELD_OUT = "none, unless data.validation=0.2 or data.folds=5 holds out pairs to fit temperatures on"
 
@@ -48,9 +50,11 @@ class ComparisonModule(Resumable):
         aux: Weighting,
         mean_and_std_shape: tuple[int, ...] = (),
         calibration: TemperatureScaling | None = None,
+        views: AveragedViews | None = None,
     ) -> None:
         super().__init__()
         self.network, self.aux, self.calibration = network, aux, calibration
+        self.views = views
         self.register_buffer("mean", torch.zeros(mean_and_std_shape))
         self.register_buffer("std", torch.ones(mean_and_std_shape))
         self._dropouts = dropout_layers(network)
@@ -71,7 +75,15 @@ class ComparisonModule(Resumable):
         return getattr(self._datamodule, "watched", "validation")
 
     def forward(self, images: Tensor) -> Prediction:
-        """Pixels (..., B, 2, 14, 14) in [0, 1] -> Prediction."""
+        """Pixels (..., B, 2, 14, 14) in [0, 1] -> Prediction, averaged over views if there are any.
+
+        Training computes with the network alone.
+        """
+        if self.views is None:
+            return self._predicted(images)
+        return self.views(self._predicted, images)
+
+    def _predicted(self, images: Tensor) -> Prediction:
         return as_prediction(self.network(self._normalised(images)))
 
     def on_fit_start(self) -> None:
@@ -85,6 +97,7 @@ class ComparisonModule(Resumable):
             self._smoothing = self.mean.new_tensor(smoothing).view(self.mean.shape)
         for member in self.members:
             member.start()
+        self._ema = self._new_average()
         default = Weighting.start_step
         self._changing_by_step = [m for m in self.members if type(m.aux).start_step is not default]
         self.resume()
@@ -94,11 +107,16 @@ class ComparisonModule(Resumable):
         return has_stages or any(member.schedule.depends_on_epochs for member in self.members)
 
     def fit_state(self) -> list[dict[str, Any]]:
-        return [member.run_state() for member in self.members]
+        states = [member.run_state() for member in self.members]
+        if self._ema is not None:
+            for state, own in zip(states, self._ema.states()):
+                state["ema"] = own
+        return states
 
     def load_fit_state(self, state: Sequence[Mapping[str, Any]]) -> None:
         for member, member_state in zip(self.members, state, strict=True):
             member.load_run_state(member_state)
+        self._load_average([member_state.get("ema") for member_state in state])
 
     def on_train_start(self) -> None:
         if self.calibration is not None:
@@ -121,6 +139,13 @@ class ComparisonModule(Resumable):
         hooks, which together take a tenth of a small network's step. Only the first step of a
         batch goes through the wrapper: with epochs as batches, `trainer.global_step` counts epochs.
         """
+        if self._ema is None:
+            self._train(batch)
+            return
+        with self._ema.training([member.ended for member in self.members]):
+            self._train(batch)
+
+    def _train(self, batch: Any) -> None:
         optimizer = self._optimizer()
         parameters = [
             parameter for group in optimizer.param_groups for parameter in group["params"]
@@ -137,6 +162,8 @@ class ComparisonModule(Resumable):
                 parameter.grad = None  # what `zero_grad` does, without its profiler hooks
             loss.backward(torch.ones_like(loss))  # members share no value: each gets its gradient
             self._end_step(optimizer.optimizer if number else optimizer)
+            if self._ema is not None:
+                self._ema.update()
             # Autocast keeps cast weights until its context ends, here after their update.
             torch.clear_autocast_cache()
             self._train_metrics.update(prediction, digits, target, parts, loss)
@@ -186,6 +213,24 @@ class ComparisonModule(Resumable):
         results = zip(evaluation.compute(), evaluation.confusions(), evaluation.predictions())
         for member, (metrics, confusion, predictions) in zip(self.members, results):
             member.record_test(metrics, confusion, predictions)
+
+    def _new_average(self) -> ExponentialMovingAverage | None:
+        """The moving average of the weights, which starts from the present ones; None if off."""
+        decays = [member.ema for member in self.members if member.ema is not None]
+        if not decays:
+            return None
+        return ExponentialMovingAverage(self.network, decays, is_array=bool(self.mean.dim()))
+
+    def _load_average(self, states: Sequence[Mapping[str, Any] | None]) -> None:
+        """Raises InvalidValueError unless both fits, or neither, average the weights."""
+        loaded = [state for state in states if state is not None]
+        if self._ema is None and not loaded:
+            return
+        if self._ema is None or not loaded:
+            accepted = "a decay" if loaded else "null"
+            accepted += ", as in the fit that is resumed"
+            raise InvalidValueError("ema", self.members[0].ema, accepted)
+        self._ema.load_states(loaded)
 
     @torch.no_grad()
     def _fit_temperatures(self) -> None:

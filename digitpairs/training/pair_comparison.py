@@ -13,7 +13,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from digitpairs.checks import InvalidValueError, choice, number, positive
+from digitpairs.checks import InvalidValueError, choice, integer, number, positive
 from digitpairs.data.batches import minibatches
 from digitpairs.data.sources import SIDE
 from digitpairs.losses import LambdaWeighting, Weighting, check_fits
@@ -22,6 +22,7 @@ from digitpairs.networks.comparison import as_prediction
 from digitpairs.networks.heads import CLASSES, ComparisonPart
 from digitpairs.streams import check_seed
 from digitpairs.targets import class_name, exception_message
+from digitpairs.training.averaging import check_decay
 from digitpairs.training.build import build, build_network
 from digitpairs.training.early_stopping import EarlyStopping, build_early_stopping
 from digitpairs.training.metrics import predicts_less_or_equal
@@ -31,6 +32,7 @@ from digitpairs.training.run_record import RunRecord, prefixed
 from digitpairs.training.schedulers import Constant, Schedule, as_schedule
 from digitpairs.training.stages import COMPARISON, check_two_stage
 from digitpairs.training.temperature import METHODS, TemperatureScaling
+from digitpairs.training.views import VIEWS, AveragedViews
 
 _NETWORK = (
     f"a network maps pairs (B, 2, {SIDE}, {SIDE}) to comparison logits (B, 1) or (B, 2), or to a "
@@ -66,9 +68,14 @@ class PairComparison(RunRecord, ComparisonModule):
             rest the comparison part trains alone. None trains everything at once.
         label_smoothing: the share of each label, 0 to 1, that the training's losses spread evenly
             over all classes. Validation and test do not smooth labels.
+        ema: decay of an exponential moving average of the weights, from 0 to below 1, see
+            `ExponentialMovingAverage`. Between the training steps of two epochs, and after the
+            fit, the network has the averaged weights. None is none.
         calibrate: "temperature" fits a temperature of the comparison's logits and one of the
             digits' on the held-out pairs, after training (see `TemperatureScaling`); "none" is
             none. `calibrated` applies them. Losses and errors are those of the logits before.
+        tta: test-time augmentation: the number of further views of the images over which
+            validation, test and predictions average, see `AveragedViews`. 0 is none.
         gradient_clip_val: bound of the gradient before each step, above 0; None is none.
         gradient_clip_algorithm: "norm" bounds the norm of the whole gradient, "value" each value.
         seed: of all random streams that have no seed of their own.
@@ -89,7 +96,9 @@ class PairComparison(RunRecord, ComparisonModule):
         early_stopping: EarlyStopping | Mapping | None = None,
         two_stage: float | None = None,
         label_smoothing: float = 0.0,
+        ema: float | None = None,
         calibrate: str = "none",
+        tta: int = 0,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str = "norm",
         seed: int = 0,
@@ -116,7 +125,9 @@ class PairComparison(RunRecord, ComparisonModule):
         settings = {
             "two_stage": two_stage,
             "label_smoothing": label_smoothing,
+            "ema": ema,
             "calibrate": calibrate,
+            "tta": tta,
             "gradient_clip_val": gradient_clip_val,
             "gradient_clip_algorithm": gradient_clip_algorithm,
             "seed": seed,
@@ -130,6 +141,7 @@ class PairComparison(RunRecord, ComparisonModule):
         self.schedule = Constant() if scheduler is None else as_schedule(build(scheduler))
         self.early_stopping = build_early_stopping(early_stopping)
         self.label_smoothing = number("label_smoothing", label_smoothing, at_most=1)
+        self.ema = None if ema is None else check_decay("ema", ema)
         self.clip_value: float | None = None
         if gradient_clip_val is not None:
             self.clip_value = positive("gradient_clip_val", gradient_clip_val)
@@ -141,10 +153,15 @@ class PairComparison(RunRecord, ComparisonModule):
         if choice("calibrate", calibrate, METHODS) == "temperature":
             names_digits = self.has_digits and self.aux.uses_digits
             self.calibration = TemperatureScaling(names_digits, _compares_posteriors(self.network))
+        if integer("tta", tta, at_most=len(VIEWS)):
+            self.views = AveragedViews(tta, _compares_posteriors(self.network))
         self.two_stage = check_two_stage(two_stage, self.network, self.aux)
         if self.two_stage is not None and self.early_stopping.patience is not None:
             accepted = "null with early stopping, which would watch both stages as one"
             raise InvalidValueError("two_stage", two_stage, accepted)
+        if self.two_stage is not None and self.ema is not None:
+            accepted = "null with two_stage, whose second stage would average a part that is frozen"
+            raise InvalidValueError("ema", ema, accepted)
         self.clear()
 
     @property

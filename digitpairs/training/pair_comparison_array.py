@@ -58,7 +58,7 @@ class PairComparisonArray(ComparisonModule):
         network, aux = stacking.stack(networks), stacking.stack(weightings)
         calibrations = [each.calibration for each in members if each.calibration is not None]
         calibration = stacking.stack(calibrations) if calibrations else None
-        super().__init__(network, aux, (len(members),), calibration)
+        super().__init__(network, aux, (len(members),), calibration, members[0].views)
         self._members = tuple(members)  # not registered as submodules
         self._member_loggers = tuple(loggers)
         self._until = until
@@ -155,6 +155,8 @@ def stacking_key(member: PairComparison) -> Hashable | None:
         member.clip_algorithm,
         member.two_stage,
         member.calibration is None,
+        member.ema is None,
+        0 if member.views is None else member.views.count,
     )
 
 

@@ -42,6 +42,7 @@ class RunRecord:
     early_stopping: EarlyStopping
     two_stage: float | None
     label_smoothing: float
+    ema: float | None
     calibration: TemperatureScaling | None
     dropout_seed: int
     aux_seed: int

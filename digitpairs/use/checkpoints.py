@@ -120,7 +120,7 @@ def _fault(fault: Exception) -> str:
 
 
 def _settings(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    """The checkpoint's network, weighting of the loss and calibration, for `PairComparison`."""
+    """What decides the checkpoint's answers, as arguments of `PairComparison`."""
     saved = content.get(PairComparison.CHECKPOINT_HYPER_PARAMS_KEY)
     saved = saved if isinstance(saved, Mapping) else {}
     if "loss" in saved:
@@ -133,8 +133,9 @@ def _settings(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
             "PairComparison.load_from_checkpoint(path, network=...), and use "
             "digitpairs.use.Comparer([model])"
         )
-    calibrate = saved.get("calibrate", "none")  # checkpoints of earlier versions lack it
-    return {"network": saved["network"], "aux": saved["aux"], "calibrate": calibrate}
+    later = {"calibrate": "none", "tta": 0}  # checkpoints of earlier versions lack these
+    settings = {key: saved.get(key, default) for key, default in later.items()}
+    return {"network": saved["network"], "aux": saved["aux"], **settings}
 
 
 def _targets(part: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -18,6 +18,7 @@ from digitpairs.checks import DataError, InvalidValueError
 from digitpairs.data import sources
 from digitpairs.data.pairs import draw_pairs
 from digitpairs.data.sources import SIDE
+from digitpairs.networks import Prediction
 from digitpairs.networks.comparison import as_prediction
 from digitpairs.training import PairComparison
 from digitpairs.use.comparer import Comparer, probabilities
@@ -56,13 +57,17 @@ class _Member(nn.Module):
 
     def __init__(self, model: PairComparison) -> None:
         super().__init__()
-        self.network, self.calibration = model.network, model.calibration
+        self.network, self.calibration, self.views = model.network, model.calibration, model.views
         self.register_buffer("mean", model.mean.clone())
         self.register_buffer("std", model.std.clone())
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        prediction = as_prediction(self.network((images - self.mean) / self.std))
+        predict, views = self._predicted, self.views
+        prediction = predict(images) if views is None else views(predict, images)
         return probabilities(self.calibration(prediction) if self.calibration else prediction)
+
+    def _predicted(self, images: Tensor) -> Prediction:
+        return as_prediction(self.network((images - self.mean) / self.std))
 
 
 def export(comparer: Comparer, path: Path) -> float:
