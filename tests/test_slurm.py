@@ -133,7 +133,7 @@ class FakeSlurm:
         self.states: dict[str, str] = {}
         self.partitions = "debug* 0/2/0/2\nlong 0/8/0/8\n"
 
-    def __call__(self, *command: str) -> str:
+    def __call__(self, *command: str, **_: object) -> str:
         if command[0] == "squeue":
             return "\n".join(self.queue)
         if command[:2] == ("scontrol", "requeue"):
@@ -142,6 +142,14 @@ class FakeSlurm:
         if command[0] == "sinfo":
             return self.partitions
         return f"JobId=1 JobState={self.states.get(command[-1], 'FAILED')} Reason=None"
+
+
+def test_a_command_of_slurm_that_slurm_ends_has_not_failed():
+    """`scontrol requeue` of the job in which it runs may be ended with the job."""
+    command = ("sh", "-c", "kill -TERM $$")
+    assert not slurm_jobs.slurm_answer(*command, accepted=(0, -signal.SIGTERM))
+    with pytest.raises(subprocess.SubprocessError, match="sh: status -15"):
+        slurm_jobs.slurm_answer(*command)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import os
 import signal
 import subprocess
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,14 @@ def run_name(job: Job) -> str:
     return "/".join(job.folder.parts[-2:])
 
 
-def slurm_answer(*command: str) -> str:
-    """What a command of Slurm prints. Raises OSError or SubprocessError if it fails."""
+def slurm_answer(*command: str, accepted: Collection[int] = (0,)) -> str:
+    """What a command of Slurm prints.
+
+    Raises OSError or SubprocessError if it fails: unless its exit status is accepted.
+    """
     options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": COMMAND_SECONDS}
     ended = subprocess.run(command, check=False, **options)
-    if ended.returncode:
+    if ended.returncode not in accepted:
         lines = ended.stderr.strip().splitlines() or [f"status {ended.returncode}"]
         raise subprocess.SubprocessError(f"{command[0]}: {lines[-1]}")
     return ended.stdout
@@ -85,8 +88,9 @@ class Work:
                 if rest:
                     train_piece(rest, self._send)
         except FitInterrupted:
-            slurm_answer("scontrol", "requeue", _own_id())
-            raise SystemExit(1) from None  # Slurm ends it, too
+            # Slurm ends this process, and may end `scontrol` with it before that has ended itself.
+            slurm_answer("scontrol", "requeue", _own_id(), accepted=(0, -signal.SIGTERM))
+            raise SystemExit(1) from None
         self._send([(_RETURNED,)])
 
     def _send(self, events: Sequence[Event]) -> None:
