@@ -20,7 +20,7 @@ from digitpairs.data import sources
 from digitpairs.sweeps.compose import compose_command
 from digitpairs.sweeps.executors import ray, remote_files
 from digitpairs.sweeps.executors.code import write_code
-from digitpairs.sweeps.executors.settings import EXECUTORS
+from digitpairs.sweeps.executors.settings import EXECUTORS, RaySettings
 from digitpairs.sweeps.jobs import plan_jobs
 from tests.conftest import ROOT, SMALL, SMALL_DATA_AND_MODEL, contents
 from tests.processes import wait_for
@@ -182,6 +182,24 @@ def test_an_address_that_is_not_rays_is_one_message(command, monkeypatch):
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(f"error: sweep.ray.address={address} is not accepted: ")
     assert "no answer within 1 seconds" in err
+
+
+@pytest.mark.parametrize(
+    "shares, tasks",
+    [
+        ({"gpus": 0.5}, 4 + 2),
+        ({"gpus": 1}, 2 + 1),
+        ({"gpus": 2}, 1),
+        ({"gpus": 0.25, "cpus": 2}, 2 + 1),
+        ({}, 4 + 1 + 3),
+    ],
+)
+def test_pieces_share_gpus_and_cores(monkeypatch, shares, tasks):
+    nodes = [{"CPU": 4, "GPU": 2}, {"CPU": 1}, {"CPU": 3, "GPU": 1}]
+    monkeypatch.setattr(ray, "_nodes", lambda address: nodes)
+    jobs = plan_jobs(compose_command(CONF, [*SMALL, "trainer.accelerator=cpu"]))
+    cluster = ray.find_cluster(RaySettings("127.0.0.2:1", **shares), jobs, 1)
+    assert cluster.tasks == tasks
 
 
 @needs_ray
