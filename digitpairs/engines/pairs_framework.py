@@ -44,7 +44,7 @@ TRAINER: dict[str, tuple[str | None, ...] | None] = {
     "gradient_clip_algorithm": None,
 }
 # Settings that `framework` does not have, with the values that turn them off.
-OFF = {"two_stage": None, "label_smoothing": 0, "ema": None, "tta": 0}
+OFF = {"two_stage": None, "label_smoothing": 0, "ensemble_size": 1, "ema": None, "tta": 0}
 
 
 class PairsFramework(PairsLightning):

@@ -31,6 +31,7 @@ from digitpairs.sweeps.shown_settings import Setting, shown_settings
 # Settings that digests leave out at these values. Results from before a setting existed are found.
 NEUTRAL_DEFAULTS = {
     "label_smoothing": 0,
+    "ensemble_size": 1,
     "ema": None,
     "calibrate": "none",
     "tta": 0,
