@@ -49,6 +49,7 @@ CASES = {
         f"model=siamese_cnn model.batch_norm=true model.body.dropout=0.3 {ODD_WIDTHS} "
         "ensemble_size=3"
     ),
+    "redraw": f"model=siamese_mlp {ODD_WIDTHS} data.redraw=true",
     "residual": f"model=siamese_residual {SMALL_RESIDUAL}",
 }
 MOMENTUM = "optimizer=sgd optimizer.momentum=0.9 optimizer.nesterov=true"
@@ -79,6 +80,10 @@ MORE_CASES = {
     "views of the posterior": "model=siamese_cnn model.comparison_input=posterior tta=8",
     "views of two outputs": "model=siamese_cnn model.comparison_outputs=2 tta=2",
     "views, bf16": "model=siamese_cnn tta=2 trainer.precision=bf16-mixed",
+    "redraw, images paired again": (
+        "model=siamese_mlp data.redraw=true data.pairs=1000 data.batch_size=300"
+    ),
+    "redraw, augmentation": f"model=siamese_mlp data.redraw=true {AUGMENTED}",
     "ensemble, posterior, average, views": (
         "model=siamese_mlp model.comparison_input=posterior ensemble_size=2 ema=0.9 tta=2 "
         "label_smoothing=0.1 calibrate=temperature"

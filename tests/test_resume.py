@@ -75,6 +75,7 @@ FITS = {
     "dynamic loss weights": lambda: alone(
         aux={"_target_": "digitpairs.losses.DynamicWeightAverage"}
     ),
+    "redraw": lambda: (member(0), pairs(0, redraw=True)),
     "two stages": lambda: alone(two_stage=0.5),
     "ensemble": lambda: alone(ensemble_size=2, ema=0.9),
     "array of ensembles": lambda: array(ensemble_size=2),

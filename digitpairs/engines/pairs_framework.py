@@ -70,8 +70,9 @@ class PairsFramework(PairsLightning):
             if config[setting] != off:
                 accepted = f"{text_of(off)} with engine=framework"
                 raise InvalidValueError(setting, config[setting], accepted)
-        if datamodule.watch_test:
-            raise InvalidValueError("data.watch_test", True, "false with engine=framework")
+        for setting in ("watch_test", "redraw"):
+            if getattr(datamodule, setting):
+                raise InvalidValueError(f"data.{setting}", True, "false with engine=framework")
         return without_seed_keys(config)
 
     def why_alone(self, config: Section, cached: Cached) -> str | None:

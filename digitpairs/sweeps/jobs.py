@@ -37,6 +37,7 @@ NEUTRAL_DEFAULTS = {
     "tta": 0,
     "scheduler.delay": 0,
     "data.polarity": "auto",
+    "data.redraw": False,
     "data.augmentation.erase": 0,
 }
 
