@@ -118,9 +118,12 @@ def test_log_posteriors_are_averaged_in_evaluation(comparison):
     torch.testing.assert_close(found.comparison, expected)
 
 
+@pytest.mark.parametrize("devices", [("cpu",), ()], ids=["one by one", "merged"])
 @pytest.mark.parametrize("structure", STRUCTURES)
 @pytest.mark.parametrize("body", BODIES)
-def test_an_array_of_ensembles_computes_as_each_network(body, structure):
+def test_an_array_of_ensembles_computes_as_each_network(body, structure, devices, monkeypatch):
+    for module in ("ensemble", "layers"):
+        monkeypatch.setattr(f"digitpairs.networks.{module}.PER_MEMBER_DEVICES", devices)
     networks = [network_of(structure, body, seed, batch_norm=True) for seed in range(6)]
     array = stack([Ensemble(networks[:3]), Ensemble(networks[3:])])
     images, statistics = images_of(2, 5), {}
