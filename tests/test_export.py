@@ -13,6 +13,7 @@ from digitpairs.export import main
 from digitpairs.losses import NoAuxWeighting
 from digitpairs.networks import (
     CNNBody,
+    Ensemble,
     JointNetwork,
     MLPBody,
     ResidualBody,
@@ -79,6 +80,19 @@ def test_every_kind_of_network_is_exported(name, tta, tmp_path):
     torch.manual_seed(0)
     weighting = NoAuxWeighting() if name == "mlp" else None
     model = PairComparison(NETWORKS[name](), weighting, tta=tta)
+    model.set_mean_and_std(0.13, 0.3)
+    comparer = Comparer([model])
+    assert onnx.export(comparer, tmp_path / "model.onnx") <= 1e-5
+    check(tmp_path / "model.onnx", comparer)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["siamese_cnn", "siamese_residual", "two bodies", "mlp"])
+def test_an_ensemble_is_exported_as_its_average(name, tmp_path):
+    torch.manual_seed(0)
+    weighting = NoAuxWeighting() if name == "mlp" else None
+    ensemble = Ensemble([NETWORKS[name]() for _ in range(3)])
+    model = PairComparison(ensemble, weighting, tta=2)
     model.set_mean_and_std(0.13, 0.3)
     comparer = Comparer([model])
     assert onnx.export(comparer, tmp_path / "model.onnx") <= 1e-5

@@ -45,6 +45,11 @@ CASES = {
     "temperatures": "model=siamese_mlp model.body.hidden=[13] calibrate=temperature",
     "moving average": f"model=siamese_cnn model.batch_norm=true {ODD_WIDTHS} ema=0.9",
     "views": f"model=siamese_mlp {ODD_WIDTHS} tta=3",
+    "ensemble": (
+        f"model=siamese_cnn model.batch_norm=true model.body.dropout=0.3 {ODD_WIDTHS} "
+        "ensemble_size=3"
+    ),
+    "redraw": f"model=siamese_mlp {ODD_WIDTHS} data.redraw=true",
     "residual": f"model=siamese_residual {SMALL_RESIDUAL}",
 }
 MOMENTUM = "optimizer=sgd optimizer.momentum=0.9 optimizer.nesterov=true"
@@ -75,6 +80,24 @@ MORE_CASES = {
     "views of the posterior": "model=siamese_cnn model.comparison_input=posterior tta=8",
     "views of two outputs": "model=siamese_cnn model.comparison_outputs=2 tta=2",
     "views, bf16": "model=siamese_cnn tta=2 trainer.precision=bf16-mixed",
+    "redraw, images paired again": (
+        "model=siamese_mlp data.redraw=true data.pairs=1000 data.batch_size=300"
+    ),
+    "redraw, augmentation": f"model=siamese_mlp data.redraw=true {AUGMENTED}",
+    "ensemble, posterior, average, views": (
+        "model=siamese_mlp model.comparison_input=posterior ensemble_size=2 ema=0.9 tta=2 "
+        "label_smoothing=0.1 calibrate=temperature"
+    ),
+    "ensemble, two outputs": "model=siamese_cnn model.comparison_outputs=2 ensemble_size=2",
+    "ensemble, joint": f"model=mlp ensemble_size=2 {SINGLE_PAIRS}",
+    "ensemble, uncertainty": "model=siamese_mlp aux=uncertainty ensemble_size=2",
+    "ensemble, random weights": "model=siamese_mlp aux=random ensemble_size=2",
+    "ensemble, two stages": "model=siamese_mlp two_stage=0.5 trainer.max_epochs=4 ensemble_size=2",
+    "ensemble, early stopping": (
+        "model=siamese_mlp early_stopping.patience=1 trainer.max_epochs=8 ensemble_size=2"
+    ),
+    "ensemble, clipping": "model=siamese_mlp trainer.gradient_clip_val=0.1 ensemble_size=2",
+    "ensemble, bf16": "model=siamese_cnn ensemble_size=2 trainer.precision=bf16-mixed",
     "residual, gelu, max": (
         f"model=siamese_residual {SMALL_RESIDUAL} model.activation=gelu optimizer=adamw "
         "model.body.global_pool=max"

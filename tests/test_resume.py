@@ -75,7 +75,10 @@ FITS = {
     "dynamic loss weights": lambda: alone(
         aux={"_target_": "digitpairs.losses.DynamicWeightAverage"}
     ),
+    "redraw": lambda: (member(0), pairs(0, redraw=True)),
     "two stages": lambda: alone(two_stage=0.5),
+    "ensemble": lambda: alone(ensemble_size=2, ema=0.9),
+    "array of ensembles": lambda: array(ensemble_size=2),
     "early stopping": held_out,
     "array": array,
     "moving average": lambda: alone(ema=0.9),
@@ -194,6 +197,7 @@ PAUSABLE = {
     "momentum": {"optimizer": SGD(0.05, momentum=0.9), "scheduler": Constant()},
     "two stages": {"two_stage": 0.5},
     "moving average": {"ema": 0.9},
+    "ensemble": {"ensemble_size": 2},
     "dynamic loss weights": {"aux": {"_target_": "digitpairs.losses.DynamicWeightAverage"}},
     "early stopping": {"early_stopping": {"patience": 4, "monitor": "validation/loss"}},
 }

@@ -52,6 +52,8 @@ class TrainLoader:
         generator: the generator of the order; in an array one for each member.
         transform: applied to each mini-batch.
         transform_generators: the generators of `transform`, which `state_dict` saves as well.
+        redraw: gives the rows of an epoch, drawn with the generators of the order before the order
+            is; None for the same rows in each epoch.
     """
 
     def __init__(
@@ -62,11 +64,12 @@ class TrainLoader:
         generator: torch.Generator | Sequence[torch.Generator],
         transform: Callable[[Any], Batch] | None = None,
         transform_generators: Sequence[torch.Generator] = (),
+        redraw: Callable[[Sequence[torch.Generator]], Rows] | None = None,
     ) -> None:
         self.rows, self.count, self.batch_size = rows, count, batch_size
-        self.generator, self.transform = generator, transform
-        orders = [generator] if isinstance(generator, torch.Generator) else generator
-        self._generators = [*orders, *transform_generators]
+        self.generator, self.transform, self.redraw = generator, transform, redraw
+        self._orders = [generator] if isinstance(generator, torch.Generator) else generator
+        self._generators = [*self._orders, *transform_generators]
 
     def state_dict(self) -> dict[str, list[Tensor]]:
         """The states of all generators, so that a fit can be resumed at the next epoch."""
@@ -87,7 +90,8 @@ class TrainLoader:
         return -(-self.count // self.batch_size)
 
     def __iter__(self) -> Iterator[Epoch]:
-        yield Epoch(self.rows, self._order(), self.batch_size, self.transform)
+        rows = self.rows if self.redraw is None else self.redraw(self._orders)
+        yield Epoch(rows, self._order(), self.batch_size, self.transform)
 
     def _order(self) -> Tensor:
         """A random order, (count,) or (members, count)."""

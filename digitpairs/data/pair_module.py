@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,10 @@ class PairDataModule(LightningDataModule):
         watch_test: whether the test pairs are measured after each epoch, for learning curves.
             Nothing can be chosen by them: there are no validation pairs then, and early stopping
             cannot monitor them.
+        redraw: whether each epoch pairs the training images anew, each as often as before. The
+            pairs are drawn from the stream of the order; held-out and test pairs stay.
         seed: seed of the pairs, and of what has no seed of its own.
-        order_seed: seed of the order of the mini-batches.
+        order_seed: seed of the order of the mini-batches, and of the pairs of `redraw`.
         augmentation_seed: seed of the augmentation.
         polarity: polarity of the stored images (see `digitpairs.data.sources.load`).
 
@@ -82,6 +84,7 @@ class PairDataModule(LightningDataModule):
         normalise: bool | str = True,
         augmentation: Augmentation | Mapping[str, Any] | None = None,
         watch_test: bool = False,
+        redraw: bool = False,
         seed: int = 0,
         order_seed: int | None = None,
         augmentation_seed: int | None = None,
@@ -105,6 +108,7 @@ class PairDataModule(LightningDataModule):
         if self.watch_test and self.held_out:
             accepted = "false where validation or folds hold pairs out, which are measured instead"
             raise InvalidValueError("watch_test", True, accepted)
+        self.redraw = boolean("redraw", redraw)
         self.seed = check_seed("seed", seed)
         self.order_seed = check_seed("order_seed", order_seed, self.seed)
         self.augmentation_seed = check_seed("augmentation_seed", augmentation_seed, self.seed)
@@ -170,6 +174,7 @@ class PairDataModule(LightningDataModule):
             order,
             self.transform(generator),
             [generator],
+            redrawing(self.train_set, [self]),
         )
 
     def transform(self, generator: torch.Generator) -> Callable[[Pairs], Pairs] | None:
@@ -177,6 +182,11 @@ class PairDataModule(LightningDataModule):
         if not self.augmentation:
             return None
         return functools.partial(self.augmentation, generator=generator)
+
+    @property
+    def pairs_of_pass(self) -> int | None:
+        """`passes` of `PairSet.paired_anew`: None without `redraw`."""
+        return len(self.train_set.images) // 2 if self.redraw else None
 
     @property
     def watched(self) -> str:
@@ -196,6 +206,16 @@ class PairDataModule(LightningDataModule):
 
     def _source(self) -> sources.Source:
         return sources.load(self.source_name, self.root, self.polarity)
+
+
+def redrawing(
+    train_set: PairSet, members: Sequence[PairDataModule]
+) -> Callable[[Sequence[torch.Generator]], PairSet] | None:
+    """`redraw` of the `TrainLoader` of these members' pairs; None if all keep their pairs."""
+    if not any(member.redraw for member in members):
+        return None
+    passes = [member.pairs_of_pass for member in members]
+    return functools.partial(train_set.paired_anew, passes=passes)
 
 
 def draw_split(

@@ -9,7 +9,7 @@ from pytorch_lightning import LightningDataModule
 
 from digitpairs.data.augmentation import augment
 from digitpairs.data.batches import EvaluationLoader, TrainLoader
-from digitpairs.data.pair_module import PairDataModule
+from digitpairs.data.pair_module import PairDataModule, redrawing
 from digitpairs.data.pairs import PairSet
 from digitpairs.streams import stream
 
@@ -60,6 +60,7 @@ class PairDataModuleArray(LightningDataModule):
             orders,
             transform,
             generators,
+            redrawing(train_set, self.members),
         )
 
     def val_dataloader(self) -> EvaluationLoader | list:

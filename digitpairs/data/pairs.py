@@ -67,6 +67,23 @@ class PairSet(NamedTuple):
         """The set with only the pairs in these rows."""
         return self._replace(indices=self.indices[rows])
 
+    def paired_anew(
+        self, generators: Sequence[torch.Generator], passes: Sequence[int | None]
+    ) -> PairSet:
+        """The images of the pairs in new pairs, each as often as before and never with itself.
+
+        Args:
+            generators: of the draws, one for each member.
+            passes: for each member the most pairs in which no image occurs twice, half the number
+                of its images (see `draw_pairs`); None keeps the member's pairs.
+        """
+        members = self.indices.view(len(passes), -1, 2)
+        drawn = [
+            pairs if count is None else _shuffled(pairs, count, generator)
+            for pairs, count, generator in zip(members, passes, generators)
+        ]
+        return self._replace(indices=torch.stack(drawn).view_as(self.indices))
+
     def mean_and_std(self) -> tuple[float, float]:
         """Mean and standard deviation of all pixels of the images that occur in a pair."""
         shown = torch.zeros(len(self.images), dtype=torch.bool)
@@ -100,6 +117,14 @@ def draw_pairs(digits: Digits, count: int, generator: torch.Generator) -> PairSe
         drawn += len(passes[-1])
     images, classes = digits.images.index_select(0, chosen), digits.classes[chosen]
     return PairSet(to_unit_images(images), classes, torch.cat(passes)[:count])
+
+
+def _shuffled(pairs: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Pairs (n, 2) with the images of every `count` pairs in random order."""
+    shuffled = []
+    for one in pairs.split(count):
+        shuffled.append(one.flatten()[torch.randperm(one.numel(), generator=generator)])
+    return torch.cat(shuffled).view(-1, 2)
 
 
 def _pair_up(rows: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ TRAINER: dict[str, tuple[str | None, ...] | None] = {
     "gradient_clip_algorithm": None,
 }
 # Settings that `framework` does not have, with the values that turn them off.
-OFF = {"two_stage": None, "label_smoothing": 0, "ema": None, "tta": 0}
+OFF = {"two_stage": None, "label_smoothing": 0, "ensemble_size": 1, "ema": None, "tta": 0}
 
 
 class PairsFramework(PairsLightning):
@@ -70,8 +70,9 @@ class PairsFramework(PairsLightning):
             if config[setting] != off:
                 accepted = f"{text_of(off)} with engine=framework"
                 raise InvalidValueError(setting, config[setting], accepted)
-        if datamodule.watch_test:
-            raise InvalidValueError("data.watch_test", True, "false with engine=framework")
+        for setting in ("watch_test", "redraw"):
+            if getattr(datamodule, setting):
+                raise InvalidValueError(f"data.{setting}", True, "false with engine=framework")
         return without_seed_keys(config)
 
     def why_alone(self, config: Section, cached: Cached) -> str | None:

@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from digitpairs import files
-from digitpairs.checks import InvalidValueError, needs
+from digitpairs.checks import InvalidValueError, integer, needs
 from digitpairs.data import PairDataModule, PairDataModuleArray
 from digitpairs.engines.base import (
     SETTINGS,
@@ -40,6 +40,8 @@ from digitpairs.engines.named_parts import named_parts
 from digitpairs.engines.predictions import predictions_file
 from digitpairs.losses import Weighting
 from digitpairs.losses.weighting import WEIGHTING, try_weighting
+from digitpairs.networks import Ensemble
+from digitpairs.networks.ensemble import MOST_NETWORKS
 from digitpairs.networks.initialise import global_generator_from
 from digitpairs.streams import stream
 from digitpairs.targets import exception_message, is_built_in
@@ -74,6 +76,7 @@ ARGUMENTS = (
     "early_stopping",
     "two_stage",
     "label_smoothing",
+    "ensemble_size",
     "ema",
     "calibrate",
     "tta",
@@ -89,6 +92,7 @@ class PairsLightning(Engine):
         "aux": SETTINGS,
         "two_stage": VALUE,
         "label_smoothing": VALUE,
+        "ensemble_size": VALUE,
         "ema": VALUE,
         "calibrate": VALUE,
         "tta": VALUE,
@@ -231,12 +235,20 @@ def _module_and_stacking_key(
             arguments[section] = cached(section, run[section], build_part)
         with prefixed_errors("early_stopping"):
             build_early_stopping(run["early_stopping"])
-        own_keys = ("two_stage", "label_smoothing", "ema", "calibrate", "tta", "model._target_")
-        with prefixed_errors("trainer", (*PART_CLASSES, *own_keys)):
-            module = PairComparison(arguments.pop("model"), **arguments)
+        own_keys = (*PART_CLASSES, *PairsLightning.own_keys, "model._target_")
+        with prefixed_errors("trainer", own_keys):
+            network = _as_ensemble(arguments.pop("model"), arguments.pop("ensemble_size"))
+            module = PairComparison(network, **arguments)
     if not is_built_in(run["aux"]):
         _try_weighting(module, run["aux"])
     return module, stacking_key(module)
+
+
+def _as_ensemble(network: nn.Module, size: int) -> nn.Module:
+    """The network, or an ensemble of as many. On the "meta" device they share it."""
+    if integer("ensemble_size", size, at_least=1, at_most=MOST_NETWORKS) == 1:
+        return network
+    return Ensemble([network] * size)
 
 
 def _build_part(section: str, part: Section) -> Any:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,18 +22,46 @@ def loss_parts(
 
     Without digit logits (..., 1), of the comparison alone. An array has a leading axis of members.
 
+    The networks of an `Ensemble` in training each have their own loss, and the mean over them is
+    returned. Its gradient reaches each network as if it trained alone, not divided by their number.
+
     Args:
-        prediction: the network's logits.
+        prediction: the network's logits; an ensemble's are (..., networks, B, ...).
         digits: (..., B, 2), int64.
         target: (..., B), int64.
         smoothing: (...), the share of each label that is spread evenly over all classes (Szegedy
             et al. 2016, section 7), a number for each member; None is no smoothing.
     """
+    if prediction.comparison.dim() > target.dim() + 1:
+        return _mean_of_networks(prediction, digits, target, smoothing)
     losses = comparison_losses(prediction.comparison, target, smoothing)[..., None]
     if prediction.digits is not None:
         digit_losses = cross_entropies(prediction.digits, digits, 2, smoothing)
         losses = torch.cat([digit_losses, losses], -1)
     return losses.mean(-2)
+
+
+def _mean_of_networks(
+    prediction: Prediction, digits: Tensor, target: Tensor, smoothing: Tensor | None
+) -> Tensor:
+    networks = prediction.comparison.shape[-3]
+    rows = target.unsqueeze(-2).expand(*target.shape[:-1], networks, -1)
+    both = digits.unsqueeze(-3).expand(*rows.shape, 2)
+    shares = None if smoothing is None else smoothing[..., None]
+    return _MeanOfOwn.apply(loss_parts(prediction, both, rows, shares))
+
+
+class _MeanOfOwn(torch.autograd.Function):
+    """Parts (..., networks, 3) -> their mean (..., 3), whose gradient each network gets whole."""
+
+    @staticmethod
+    def forward(context: Any, parts: Tensor) -> Tensor:
+        context.shape = parts.shape
+        return functools.reduce(operator.add, parts.unbind(-2)) / parts.shape[-2]
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        return gradient.unsqueeze(-2).expand(context.shape)
 
 
 def comparison_losses(logits: Tensor, target: Tensor, smoothing: Tensor | None = None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from digitpairs.networks.cnn import CNNBody
 from digitpairs.networks.comparison import JointNetwork, Prediction, SiameseNetwork
+from digitpairs.networks.ensemble import Ensemble
 from digitpairs.networks.initialise import create, initialise
 from digitpairs.networks.mlp import MLPBody
 from digitpairs.networks.points import PointMLP
@@ -11,6 +12,7 @@ from digitpairs.networks.stacking import stackable, stackable_if
 
 __all__ = [
     "CNNBody",
+    "Ensemble",
     "JointNetwork",
     "MLPBody",
     "PointMLP",

@@ -51,6 +51,12 @@ def as_prediction(output: Any) -> Prediction:
     return output if isinstance(output, Prediction) else Prediction(*output)
 
 
+def compares_posteriors(network: nn.Module) -> bool:
+    """Whether the comparison's logit follows from the digit logits without parameters."""
+    part = getattr(network, "comparison_part", None)
+    return isinstance(part, ComparisonPart) and part.sees == "posterior"
+
+
 @stackable
 class JointNetwork(nn.Module):
     """Both images as one input of two channels: (B, 2, 14, 14) -> Prediction.

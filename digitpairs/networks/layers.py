@@ -271,22 +271,23 @@ class Dropout(nn.Module):
     def draw_mask(self, pairs: int, generators: Sequence[torch.Generator]) -> None:
         """Draw a new mask: 0 with the probability, else 1 / (1 - probability).
 
-        The mask is (pairs * rows_per_pair, units) from a network's one generator, and
-        (members, pairs * rows_per_pair, units) from an array's.
+        The mask is (pairs * rows_per_pair, units) from a network's one generator. It has the axes
+        of an array and of an ensemble before these, with a generator for each of their networks.
         """
         shape = (pairs * self.rows_per_pair, self.units)
         draw = _uniform if self.mask.device.type in PER_MEMBER_DEVICES else _hashed_uniform
         uniform = draw(shape, generators, self.mask.device)
         # This comparison takes a third of the time of `bernoulli_`.
-        kept = (uniform if self.mask.dim() == 3 else uniform[0]) < self._keep(uniform)
+        kept = uniform.view(*self.mask.shape[:-2], *shape) < self._keep(uniform)
         self.mask = kept.to(self.mask).div_(self._keep(self.mask))
 
     def _keep(self, like: Tensor) -> float | Tensor:
-        """The probability of keeping a unit; for members that differ, (members, 1, 1)."""
+        """The probability of keeping a unit; for members that differ, (members, 1, ...)."""
         if not isinstance(self.probability, tuple):
             return 1 - self.probability
         keep = [1 - probability for probability in self.probability]
-        return torch.tensor(keep, dtype=torch.float64).to(like).view(-1, 1, 1)
+        per_member = torch.tensor(keep, dtype=torch.float64).to(like)
+        return per_member.view(-1, *[1] * (self.mask.dim() - 1))
 
     def extra_repr(self) -> str:
         return f"probability={self.probability}, units={self.units}"

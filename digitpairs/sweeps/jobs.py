@@ -31,11 +31,13 @@ from digitpairs.sweeps.shown_settings import Setting, shown_settings
 # Settings that digests leave out at these values. Results from before a setting existed are found.
 NEUTRAL_DEFAULTS = {
     "label_smoothing": 0,
+    "ensemble_size": 1,
     "ema": None,
     "calibrate": "none",
     "tta": 0,
     "scheduler.delay": 0,
     "data.polarity": "auto",
+    "data.redraw": False,
     "data.augmentation.erase": 0,
 }
 

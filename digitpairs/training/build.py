@@ -7,12 +7,13 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from digitpairs.checks import InvalidValueError, suggestion
-from digitpairs.networks import create
+from digitpairs.networks import Ensemble, create
 from digitpairs.streams import stream
 from digitpairs.targets import (
     SPECIAL_KEYS,
@@ -55,12 +56,27 @@ def build(part: Any) -> Any:
         return target(*places, **settings)
 
 
-def build_network(network: nn.Module | Mapping[str, Any], weights_seed: int) -> nn.Module:
-    """The network of a config, with initial weights from the seed; a network as it is."""
+def build_network(
+    network: nn.Module | Mapping[str, Any], weights_seed: int, ensemble_size: int = 1
+) -> nn.Module:
+    """The network of a config, with initial weights from the seed; a network as it is.
+
+    With an `ensemble_size` above 1, an `Ensemble` of as many networks. Their weights are drawn one
+    after another from the same stream, so that the first has those of the network alone. Raises
+    InvalidValueError for a network that is no config.
+    """
     if not isinstance(network, Mapping):
+        if ensemble_size > 1:
+            accepted = "1 with a network object, or digitpairs.networks.Ensemble of several as it"
+            raise InvalidValueError("ensemble_size", ensemble_size, accepted)
         return network
-    weights = stream(weights_seed, "weights")
-    return create(lambda: build(network), weights, by_constructor=not is_built_in(network))
+    weights, by_constructor = stream(weights_seed, "weights"), not is_built_in(network)
+    networks: list[nn.Module] = []
+    for number in range(ensemble_size):
+        if number and by_constructor:  # constructors get a seed that is not drawn, but copied
+            torch.randint(2**62, (), generator=weights, device="cpu")
+        networks.append(create(lambda: build(network), weights, by_constructor=by_constructor))
+    return networks[0] if ensemble_size == 1 else Ensemble(networks)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -51,9 +53,14 @@ class MetricAccumulator:
     """Collects an epoch's predictions and losses, and computes its metrics once at the end.
 
     Shapes are those of one network; an array's have a leading axis of members.
+
+    Args:
+        average: of the predictions (..., networks, B, ...) of an ensemble in training, whose errors
+            are those of the average; None if the predictions have no such axis.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, average: Callable[[Prediction], Prediction] | None = None) -> None:
+        self._average = average
         self._predictions: list[tuple[Prediction, Tensor, Tensor]] = []
         self._losses: list[tuple[Tensor, Tensor]] = []
 
@@ -107,8 +114,9 @@ class MetricAccumulator:
 
     def _concatenated(self) -> tuple[Prediction, Tensor, Tensor]:
         predictions, digits, targets = zip(*self._predictions)
-        row_axis = targets[0].dim() - 1
         comparisons, logits = zip(*predictions)
-        joint_logits = None if logits[0] is None else torch.cat(logits, row_axis)
-        joint = Prediction(torch.cat(comparisons, row_axis), joint_logits)
-        return joint, torch.cat(digits, row_axis), torch.cat(targets, row_axis)
+        joint_logits = None if logits[0] is None else torch.cat(logits, -3)
+        joint = Prediction(torch.cat(comparisons, -2), joint_logits)
+        if self._average is not None:
+            joint = self._average(joint)
+        return joint, torch.cat(digits, -2), torch.cat(targets, -1)

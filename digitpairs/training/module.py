@@ -22,6 +22,7 @@ from digitpairs.data.pairs import PairSet
 from digitpairs.losses import Weighting, loss_parts
 from digitpairs.networks import Prediction
 from digitpairs.networks.comparison import as_prediction
+from digitpairs.networks.ensemble import Ensemble, base_network
 from digitpairs.networks.layers import draw_masks, dropout_layers
 from digitpairs.training.averaging import ExponentialMovingAverage
 from digitpairs.training.metrics import MetricAccumulator
@@ -124,11 +125,13 @@ class ComparisonModule(Resumable):
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
-        self._train_metrics = MetricAccumulator()
+        ensemble = self.network if isinstance(self.network, Ensemble) else None
+        self._train_metrics = MetricAccumulator(None if ensemble is None else ensemble.average)
         share = self.members[0].two_stage
         if share is not None:
             first = first_epochs(share, self.trainer.max_epochs or 0)
-            train_only(self.network, "digits" if self.current_epoch < first else "comparison")
+            part = "digits" if self.current_epoch < first else "comparison"
+            train_only(base_network(self.network), part)
         for member, rate in zip(self.members, self._start_rates()):
             member.start_epoch(self.current_epoch, rate)
 
@@ -150,7 +153,8 @@ class ComparisonModule(Resumable):
         parameters = [
             parameter for group in optimizer.param_groups for parameter in group["params"]
         ]
-        streams = [member.dropout_stream for member in self.members]
+        size = self.network.size if isinstance(self.network, Ensemble) else 1
+        streams = [member.dropout_stream for member in self.members for _ in range(size)]
         for number, (images, digits, target) in enumerate(self._normalised_minibatches(batch)):
             draw_masks(self._dropouts, target.shape[-1], streams)
             for member in self._changing_by_step:
@@ -185,7 +189,7 @@ class ComparisonModule(Resumable):
         """
         self._last_images = None
         if self.members[0].two_stage is not None:
-            train_only(self.network, None)
+            train_only(base_network(self.network), None)
         for member in self.members:
             member.early_stopping.restore(member.network)
         if self.calibration is not None:

@@ -18,8 +18,9 @@ from digitpairs.data.batches import minibatches
 from digitpairs.data.sources import SIDE
 from digitpairs.losses import LambdaWeighting, Weighting, check_fits
 from digitpairs.networks import JointNetwork, Prediction, SiameseNetwork
-from digitpairs.networks.comparison import as_prediction
-from digitpairs.networks.heads import CLASSES, ComparisonPart
+from digitpairs.networks.comparison import as_prediction, compares_posteriors
+from digitpairs.networks.ensemble import MOST_NETWORKS, base_network
+from digitpairs.networks.heads import CLASSES
 from digitpairs.streams import check_seed
 from digitpairs.targets import class_name, exception_message
 from digitpairs.training.averaging import check_decay
@@ -30,7 +31,7 @@ from digitpairs.training.module import ComparisonModule
 from digitpairs.training.optimizers import Adam
 from digitpairs.training.run_record import RunRecord, prefixed
 from digitpairs.training.schedulers import Constant, Schedule, as_schedule
-from digitpairs.training.stages import COMPARISON, check_two_stage
+from digitpairs.training.stages import check_two_stage
 from digitpairs.training.temperature import METHODS, TemperatureScaling
 from digitpairs.training.views import VIEWS, AveragedViews
 
@@ -68,6 +69,9 @@ class PairComparison(RunRecord, ComparisonModule):
             rest the comparison part trains alone. None trains everything at once.
         label_smoothing: the share of each label, 0 to 1, that the training's losses spread evenly
             over all classes. Validation and test do not smooth labels.
+        ensemble_size: the number of networks, from 1 to 100, each with initial weights and dropout
+            masks of its own. They train on the same batches, each as it would alone; the loss is
+            the mean of theirs. Validation, test and predictions average over them, see `Ensemble`.
         ema: decay of an exponential moving average of the weights, from 0 to below 1, see
             `ExponentialMovingAverage`. Between the training steps of two epochs, and after the
             fit, the network has the averaged weights. None is none.
@@ -77,7 +81,8 @@ class PairComparison(RunRecord, ComparisonModule):
         tta: test-time augmentation: the number of further views of the images over which
             validation, test and predictions average, see `AveragedViews`. 0 is none.
         gradient_clip_val: bound of the gradient before each step, above 0; None is none.
-        gradient_clip_algorithm: "norm" bounds the norm of the whole gradient, "value" each value.
+        gradient_clip_algorithm: "norm" bounds the norm of the whole gradient, of all networks of
+            an ensemble; "value" bounds each value.
         seed: of all random streams that have no seed of their own.
         weights_seed, dropout_seed, aux_seed: of the initial weights, the dropout masks, and random
             loss weights. A network object keeps its weights.
@@ -96,6 +101,7 @@ class PairComparison(RunRecord, ComparisonModule):
         early_stopping: EarlyStopping | Mapping | None = None,
         two_stage: float | None = None,
         label_smoothing: float = 0.0,
+        ensemble_size: int = 1,
         ema: float | None = None,
         calibrate: str = "none",
         tta: int = 0,
@@ -111,7 +117,8 @@ class PairComparison(RunRecord, ComparisonModule):
         dropout_seed = check_seed("dropout_seed", dropout_seed, seed)
         aux_seed = check_seed("aux_seed", aux_seed, seed)
         weighting = LambdaWeighting(0.8) if aux is None else build(aux)
-        super().__init__(build_network(network, weights_seed), weighting)
+        integer("ensemble_size", ensemble_size, at_least=1, at_most=MOST_NETWORKS)
+        super().__init__(build_network(network, weights_seed, ensemble_size), weighting)
         parts = {
             "network": network,
             "aux": aux,
@@ -125,6 +132,7 @@ class PairComparison(RunRecord, ComparisonModule):
         settings = {
             "two_stage": two_stage,
             "label_smoothing": label_smoothing,
+            "ensemble_size": ensemble_size,
             "ema": ema,
             "calibrate": calibrate,
             "tta": tta,
@@ -149,13 +157,14 @@ class PairComparison(RunRecord, ComparisonModule):
             "gradient_clip_algorithm", gradient_clip_algorithm, CLIP_ALGORITHMS
         )
         self.has_digits = _has_digits(self.network)
+        base = base_network(self.network)
         check_fits(self.aux, self.has_digits)
         if choice("calibrate", calibrate, METHODS) == "temperature":
             names_digits = self.has_digits and self.aux.uses_digits
-            self.calibration = TemperatureScaling(names_digits, _compares_posteriors(self.network))
+            self.calibration = TemperatureScaling(names_digits, compares_posteriors(base))
         if integer("tta", tta, at_most=len(VIEWS)):
-            self.views = AveragedViews(tta, _compares_posteriors(self.network))
-        self.two_stage = check_two_stage(two_stage, self.network, self.aux)
+            self.views = AveragedViews(tta, compares_posteriors(base))
+        self.two_stage = check_two_stage(two_stage, base, self.aux)
         if self.two_stage is not None and self.early_stopping.patience is not None:
             accepted = "null with early stopping, which would watch both stages as one"
             raise InvalidValueError("two_stage", two_stage, accepted)
@@ -240,19 +249,14 @@ def _answers(prediction: Prediction) -> dict[str, Tensor]:
     return answers
 
 
-def _compares_posteriors(network: nn.Module) -> bool:
-    """Whether the comparison's logit follows from the digit logits without parameters."""
-    part = getattr(network, COMPARISON, None)
-    return isinstance(part, ComparisonPart) and part.sees == "posterior"
-
-
 def _has_digits(network: nn.Module) -> bool:
     """Whether the network gives digit logits. Other networks are run on two blank pairs.
 
     Raises InvalidValueError for a network that does not map pairs to logits.
     """
-    if type(network) in (JointNetwork, SiameseNetwork):
-        return bool(network.has_digits)
+    base = base_network(network)
+    if type(base) in (JointNetwork, SiameseNetwork):
+        return bool(base.has_digits)
     like = next(network.parameters(), torch.empty(0))
     try:
         with torch.no_grad():

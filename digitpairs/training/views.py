@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +12,7 @@ from torch import Tensor
 from digitpairs.data.augmentation import affine
 from digitpairs.data.sources import SIDE
 from digitpairs.networks import Prediction
-from digitpairs.networks.heads import posterior_logit
+from digitpairs.networks.ensemble import average_predictions
 
 # Rotation in degrees, size, and shift along x and y in pixels. Among rotations of 4 to 12 degrees,
 # sizes changed by 4 to 12 % and shifts of 0.25 to 1 pixel, these gave the smallest loss of the
@@ -34,11 +32,9 @@ VIEWS = (
 
 
 class AveragedViews:
-    """Log posteriors averaged over the images themselves and the first `count` of VIEWS.
+    """`average_predictions` over the images themselves and the first `count` of VIEWS.
 
-    The digits' log posteriors are averaged, and so are the comparison's: the mean of its logit if
-    it has one output, of its log posteriors if it has two. The mean of log posteriors is a
-    geometric mean of posteriors, and counts as logits. Both images of a pair have the same view.
+    Both images of a pair have the same view.
 
     Args:
         count: 1 to len(VIEWS).
@@ -57,25 +53,10 @@ class AveragedViews:
     def __call__(self, predict: Callable[[Tensor], Prediction], images: Tensor) -> Prediction:
         """The average of `predict` over the views of pixels (..., B, 2, 14, 14) in [0, 1]."""
         views = [images, *(self._view(images, grid) for grid in self.grids.to(images))]
-        comparisons, digits = zip(*map(predict, views))
-        mean_digits = None if digits[0] is None else _mean_log_posterior(digits)
-        if self.from_digits and mean_digits is not None:
-            return Prediction(posterior_logit(mean_digits)[..., None], mean_digits)
-        if comparisons[0].shape[-1] == 1:
-            return Prediction(_mean(comparisons), mean_digits)
-        return Prediction(_mean_log_posterior(comparisons), mean_digits)
+        return average_predictions([predict(view) for view in views], self.from_digits)
 
     def _view(self, images: Tensor, grid: Tensor) -> Tensor:
         # All images as the channels of one, since their grid is the same.
         channels = images.flatten(0, -3)[None]
         sampled = F.grid_sample(channels, grid[None], padding_mode="zeros", align_corners=False)
         return sampled.view_as(images)
-
-
-def _mean_log_posterior(logits: Sequence[Tensor]) -> Tensor:
-    return _mean([each.log_softmax(-1) for each in logits])
-
-
-def _mean(tensors: Sequence[Tensor]) -> Tensor:
-    """Summed one after another: `Tensor.mean` rounds an element by its place in memory."""
-    return functools.reduce(operator.add, tensors) / len(tensors)

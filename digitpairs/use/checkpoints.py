@@ -133,7 +133,8 @@ def _settings(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
             "PairComparison.load_from_checkpoint(path, network=...), and use "
             "digitpairs.use.Comparer([model])"
         )
-    later = {"calibrate": "none", "tta": 0}  # checkpoints of earlier versions lack these
+    # checkpoints of earlier versions lack these
+    later = {"ensemble_size": 1, "calibrate": "none", "tta": 0}
     settings = {key: saved.get(key, default) for key, default in later.items()}
     return {"network": saved["network"], "aux": saved["aux"], **settings}
 
