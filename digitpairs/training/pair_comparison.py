@@ -45,6 +45,9 @@ CLIP_ALGORITHMS: dict[str, Callable[[list[nn.Parameter], float], Any]] = {
 }
 
 
+_PARTS = ("network", "aux", "optimizer", "scheduler", "early_stopping")  # objects or configs
+
+
 class PairComparison(RunRecord, ComparisonModule):
     """Trains and evaluates a network (B, 2, 14, 14) -> `Prediction` on pairs of digits.
 
@@ -119,59 +122,43 @@ class PairComparison(RunRecord, ComparisonModule):
         weighting = LambdaWeighting(0.8) if aux is None else build(aux)
         integer("ensemble_size", ensemble_size, at_least=1, at_most=MOST_NETWORKS)
         super().__init__(build_network(network, weights_seed, ensemble_size), weighting)
-        parts = {
-            "network": network,
-            "aux": aux,
-            "optimizer": optimizer,
-            "scheduler": scheduler,
-            "early_stopping": early_stopping,
-        }
-        configs = {
-            key: part for key, part in parts.items() if part is None or isinstance(part, Mapping)
-        }
-        settings = {
-            "two_stage": two_stage,
-            "label_smoothing": label_smoothing,
-            "ensemble_size": ensemble_size,
-            "ema": ema,
-            "calibrate": calibrate,
-            "tta": tta,
-            "gradient_clip_val": gradient_clip_val,
-            "gradient_clip_algorithm": gradient_clip_algorithm,
-            "seed": seed,
-            "weights_seed": weights_seed,
-            "dropout_seed": dropout_seed,
-            "aux_seed": aux_seed,
-        }
-        self.save_hyperparameters(configs | settings, logger=False)
+        parts = (network, aux, optimizer, scheduler, early_stopping)
+        objects = [name for name, part in zip(_PARTS, parts) if not _is_config(part)]
+        self.save_hyperparameters(ignore=objects, logger=False)
         self.dropout_seed, self.aux_seed = dropout_seed, aux_seed
         self.optimizer_recipe = Adam(lr=0.001) if optimizer is None else build(optimizer)
         self.schedule = Constant() if scheduler is None else as_schedule(build(scheduler))
         self.early_stopping = build_early_stopping(early_stopping)
         self.label_smoothing = number("label_smoothing", label_smoothing, at_most=1)
         self.ema = None if ema is None else check_decay("ema", ema)
-        self.clip_value: float | None = None
-        if gradient_clip_val is not None:
-            self.clip_value = positive("gradient_clip_val", gradient_clip_val)
+        self.clip_value = _clip_value(gradient_clip_val)
         self.clip_algorithm = choice(
             "gradient_clip_algorithm", gradient_clip_algorithm, CLIP_ALGORITHMS
         )
         self.has_digits = _has_digits(self.network)
-        base = base_network(self.network)
         check_fits(self.aux, self.has_digits)
-        if choice("calibrate", calibrate, METHODS) == "temperature":
+        self._set_answers(choice("calibrate", calibrate, METHODS), tta)
+        self.two_stage = self._check_two_stage(two_stage)
+        self.clear()
+
+    def _set_answers(self, calibrate: str, tta: int) -> None:
+        """Set what turns the logits into answers."""
+        from_digits = compares_posteriors(base_network(self.network))
+        if calibrate == "temperature":
             names_digits = self.has_digits and self.aux.uses_digits
-            self.calibration = TemperatureScaling(names_digits, compares_posteriors(base))
+            self.calibration = TemperatureScaling(names_digits, from_digits)
         if integer("tta", tta, at_most=len(VIEWS)):
-            self.views = AveragedViews(tta, compares_posteriors(base))
-        self.two_stage = check_two_stage(two_stage, base, self.aux)
-        if self.two_stage is not None and self.early_stopping.patience is not None:
+            self.views = AveragedViews(tta, from_digits)
+
+    def _check_two_stage(self, two_stage: float | None) -> float | None:
+        share = check_two_stage(two_stage, base_network(self.network), self.aux)
+        if share is not None and self.early_stopping.patience is not None:
             accepted = "null with early stopping, which would watch both stages as one"
             raise InvalidValueError("two_stage", two_stage, accepted)
-        if self.two_stage is not None and self.ema is not None:
+        if share is not None and self.ema is not None:
             accepted = "null with two_stage, whose second stage would average a part that is frozen"
-            raise InvalidValueError("ema", ema, accepted)
-        self.clear()
+            raise InvalidValueError("ema", self.ema, accepted)
+        return share
 
     @property
     def members(self) -> Sequence[PairComparison]:
@@ -240,6 +227,14 @@ class PairComparison(RunRecord, ComparisonModule):
     def _raise_failure(self) -> None:
         if self.failure is not None:
             raise self.failure
+
+
+def _is_config(part: Any) -> bool:
+    return part is None or isinstance(part, Mapping)
+
+
+def _clip_value(bound: float | None) -> float | None:
+    return None if bound is None else positive("gradient_clip_val", bound)
 
 
 def _answers(prediction: Prediction) -> dict[str, Tensor]:
