@@ -98,7 +98,7 @@ def search(options: argparse.Namespace, repetition: int, *changes: str) -> Found
     }
     arguments = [
         "hydra/sweeper=optuna",
-        f"trainer.max_epochs={options.epochs}",
+        *common_settings(options),
         *(f"{key}={space}" for key, space in SPACE.items()),
         *(f"hydra.sweeper.{key}={value}" for key, value in section.items()),
     ]
@@ -119,7 +119,7 @@ def grid(options: argparse.Namespace, repetition: int) -> Found:
     seeds = range(first_seed(repetition), first_seed(repetition) + options.seeds)
     lists = grid_values(options.trials)
     arguments = [
-        f"trainer.max_epochs={options.epochs}",
+        *common_settings(options),
         "data.validation=0.2",
         *(f"{key}={','.join(values)}" for key, values in lists.items()),
         f"seed={','.join(map(str, seeds))}",
@@ -167,11 +167,15 @@ def mean_error(results) -> float:
 def retrain(options: argparse.Namespace, settings: Sequence[str]) -> float:
     """The mean held-out error of the settings over new seeds."""
     seeds = range(FINAL_SEED, FINAL_SEED + options.final_seeds)
-    common = [f"trainer.max_epochs={options.epochs}", "data.validation=0.2"]
+    common = [*common_settings(options), "data.validation=0.2"]
     with tempfile.TemporaryDirectory() as folder:
         run_command([*common, *settings, f"seed={','.join(map(str, seeds))}"], Path(folder))
         paths = Path(folder).glob("*/*/seed=*/result.json")
         return mean_error([json.loads(path.read_text()) for path in paths])
+
+
+def common_settings(options: argparse.Namespace) -> list[str]:
+    return [f"trainer.max_epochs={options.epochs}", f"data.batch_size={options.batch_size}"]
 
 
 def first_seed(repetition: int) -> int:
@@ -192,8 +196,9 @@ class Network(nn.Module):
         return self.compare(digits.softmax(-1).flatten(1))[:, 0], digits
 
 
-def plain_run(source, params, epochs: int, seed: int) -> float:
-    """The held-out error of a run by a loop over mini-batches of 100."""
+def plain_run(source, params, options: argparse.Namespace, seed: int) -> float:
+    """The held-out error of a run by a loop over mini-batches."""
+    epochs, batch_size = options.epochs, options.batch_size
     torch.manual_seed(seed)
     images, digits, target = draw(source.train.images, source.train.classes, 1000)
     images = (images - images.mean()) / images.std()
@@ -202,11 +207,11 @@ def plain_run(source, params, epochs: int, seed: int) -> float:
         network.parameters(), lr=params["lr"], weight_decay=params["weight_decay"]
     )
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, params["lr"], 8 * epochs, cycle_momentum=False
+        optimizer, params["lr"], math.ceil(800 / batch_size) * epochs, cycle_momentum=False
     )
     pairs = images[:800], digits[:800], target[:800]
     for _ in range(epochs):
-        plain_epoch(network, optimizer, scheduler, pairs, 100, params["lambda"])
+        plain_epoch(network, optimizer, scheduler, pairs, batch_size, params["lambda"])
     return error_of(network, images[800:], target[800:])
 
 
@@ -222,7 +227,7 @@ def optunas_loop(source, options: argparse.Namespace, repetition: int) -> float:
             "width": trial.suggest_categorical("width", WIDTHS),
             "dropout": trial.suggest_float("dropout", 0.01, 0.6),
         }
-        return statistics.fmean(plain_run(source, params, options.epochs, seed) for seed in seeds)
+        return statistics.fmean(plain_run(source, params, options, seed) for seed in seeds)
 
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=repetition))
     start = time.perf_counter()
@@ -297,6 +302,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=3, help="seeds of a trial")
     parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--repetitions", type=int, default=10)
     parser.add_argument("--loop-trials", type=int, default=4, help="timed trials of Optuna's loop")
     parser.add_argument("--final-seeds", type=int, default=20, help="of the best settings")
@@ -308,6 +314,7 @@ def main() -> None:
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
     print(f"{machine}, torch {torch.__version__}, Optuna {optuna.__version__}, {source.name}")
     what = f"{options.trials} trials of {options.seeds} seeds, {options.epochs} epochs"
+    what += f", batches of {options.batch_size}"
     if options.only != "quality":
         print(f"\nTime: {what}, {options.repetitions} repetitions")
         compare_time(source, options)
