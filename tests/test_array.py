@@ -165,6 +165,27 @@ def test_a_members_rows_lie_in_memory_as_its_own_values(structure, members):
         assert torch.equal(values[name][-1], value)
 
 
+@pytest.mark.parametrize(
+    "rows, inputs, outputs", [(16, 64, 2), (9, 64, 3), (16, 20, 1), (40, 9, 7)]
+)
+def test_small_products_in_bfloat16_have_the_same_bits_in_every_array(rows, inputs, outputs):
+    """torch's kernel for them depends on the multiplications of all members."""
+    members, draws = 17, 40
+    torch.manual_seed(0)
+    layers = [Linear(inputs, outputs) for _ in range(members)]
+    array, alone = stack(layers), [stack([layer]) for layer in layers]
+    for _ in range(draws):
+        x = torch.randn(members, rows, inputs)
+        gradient = torch.randn(members, rows, outputs).bfloat16()
+        with torch.autocast("cpu", torch.bfloat16):
+            joint, own = array(x), [layer(x[i : i + 1]) for i, layer in enumerate(alone)]
+        assert torch.equal(joint, torch.cat(own))
+        (joint_gradient,) = torch.autograd.grad(joint, array.weight, gradient)
+        for i, layer in enumerate(alone):
+            (own_gradient,) = torch.autograd.grad(own[i], layer.weight, gradient[i : i + 1])
+            assert torch.equal(joint_gradient[i], own_gradient[0])
+
+
 def test_a_batched_convolution_is_the_members_own(monkeypatch):
     """Devices other than the CPU convolve all members at once."""
     layers = [Conv2d(2, 3, 3, padding=1) for _ in range(4)]

@@ -73,6 +73,9 @@ MORE_CASES = {
     "early stopping": "model=siamese_mlp early_stopping.patience=1 trainer.max_epochs=8",
     "two stages": "model=siamese_mlp two_stage=0.5 trainer.max_epochs=4",
     "bf16": "model=siamese_cnn trainer.precision=bf16-mixed",
+    "two outputs, bf16": (
+        "model=siamese_cnn model.comparison_outputs=2 trainer.precision=bf16-mixed"
+    ),
     "float64": "model=siamese_mlp trainer.precision=64-true",
     "batch norm, gelu, augmentation": (
         f"model=siamese_cnn model.batch_norm=true model.activation=gelu {AUGMENTED}"

@@ -82,6 +82,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 # A max-pool commutes with a monotonic activation, which then has a quarter of the work after it.
 NON_MONOTONIC = {"gelu"}
 
+_SMALL_PRODUCT = 16**3  # multiplications, see `_is_small_in_autocast`
+
 # On these devices members are convolved and normalised one by one, elsewhere all at once.
 PER_MEMBER_DEVICES = ("cpu",)
 
@@ -105,6 +107,9 @@ class Linear(nn.Linear):
         if self.weight.dim() == 2:
             return super().forward(inputs)
         operands = self.bias.unsqueeze(-1), self.weight, inputs.mT
+        if _is_small_in_autocast(self.weight, inputs):
+            members = zip(*(operand.split(1) for operand in operands))
+            return torch.cat([torch.baddbmm(*member) for member in members]).mT
         if len(self.weight) == 1 and 1 in (*self.weight.shape[1:], inputs.shape[1]):
             # BLAS multiplies a lone matrix by a lone vector with another kernel, which rounds
             # differently: one member would not get the bits that it gets in a larger array.
@@ -149,6 +154,17 @@ def _batched_convolution(inputs: Tensor, weight: Tensor, bias: Tensor, padding: 
         bias.unsqueeze(1), columns.flatten(4).flatten(1, 3), weight.flatten(2).mT
     )
     return products.unflatten(1, columns.shape[1:4]).movedim(-1, 2)
+
+
+def _is_small_in_autocast(weight: Tensor, inputs: Tensor) -> bool:
+    """Whether a product of less precision than float32 is computed member by member on a CPU.
+
+    torch has another kernel for up to 16^3 multiplications of all members, which rounds
+    differently: the bits of a member with fewer would depend on the number of members.
+    """
+    if inputs.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return False
+    return weight[0].numel() * inputs.shape[1] <= _SMALL_PRODUCT
 
 
 @stackable
