@@ -143,6 +143,7 @@ def test_a_run_has_the_same_bits_alone_and_in_arrays(name):
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore:.*images are paired more than once")
 @pytest.mark.parametrize("name", [*CASES, *MORE_CASES])
 def test_a_run_has_the_same_bits_in_arrays_of_every_size(name):
     settings = (CASES | MORE_CASES)[name]
