@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import statistics
 import subprocess
@@ -201,9 +202,9 @@ def test_help_names_every_choice_there_is(command):
     status, out, _ = command("--help", output=None)
     assert status == 0
     for group in ("task", "data", "model", "loss", "aux", "optimizer", "scheduler", "experiment"):
-        (line,) = [line for line in out.splitlines() if line.split()[:1] == [group]]
+        (listed,) = re.findall(rf"^  {group} +(.*(?:\n {{13}}.*)*)", out, re.MULTILINE)
         choices = {path.stem for path in (CONF / group).glob("*.yaml")}
-        assert set(line.split(maxsplit=1)[1].split(", ")) == choices
+        assert set(re.split(r",\s+", listed)) == choices
 
 
 def test_help_is_printed_without_composing_a_config(command, monkeypatch):
