@@ -66,6 +66,23 @@ def test_memory_is_that_of_this_process_at_least():
         assert size is None or memory_in_use() - size > len(ballast) // 2
 
 
+class CountedSet(set):
+    """A set that counts how often another is subtracted from it."""
+
+    subtractions = 0
+
+    def __sub__(self, other):
+        self.subtractions += 1
+        return super().__sub__(other)
+
+
+def test_a_snapshot_of_many_runs_looks_at_each_once():
+    state = SweepState([RunPlan(f"{index % 2}", index, 1) for index in range(100)])
+    state.done = CountedSet(range(50))
+    assert len(state.snapshot().configurations) == 2
+    assert state.done.subtractions <= 2
+
+
 def test_progress_on_a_terminal_is_lines_that_change(state, monkeypatch):
     monkeypatch.setattr(progress_module, "LIVE_SECONDS", -1)
     display, console, _ = display_of(state, terminal=True)

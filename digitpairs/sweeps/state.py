@@ -124,9 +124,9 @@ class SweepState:
 
     def _comparable_rows(self, indices: Sequence[int]) -> list[Row]:
         """The last rows of the finished runs; before the first, those of the runs in training."""
-        finished = [index for index in indices if index in self.done - self.failed]
-        rows = {index: self._rows[index] for index in finished or indices if index in self._rows}
-        return list(rows.values())
+        succeeded = self.done - self.failed
+        finished = [index for index in indices if index in succeeded]
+        return [self._rows[index] for index in finished or indices if index in self._rows]
 
 
 def memory_in_use() -> int | None:
