@@ -130,7 +130,7 @@ class FakeSlurm:
     def __init__(self) -> None:
         self.queue: list[str] = []
         self.requeued: list[str] = []
-        self.states: dict[str, str] = {}
+        self.states: dict[str, str | None] = {}
         self.partitions = "debug* 0/2/0/2\nlong 0/8/0/8\n"
 
     def __call__(self, *command: str, **_: object) -> str:
@@ -141,7 +141,10 @@ class FakeSlurm:
             return ""
         if command[0] == "sinfo":
             return self.partitions
-        return f"JobId=1 JobState={self.states.get(command[-1], 'FAILED')} Reason=None"
+        state = self.states.get(command[-1], "FAILED")
+        if state is None:  # an array's job that was cancelled before it started
+            return f"Job {command[-1]} not found"
+        return f"JobId=1 JobState={state} Reason=None"
 
 
 def test_a_command_of_slurm_that_slurm_ends_has_not_failed():
@@ -281,8 +284,9 @@ def test_a_job_that_has_gone_fails_with_the_last_line_of_its_log(fake, folder, j
 
 
 @pytest.mark.slow
-def test_a_cancelled_job_is_a_failed_run_that_is_not_done_again(fake, folder, jobs):
-    fake.queue, fake.states = ["7_0", "7_1"], {"7_1": "CANCELLED"}
+@pytest.mark.parametrize("state", ["CANCELLED", None])
+def test_a_cancelled_job_is_a_failed_run_that_is_not_done_again(fake, folder, jobs, state):
+    fake.queue, fake.states = ["7_0", "7_1"], {"7_1": state}
     submission = Submission(folder, wanted(jobs))
     list(submission.ended_jobs())
     fake.queue = ["7_0"]

@@ -171,7 +171,7 @@ class Submission:
         files.write_json(self._folder / NOTE, note)
         runs = self._runs(number)
         rest = [index for index in runs if index not in self._ended]
-        if rest and self._state(number) == "CANCELLED":
+        if rest and self._was_cancelled(number):
             jobs = dict(self._wanted.values())
             failed = [index for index in rest if not is_finished(jobs[index])]
             reason = f"cancelled; {self._last_line(number)}"
@@ -234,10 +234,18 @@ class Submission:
         words = dict(word.partition("=")[::2] for word in answer.split())
         return words.get("JobState")
 
+    def _was_cancelled(self, number: int) -> bool:
+        """Whether the job was cancelled. Slurm has no record of one that it had not started."""
+        state = self._state(number)
+        is_forgotten = state is None and number in self._ids
+        return state == "CANCELLED" or (is_forgotten and not self._log(number).exists())
+
+    def _log(self, number: int) -> Path:
+        return self._folder / f"{self._ids.get(number)}_0_log.out"
+
     def _last_line(self, number: int) -> str:
         """The last line of the job's log, for its failure."""
-        job = self._ids.get(number)
-        path = self._folder / f"{job}_0_log.out"
+        job, path = self._ids.get(number), self._log(number)
         if job is None or not path.exists():
             return f"Slurm's job {job or f'{number} of {self._folder.name}'} left no log"
         lines = path.read_text(errors="replace").strip().splitlines() or [""]
