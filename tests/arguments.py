@@ -82,3 +82,10 @@ def refusal(base: tuple[str, ...], argument: str) -> str | None:
     finally:
         sys.argv = before
     return None
+
+
+def assert_refused(base: tuple[str, ...], argument: str, accepted: str) -> None:
+    """AssertionError unless the argument's value is refused, with what is accepted in its place."""
+    message = refusal(base, argument)
+    expected = f"{argument.lstrip('+')} is not accepted: {accepted}"
+    assert message and message.lower().startswith(expected.lower()), message

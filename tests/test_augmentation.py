@@ -13,8 +13,6 @@ from digitpairs.data import Augmentation, Pairs
 from digitpairs.data.augmentation import affine, augment, resample, sampling_grid, swap_images
 from digitpairs.data.pairs import less_or_equal
 from digitpairs.streams import stream
-from digitpairs.sweeps.jobs import fingerprint
-from tests.arguments import DIGITS, config_of
 
 
 def make_batch(count: int = 50, seed: int = 0) -> Pairs:
@@ -179,12 +177,3 @@ def test_the_changes_depend_only_on_the_stream(global_generator_untouched):
 def test_invalid_settings_are_refused(key, value):
     with pytest.raises(InvalidValueError, match=f"^{key}="):
         Augmentation(**{key: value})
-
-
-def test_without_squares_fingerprints_are_those_of_earlier_versions():
-    config = config_of(DIGITS, "data.augmentation.erase=0")
-    data = config["data"]
-    settings = {key: value for key, value in data["augmentation"].items() if key != "erase"}
-    earlier = config | {"data": data | {"augmentation": settings}}
-    other = config | {"data": data | {"augmentation": settings | {"erase": 3}}}
-    assert fingerprint(config) == fingerprint(earlier) != fingerprint(other)

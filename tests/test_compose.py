@@ -1,5 +1,6 @@
 """Composition of a sweep's configs, and which of them can train together."""
 
+import copy
 import functools
 
 import pytest
@@ -16,7 +17,7 @@ from digitpairs.configs import FileConfigSource
 from digitpairs.sweeps.check import Checker
 from digitpairs.sweeps.compose import JobRequest, compose_command, compose_sweep
 from digitpairs.sweeps.interpolations import ResolvedConfig
-from digitpairs.sweeps.jobs import fingerprint, plan_jobs
+from digitpairs.sweeps.jobs import NEUTRAL_DEFAULTS, fingerprint, plan_jobs
 
 SWEEP = [
     ["seed=0", "aux.lambda=0.5"],
@@ -96,11 +97,12 @@ seed: 1
 name: run
 empty: null
 section: {width: 3, seed: "${seed}", twice: "${.seed}", of_empty: "${empty}"}
-copy: "${section}"
 text: "${name}-${seed}"
 decoded: "${oc.decode:'[${seed}, 2]'}"
 chain: "${section.twice}"
+through: "${copy.seed}"
 escaped: '\\${seed}'
+copy: "${section}"
 list: ["${seed}", {inner: "${chain}"}, 5]
 """
 
@@ -174,15 +176,33 @@ def test_folds_train_together():
     assert key is not None
 
 
-@pytest.mark.parametrize("changed, same", [({}, True), ({"delay": 1}, False)])
-def test_a_fingerprint_from_before_a_setting_existed_equals_that_of_its_default(changed, same):
-    overrides = ["seed=0", "data=digits", "scheduler=warm_restarts"]
-    (job,) = plan_jobs(composed(overrides))
-    before = job.config | {"scheduler": dict(job.config["scheduler"])}
-    del before["scheduler"]["delay"]
-    now = job.config | {"scheduler": job.config["scheduler"] | changed}
-    assert before != now
-    assert (fingerprint(before) == fingerprint(now)) is same
+OTHER_VALUES = {
+    "label_smoothing": 0.1,
+    "ensemble_size": 2,
+    "ema": 0.5,
+    "calibrate": "temperature",
+    "tta": 1,
+    "scheduler.delay": 1,
+    "data.polarity": "dark_on_light",
+    "data.redraw": True,
+    "data.augmentation.erase": 3,
+}
+
+
+@functools.cache
+def config_with_all_settings() -> dict:
+    """A config that has all keys of NEUTRAL_DEFAULTS."""
+    (job,) = plan_jobs(composed(["seed=0", "data=digits", "scheduler=warm_restarts"]))
+    return job.config
+
+
+@pytest.mark.parametrize("path", NEUTRAL_DEFAULTS)
+def test_a_fingerprint_from_before_a_setting_existed_equals_that_of_its_default(path):
+    *parents, key = path.split(".")
+    before, other = (copy.deepcopy(config_with_all_settings()) for _ in range(2))
+    del functools.reduce(dict.__getitem__, parents, before)[key]
+    functools.reduce(dict.__getitem__, parents, other)[key] = OTHER_VALUES[path]
+    assert fingerprint(before) == fingerprint(config_with_all_settings()) != fingerprint(other)
 
 
 @functools.cache

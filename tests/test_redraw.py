@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from digitpairs.data import PairDataModule, PairDataModuleArray, draw_pairs
 from digitpairs.data.pairs import PairSet
 from digitpairs.streams import stream
-from digitpairs.sweeps.jobs import fingerprint
-from tests.arguments import DIGITS, DISK, config_of, refusal
+from tests.arguments import DIGITS, DISK, assert_refused
 from tests.test_pairs import numbered_digits, numbers_in
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* training pairs need")
@@ -118,12 +117,4 @@ def test_members_of_an_array_have_the_pairs_that_they_have_alone(mnist_like):
     ],
 )
 def test_new_pairs_that_cannot_be_drawn_are_refused(base, argument, accepted):
-    message = refusal(base, argument).lower()
-    assert message.startswith(f"{argument.lstrip('+')} is not accepted: {accepted}"), message
-
-
-def test_without_new_pairs_fingerprints_are_those_of_earlier_versions():
-    config = config_of(DIGITS, "data.redraw=false")
-    data = {key: value for key, value in config["data"].items() if key != "redraw"}
-    assert fingerprint(config) == fingerprint(config | {"data": data})
-    assert fingerprint(config) != fingerprint(config | {"data": data | {"redraw": True}})
+    assert_refused(base, argument, accepted)

@@ -55,7 +55,9 @@ class ResolvedConfig:
         target = tuple(reference[1].split(".")) if reference else ()
         if target in self._interpolations:
             return self._value_of(target, self._interpolations[target])
-        value = _get(self._container, target) if target else None
+        parents = (target[:length] for length in range(1, len(target)))
+        is_own = target and not any(parent in self._interpolations for parent in parents)
+        value = _get(self._container, target) if is_own else None
         if isinstance(value, (str, int, float)):
             return value
         return self._by_omegaconf(path)
