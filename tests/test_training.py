@@ -4,6 +4,7 @@ import copy
 import csv
 import itertools
 import math
+from inspect import signature
 
 import pytest
 import pytorch_lightning as pl
@@ -214,6 +215,17 @@ def test_objects_are_given_again_when_loading(data, tmp_path):
     trainer.save_checkpoint(tmp_path / "run.ckpt")
     loaded = PairComparison.load_from_checkpoint(tmp_path / "run.ckpt", network=small_network())
     assert same(network.state_dict(), loaded.network.state_dict())
+
+
+def test_a_checkpoint_has_the_arguments_of_the_model_alone():
+    class Outer(pl.LightningModule):
+        def __init__(self, secret: object) -> None:
+            super().__init__()
+            self.inner = PairComparison(NETWORK, optimizer=Adam(lr=0.01), tta=1)
+
+    saved = Outer(secret=object()).inner.hparams
+    assert saved.keys() == signature(PairComparison).parameters.keys() - {"optimizer"}
+    assert (saved.tta, saved.aux_seed, saved.network) == (1, 0, NETWORK)
 
 
 def test_ordinary_loaders_do_as_well(data):

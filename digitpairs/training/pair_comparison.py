@@ -43,8 +43,6 @@ CLIP_ALGORITHMS: dict[str, Callable[[list[nn.Parameter], float], Any]] = {
     "norm": nn.utils.clip_grad_norm_,
     "value": nn.utils.clip_grad_value_,
 }
-
-
 _PARTS = ("network", "aux", "optimizer", "scheduler", "early_stopping")  # objects or configs
 
 
@@ -119,12 +117,11 @@ class PairComparison(RunRecord, ComparisonModule):
         weights_seed = check_seed("weights_seed", weights_seed, seed)
         dropout_seed = check_seed("dropout_seed", dropout_seed, seed)
         aux_seed = check_seed("aux_seed", aux_seed, seed)
+        hyperparameters = _hyperparameters(locals())
         weighting = LambdaWeighting(0.8) if aux is None else build(aux)
         integer("ensemble_size", ensemble_size, at_least=1, at_most=MOST_NETWORKS)
         super().__init__(build_network(network, weights_seed, ensemble_size), weighting)
-        parts = (network, aux, optimizer, scheduler, early_stopping)
-        objects = [name for name, part in zip(_PARTS, parts) if not _is_config(part)]
-        self.save_hyperparameters(ignore=objects, logger=False)
+        self.save_hyperparameters(hyperparameters, logger=False)
         self.dropout_seed, self.aux_seed = dropout_seed, aux_seed
         self.optimizer_recipe = Adam(lr=0.001) if optimizer is None else build(optimizer)
         self.schedule = Constant() if scheduler is None else as_schedule(build(scheduler))
@@ -229,8 +226,14 @@ class PairComparison(RunRecord, ComparisonModule):
             raise self.failure
 
 
-def _is_config(part: Any) -> bool:
-    return part is None or isinstance(part, Mapping)
+def _hyperparameters(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The constructor's arguments that a checkpoint keeps: all but objects in place of configs."""
+    return {
+        name: value
+        for name, value in arguments.items()
+        if name not in ("self", "__class__")
+        and (name not in _PARTS or value is None or isinstance(value, Mapping))
+    }
 
 
 def _clip_value(bound: float | None) -> float | None:
