@@ -12,10 +12,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from digitpairs.checks import InvalidValueError
 from digitpairs.losses import LambdaWeighting, loss_parts
 from digitpairs.streams import stream
-from digitpairs.sweeps.jobs import fingerprint
 from digitpairs.training import SGD, Adam, PairComparison, PairComparisonArray
 from digitpairs.training.averaging import ExponentialMovingAverage
-from tests.arguments import DIGITS, DISK, config_of, refusal
+from tests.arguments import DIGITS, DISK, assert_refused
 from tests.test_array import fit, fit_array, network, pairs_of, run_of
 from tests.test_resume import alone
 from tests.test_resume import fit as fit_from
@@ -190,10 +189,14 @@ def test_runs_with_and_without_an_average_train_in_different_arrays():
     ],
 )
 def test_averages_that_cannot_be_trained_are_refused(base, argument, accepted):
-    assert refusal(base, argument).startswith(f"{argument.lstrip('+')} is not accepted: {accepted}")
+    assert_refused(base, argument, accepted)
 
 
-def test_without_an_average_fingerprints_are_those_of_earlier_versions():
-    config = config_of(DIGITS, "ema=null")
-    earlier = {key: value for key, value in config.items() if key != "ema"}
-    assert fingerprint(config) == fingerprint(earlier) != fingerprint(config | {"ema": 0.5})
+def test_a_step_that_fails_leaves_the_averages_in_the_network():
+    network = torch.nn.Linear(2, 1)
+    average = ExponentialMovingAverage(network, [0.5], is_array=False)
+    expected = network.weight.detach().clone()
+    with pytest.raises(RuntimeError), average.training([False]):
+        network.weight.data.add_(1)
+        raise RuntimeError("no memory")
+    assert torch.equal(network.weight, expected)

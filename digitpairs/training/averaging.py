@@ -61,8 +61,10 @@ class ExponentialMovingAverage:
         """
         self._swap()
         self._calls = self._grouped(ended)
-        yield
-        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
 
     @torch.no_grad()
     def update(self) -> None:
