@@ -58,7 +58,7 @@ def test_the_coukos_cnn(benchmark):
 @pytest.mark.long
 def test_the_search(benchmark):
     pytest.importorskip("optuna")
-    short = "--trials 4 --seeds 2 --epochs 4 --repetitions 1 --loop-trials 1 --final-seeds 2"
+    short = "--trials 4 --seeds 2 --epochs 4 --repetitions 1 --final-seeds 2"
     out = benchmark("search.py", short)
     assert out.count("trained again") == 4 and "times as fast" in out
 
