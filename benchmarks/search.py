@@ -62,6 +62,13 @@ BOUNDS = {
     "model.body.dropout": (0.01, 0.6),
 }
 LOG = ("optimizer.lr", "optimizer.weight_decay")
+# With which contenders each is compared, repetition by repetition.
+BASELINES = {
+    "grid": ["random"],
+    "random": [],
+    "TPE": ["random"],
+    "TPE, halving": ["random", "TPE"],
+}
 COMMON = ["model=siamese_mlp", "trainer.accelerator=cpu"]
 FINAL_SEED = 1000  # the first of those with which the best settings are trained again
 CONFIDENCE = 0.95
@@ -290,9 +297,11 @@ def compare_quality(options: argparse.Namespace) -> None:
         seconds = statistics.median(each.seconds for each in all_found)
         best = mean_and_interval([each.value for each in all_found])
         again = mean_and_interval(retrained[name])
-        differences = [a - b for a, b in zip(retrained[name], retrained["random"])]
         line = f"  {name:13} {all_found[0].trials:4} trials, {seconds:6.1f} s; best {best} %"
-        line += f"; trained again {again} %; minus random {mean_and_interval(differences)}"
+        line += f"; trained again {again} %"
+        for reference in BASELINES[name]:
+            pairs = zip(retrained[name], retrained[reference])
+            line += f"; minus {reference} {mean_and_interval([a - b for a, b in pairs])}"
         print(line, flush=True)
 
 
