@@ -4,11 +4,12 @@
 
 The space is the rate, weight decay, lambda, width and dropout of `siamese_mlp`; a trial has three
 seeds. The first part compares the time for equally many trials: Optuna's `study.optimize` trains
-one run after another by a loop in plain PyTorch with torch's default number of threads. It
-makes all trials, since its sampler comes to prefer some widths, which cost more than others. The
-second part compares what is found in equal time: grid, random and TPE with equally many trials, and halving with as many trials as cost
-the same epochs. The best settings are trained again with new seeds, since the best value of a
-search is too good by chance. Ratios and differences are formed within a repetition.
+one run after another by a loop in plain PyTorch with torch's default number of threads. It makes
+all trials, since its sampler comes to prefer some widths, which cost more than others. The second
+part compares what is found in equal time: grid, random and TPE with equally many trials, and
+halving with as many trials as cost the same epochs. The best settings are trained again with new
+seeds, since the best value of a search is too good by chance. Ratios and differences are formed
+within a repetition.
 """
 
 from __future__ import annotations
