@@ -16,7 +16,7 @@ import yaml
 from digitpairs.analysis import report_tables, reproduction, tables
 from digitpairs.analysis.questions import write_questions
 from digitpairs.analysis.report_page import write_page
-from digitpairs.analysis.report_plots import plot_epochs
+from digitpairs.analysis.report_plots import pareto_front, plot_epochs
 from digitpairs.analysis.report_tables import is_far
 from digitpairs.analysis.reports import (
     Choice,
@@ -25,6 +25,7 @@ from digitpairs.analysis.reports import (
     Final,
     Grid,
     Row,
+    Scatter,
     Table,
     read_report,
     statistic_of,
@@ -71,7 +72,7 @@ def test_every_row_and_claim_is_of_one_configuration_of_its_study(name):
     report = report_named(name)
     for show in report.shows:
         study = study_without_runs(show.study)
-        if isinstance(show, (Table, Epochs)):
+        if isinstance(show, (Table, Epochs, Scatter)):
             assert all(study.of(row.settings) for row in show.rows)
         if isinstance(show, Table):
             assert all(set(row.report) <= set(show.columns) for row in show.rows), show.table
@@ -220,7 +221,7 @@ CLAIM = f"{{{SUMMARY}, finals: [], shows: [], claims: [{{claim: c, place: p, stu
         ("title: t", "the keys asked, found, choices, shows, finals, claims as well"),
         (
             f"{{{SUMMARY}, finals: [], claims: [], shows: [{{tabel: x}}]}}",
-            r"shows\[0\].*one of table, grid, epochs, choice",
+            r"shows\[0\].*one of table, grid, epochs, scatter, choice",
         ),
         (CLAIM % "frist: []", r"claims\[0\].frist.*did you mean first"),
         (CLAIM % "first: [], relation: best", "relation=best"),
@@ -416,6 +417,38 @@ def test_a_final_model_and_another_reading_of_it(rates, tmp_path):
     results = ["p", "n = 2", "5.90 ± 0.20", "6.00 ± 1.41", "-", "**not decided at n = 2**"]
     assert ["the model", *results] in lines
     assert ["another reading: the model", *results] in lines
+
+
+def test_two_metrics_against_each_other(rates, tmp_path):
+    metrics = {"time": "seconds", "error": "test/comparison_error"}
+    rows = [Row(name=f"rate {lr}", settings=["c=0", f"lr={lr}"]) for lr in ("0.1", "1")]
+    scatter = Scatter(scatter="Time", **PLACE, metrics=metrics, rows=rows)
+    text = page_of(report_of([scatter]), rates, tmp_path)
+    lines = table_lines(text)
+    for lr in ("0.1", "1"):
+        values = [each.run.result for each in rates if {"c=0", f"lr={lr}"} <= each.settings]
+        means = [statistics.fmean(each[metric] for each in values) for metric in metrics.values()]
+        (line,) = (line for line in lines if line[0] == f"rate {lr}")
+        assert [float(cell.split()[0]) for cell in line[1:]] == pytest.approx(means, abs=0.006)
+    assert "![Time](r-time.png)" in text and (tmp_path / "r-time.png").exists()
+
+
+def test_the_pareto_front_is_of_the_points_that_no_other_beats():
+    generator = np.random.default_rng(0)
+    points = [tuple(map(float, generator.integers(0, 9, 2))) for _ in range(30)]
+    beaten = {
+        b for a, b in itertools.permutations(points, 2) if a != b and a[0] <= b[0] and a[1] <= b[1]
+    }
+    assert pareto_front(points) == sorted(set(points) - beaten)
+
+
+def test_a_page_of_our_own_question_speaks_of_no_report(rates, tmp_path):
+    claim = Claim(claim="c", **PLACE, first=["c=0", "lr=1"], second=["c=0", "lr=0.1"])
+    grid = Grid(grid="G", **PLACE, x="c", lines="lr", metrics={"e": "test/comparison_error"})
+    report = dataclasses.replace(report_of([grid], claims=[claim]), own=True)
+    text = page_of(report, rates, tmp_path)
+    assert "**We ask:** a\n\n**We find:** f" in text and "## How it was chosen" in text
+    assert "report" not in text.replace("conf/reports", "")
 
 
 @pytest.mark.slow

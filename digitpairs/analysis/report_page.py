@@ -17,7 +17,7 @@ from typing import NamedTuple
 from digitpairs import files, records
 from digitpairs.analysis.claims import FAILS, HOLDS, choices, final_verdict, verdicts
 from digitpairs.analysis.drawing import plt, save
-from digitpairs.analysis.report_plots import plot_epochs, plot_grid, plot_table
+from digitpairs.analysis.report_plots import plot_epochs, plot_grid, plot_scatter, plot_table
 from digitpairs.analysis.report_tables import (
     Point,
     axes_of,
@@ -34,6 +34,7 @@ from digitpairs.analysis.report_tables import (
     plain,
     reasons,
     rounds,
+    scatter_table,
     unexplained,
 )
 from digitpairs.analysis.reports import (
@@ -43,6 +44,7 @@ from digitpairs.analysis.reports import (
     Grid,
     Report,
     Row,
+    Scatter,
     Show,
     Table,
     statistic_of,
@@ -54,9 +56,11 @@ from digitpairs.analysis.tables import markdown_table
 from digitpairs.arguments import command_name
 
 NOT_RUN = "Not run yet."
+CHOICES, OWN_CHOICES = "## What the report leaves open", "## How it was chosen"
+OWN_FIGURES = "Errors are in per cent, as means ± standard deviations over the rounds."
 FIGURES = (
-    "Errors are in per cent, as means ± standard deviations over the rounds. A row *differs* where"
-    " the means are farther apart than every standard deviation that is known."
+    f"{OWN_FIGURES} A row *differs* where the means are farther apart than every standard deviation"
+    " that is known."
 )
 TESTS = (
     "Compared seed by seed: BCa bootstrap intervals, each for itself; the share of seeds whose"
@@ -124,10 +128,11 @@ class _Page:
         for show in self.report.shows:
             shown[show.is_open].append(show)
         parts = [f"# {self.report.title}", *self._summary(), *self._claims()]
+        own = self.report.own
         for show in shown[False]:
-            place = f"In the report: {show.place}."
+            place = f"{show.place}." if own else f"In the report: {show.place}."
             parts += [f"## {show.title}", place, show.lead, *self._section(show)]
-        parts += ["## What the report leaves open", fold("Our choices", self.report.choices)]
+        parts += [OWN_CHOICES if own else CHOICES, fold("Our choices", self.report.choices)]
         for show in shown[True]:
             parts.append(fold(show.title, f"{show.place}.", *self._section(show, folded=True)))
         parts += ["## Runs", fold("Number, time and origin of the runs", *self._provenance())]
@@ -140,7 +145,7 @@ class _Page:
         return [
             f"{finished} of {expected}",
             *map(str, self._counts()),
-            f"{finals.count(HOLDS)} of {len(finals)}",
+            f"{finals.count(HOLDS)} of {len(finals)}" if finals else "-",
         ]
 
     def _counts(self) -> tuple[int, int, int]:
@@ -153,19 +158,23 @@ class _Page:
 
     def _summary(self) -> list[str]:
         runs, holds, fails, undecided, finals = self.outcome()
-        we_find = (
-            f"of {len(self.verdicts)} claims {holds} hold, {fails} do not, and {undecided} are not"
-            f" decided; {finals} final models are at least as good as the report's ({runs} runs)."
-        )
+        claims = f"of {len(self.verdicts)} claims {holds} hold, {fails} do not, and {undecided} are"
         report = self.report
         lines = {
             "The report asks": report.asked,
             "It finds": report.found,
-            "We find": we_find,
+            "We find": f"{claims} not decided; {finals} final models are at least as good as the"
+            f" report's ({runs} runs).",
             "Why we differ": report.differs,
         }
+        if report.own:
+            lines = {
+                "We ask": report.asked,
+                "We find": report.found,
+                "Tests": f"{claims} not decided ({runs} runs).",
+            }
         texts = [f"**{head}:** {line.strip()}" for head, line in lines.items() if line]
-        return [*texts, *self._finals(), FIGURES]
+        return [*texts, *self._finals(), OWN_FIGURES if report.own else FIGURES]
 
     def _finals(self) -> list[str]:
         own = [each for each in self.finals if not each.final.other_reading]
@@ -219,6 +228,13 @@ class _Page:
         if isinstance(show, Epochs):
             plot = self._plot(show.epochs, plot_epochs(show, study))
             return [plot] if plot else [], []
+        if isinstance(show, Scatter):
+            cells = [
+                [study.cell(row.settings, row.metric(metric)) for row in show.rows]
+                for metric in show.metrics.values()
+            ]
+            plot = self._plot(show.scatter, plot_scatter(show, cells))
+            return [plot] if plot else [], [scatter_table(show, cells)]
         return self._choice(show, study)
 
     def _table(self, table: Table, study: Study) -> tuple[list[str], list[str]]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from digitpairs.analysis.drawing import draw_epochs, panel_grid, plt
-from digitpairs.analysis.reports import Epochs, Table, statistic_of, unit_of
+from digitpairs.analysis.reports import Epochs, Scatter, Table, statistic_of, unit_of
 from digitpairs.analysis.results import Cell, Study
 
 MARKER: dict[str, Any] = {"markersize": 4, "capsize": 3}
@@ -117,3 +117,36 @@ def plot_epochs(epochs: Epochs, study: Study) -> plt.Figure | None:
         return None
     axes[0][-1].legend(fontsize=7)
     return figure
+
+
+def plot_scatter(scatter: Scatter, cells: Sequence[Sequence[Cell]]) -> plt.Figure | None:
+    """The means of two metrics, and the Pareto front of those with lower values of both.
+
+    The x axis is logarithmic. None without runs. `cells` are those of the first metric and those of
+    the second, one per row.
+    """
+    points = [(x.mean, y, row.name) for row, x, y in zip(scatter.rows, *cells) if x.n and y.n]
+    if not points:
+        return None
+    figure, axes = plt.subplots(figsize=(6.2, 4.2), layout="constrained")
+    for x, y, name in points:
+        axes.errorbar(x, y.mean, np.nan_to_num(y.std), **OURS)
+        axes.annotate(name, (x, y.mean), (5, 4), textcoords="offset points", fontsize=7)
+    front = pareto_front([(x, y.mean) for x, y, _ in points])
+    axes.step(*zip(*front), where="post", color="tab:gray", linewidth=1, zorder=0)
+    labels = [
+        ", ".join(filter(None, (name, unit_of(metric)))) for name, metric in scatter.metrics.items()
+    ]
+    axes.set(xscale="log", xlabel=labels[0], ylabel=labels[1], ylim=(0, None))
+    axes.margins(x=0.15)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points that no other has reached with values as low or lower in both, by the first."""
+    front: list[tuple[float, float]] = []
+    for point in sorted(points):
+        if not front or point[1] < front[-1][1]:
+            front.append(point)
+    return front

@@ -20,6 +20,7 @@ from digitpairs.analysis.reports import (
     Choice,
     Grid,
     Row,
+    Scatter,
     Table,
     statistic_of,
 )
@@ -68,6 +69,14 @@ def metric_table(table: Table, name: str, cells: Sequence[Cell]) -> str:
             differences.append(signed(value - row.report[name][0]) if has_figure else "-")
             verdicts.append(_row_verdict(table, name, row, cell))
         columns += [differences, verdicts]
+    return _text_of_columns(columns)
+
+
+def scatter_table(scatter: Scatter, cells: Sequence[Sequence[Cell]]) -> str:
+    """Both metrics of each row."""
+    columns = [["row", *(row.name for row in scatter.rows)]]
+    for name, values in zip(scatter.metrics, cells):
+        columns.append([name, *map(mean_std, values)])
     return _text_of_columns(columns)
 
 

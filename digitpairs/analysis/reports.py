@@ -147,6 +147,19 @@ class Epochs(Part):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Scatter(Part):
+    """Two metrics, the second of which should be low, against each other: a point for each row."""
+
+    scatter: str
+    metrics: dict[str, str]
+    rows: list[Row]
+
+    @property
+    def metrics_read(self) -> list[str]:
+        return list(self.metrics.values())
+
+
+@dataclass(frozen=True, kw_only=True)
 class Choice(Part):
     """A choice among a study's configurations, by the test and by the held-out metric `by`.
 
@@ -227,8 +240,14 @@ class Final(Part):
         return [self.metric]
 
 
-Show = Table | Grid | Epochs | Choice
-KINDS: dict[str, type[Show]] = {"table": Table, "grid": Grid, "epochs": Epochs, "choice": Choice}
+Show = Table | Grid | Epochs | Scatter | Choice
+KINDS: dict[str, type[Show]] = {
+    "table": Table,
+    "grid": Grid,
+    "epochs": Epochs,
+    "scatter": Scatter,
+    "choice": Choice,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +257,8 @@ class Report:
     Its summary is what the report `asked` and `found`, and why ours `differs`. `choices` are ours
     where the report leaves something open. `comparisons` are of questions that the report does not
     answer by a claim.
+
+    With `own` there is no report: it is a question of this project, and `found` is our answer.
     """
 
     title: str
@@ -249,6 +270,7 @@ class Report:
     finals: list[Final]
     claims: list[Claim]
     comparisons: list[Claim] = field(default_factory=list)
+    own: bool = False
 
     @property
     def parts(self) -> list[Show | Final | Claim]:
@@ -288,10 +310,10 @@ def statistic_of(column: str | list[str]) -> tuple[str, str]:
 
 
 def unit_of(metric: str) -> str:
-    """The metric's unit: "s", "%", or "" for a loss."""
+    """The metric's unit: "s", "%", or "" for a loss and for the number of parameters."""
     if metric == "seconds":
         return "s"
-    return "" if metric.endswith("loss") else "%"
+    return "" if metric.endswith("loss") or metric == "parameters" else "%"
 
 
 def _show(content: Any, place: str) -> Show:
