@@ -28,12 +28,29 @@ class Network(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
+        learned = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 1))
         self.body = convolutional_body() if name == "siamese_cnn" else linear_body()
-        self.compare = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 1))
+        self.compare = PosteriorLogit() if name == "siamese_cnn" else learned
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         digits = self.body(images.flatten(0, 1)[:, None]).view(-1, 2, 10)
+        if isinstance(self.compare, PosteriorLogit):
+            return self.compare(digits), digits
         return self.compare(digits.softmax(-1).flatten(1))[:, 0], digits
+
+
+class PosteriorLogit(nn.Module):
+    """The logit of P(first <= second) that follows from the logits of both digits (B, 2, 10)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("greater", torch.ones(10, 10, dtype=torch.bool).tril(-1))
+
+    def forward(self, digits: Tensor) -> Tensor:
+        pairs = digits[:, 0, :, None] + digits[:, 1, None, :]
+        at_most = pairs.masked_fill(self.greater, -torch.inf).flatten(1).logsumexp(-1)
+        above = pairs.masked_fill(~self.greater, -torch.inf).flatten(1).logsumexp(-1)
+        return at_most - above
 
 
 def convolutional_body() -> nn.Module:

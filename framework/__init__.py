@@ -84,7 +84,7 @@ from framework.schedules import (
     WarmRestarts,
 )
 from framework.sequential import Residual, Sequential
-from framework.siamese import PairLoss, Siamese
+from framework.siamese import PairLoss, PosteriorComparison, Siamese
 from framework.summary import summary
 from framework.trainer import Trainer
 
@@ -128,6 +128,7 @@ __all__ = [
     "PairLoss",
     "Parameter",
     "ParameterGroups",
+    "PosteriorComparison",
     "Progress",
     "RMSprop",
     "ReLU",

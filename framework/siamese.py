@@ -1,4 +1,4 @@
-"""A siamese network, which compares two images with shared weights, and its loss.
+"""A siamese network, which compares two images with shared weights, its comparison and its loss.
 
 Both images of a pair are stacked along the axis of rows and pass through the body together. Each
 row adds to the body's gradient, which is thus the sum over both images.
@@ -59,6 +59,39 @@ class Siamese(Module[Answer]):
             dlogits = seen * (dlogits - (dlogits * seen).sum(-1, keepdim=True))
         dx = self.body.backward(dlogits + dy.digits.flatten(1, 2), input_gradient)
         return None if dx is None else dx.view(len(dx), -1, 2, *dx.shape[3:])
+
+
+class PosteriorComparison(Layer):
+    """y = log P(first <= second) - log P(first > second): (R, B, 2 classes) -> (R, B, 1).
+
+    x has the logits of both digits, u and v. Nothing is learned: both probabilities follow from
+    those of the digits. P(first = i, second = j) is exp(u_i + v_j) times a constant, so that with
+    s_ij = u_i + v_j
+
+        y = log(sum of exp(s_ij) over i <= j) - log(sum of exp(s_ij) over i > j).
+
+    Its derivative by s_ij is w_ij: exp(s_ij) over the first sum where i <= j, else minus exp(s_ij)
+    over the second. du_i = dy * the sum of w_ij over j, and dv_j = dy * the sum of w_ij over i.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() != 3 or x.shape[2] % 2:
+            check_input(self, x, ("replicas", "rows", "2 classes", "an even number"))
+        first, second = x.reshape(*x.shape[:2], 2, -1).unbind(-2)
+        pairs = first[..., :, None] + second[..., None, :]
+        at_most = torch.ones(pairs.shape[-2:], dtype=torch.bool, device=x.device).triu()
+        less_or_equal = pairs.masked_fill(~at_most, -torch.inf).flatten(-2)
+        greater = pairs.masked_fill(at_most, -torch.inf).flatten(-2)
+        y = less_or_equal.logsumexp(-1, True) - greater.logsumexp(-1, True)
+        self.keep((less_or_equal, greater), y)
+        return y
+
+    def backward(self, dy: Tensor, input_gradient: bool = True) -> Tensor:
+        kept: tuple[Tensor, Tensor] = self.take(dy)
+        less_or_equal, greater = (each.softmax(-1) for each in kept)
+        classes = round(less_or_equal.shape[-1] ** 0.5)
+        weights = (less_or_equal - greater).view(*dy.shape[:-1], classes, classes)
+        return torch.cat([weights.sum(-1), weights.sum(-2)], -1) * dy
 
 
 class PairLoss(Loss[Answer]):

@@ -69,6 +69,7 @@ LAYERS = {  # made from generators; the input's shape without replicas
     "layer-norm-axes": (lambda g: fw.LayerNorm((4, 5), len(g)), (3, 2, 4, 5)),
     "layer-norm-plain": (lambda g: fw.LayerNorm(5, affine=False), (6, 5)),
     "softmax": (lambda g: fw.Softmax(), (6, 5)),
+    "posterior": (lambda g: fw.PosteriorComparison(), (6, 8)),
     "residual": (lambda g: fw.Residual(fw.Linear(5, 5, g), fw.Tanh()), (6, 5)),
     "flatten": (lambda g: fw.Flatten(), (4, 3, 2, 5)),
     "flatten-flat": (lambda g: fw.Flatten(), (4, 3)),
@@ -144,7 +145,19 @@ def small_siamese(g: list[torch.Generator], kind: type[fw.Siamese] = fw.Siamese)
 
 # --- twins: torch's module for a framework module, with the weights of one replica
 
+
+class PosteriorTwin(nn.Module):
+    def forward(self, x):
+        first, second = x.unflatten(-1, (2, -1)).softmax(-1).unbind(-2)
+        classes = range(first.shape[-1])
+        pairs = [(i, j) for i in classes for j in classes]
+        less_or_equal = sum(first[:, i] * second[:, j] for i, j in pairs if i <= j)
+        greater = sum(first[:, i] * second[:, j] for i, j in pairs if i > j)
+        return (less_or_equal / greater).log()[:, None]
+
+
 TWINS = {
+    fw.PosteriorComparison: lambda own: PosteriorTwin(),
     fw.Linear: lambda own: nn.Linear(*own.weight.data.shape[1:], bias=own.bias is not None),
     fw.Conv2d: lambda own: nn.Conv2d(
         own.inputs,

@@ -426,7 +426,7 @@ def test_every_scheme(data, aux):
         {"digit_head": "none", "comparison_input": "features"},
         {"sharing": False, "digit_head": "per_image"},
         {"comparison_outputs": 2},
-        {"comparison_input": "posterior"},
+        {"comparison_input": "posterior", "comparison_hidden": []},
         {"comparison_input": "onehot", "activation": "gelu"},
     ],
 )

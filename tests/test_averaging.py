@@ -183,7 +183,7 @@ def test_runs_with_and_without_an_average_train_in_different_arrays():
         (DIGITS, "ema=1", "null, or a number from 0 to below 1"),
         (DIGITS, "ema=-0.1", "null, or a number from 0 to below 1"),
         (DIGITS, "ema=x", "null, or a number from 0 to below 1"),
-        ((*DIGITS, "two_stage=0.5"), "ema=0.9", "null with two_stage"),
+        ((*DIGITS, "model=siamese_mlp", "two_stage=0.5"), "ema=0.9", "null with two_stage"),
         ((*DIGITS, "model=siamese_mlp", "engine=framework"), "ema=0.0", "null with engine="),
         (DISK, "+ema=0.9", "one of the keys task"),
     ],

@@ -252,6 +252,7 @@ def test_an_invalid_config_of_pairs_is_refused(arguments, message):
 NETWORKS = {
     "mlp": lambda: SiameseNetwork(MLPBody([24, 12], dropout=0.2), comparison_hidden=[8]),
     "cnn": lambda: SiameseNetwork(CNNBody([4, 6], hidden=[10], dropout=0.3), comparison_hidden=[8]),
+    "posterior": lambda: SiameseNetwork(CNNBody([4], hidden=[8]), comparison_input="posterior"),
     "gelu": lambda: SiameseNetwork(
         CNNBody([4], paddings=1, hidden=[10]),
         activation="gelu",

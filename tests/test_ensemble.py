@@ -37,7 +37,7 @@ OPTIMIZERS = {
     "adam": lambda: Adam(0.01, weight_decay=0.01),
 }
 COMPARISONS = {
-    "posterior": {"comparison_input": "posterior"},
+    "posterior": {"comparison_input": "posterior", "comparison_hidden": []},
     "probabilities": {"comparison_input": "probabilities"},
     "two outputs": {"comparison_input": "features", "comparison_outputs": 2},
     "no digits": {"comparison_input": "features", "digit_head": "none"},
@@ -207,7 +207,7 @@ def test_each_network_has_its_own_masks_from_the_runs_stream(probabilities):
 
 def test_training_metrics_are_of_the_average(data):
     """One mini-batch an epoch, without dropout: its predictions are those of the first weights."""
-    settings = network("SiameseNetwork", "mlp", comparison_input="posterior")
+    settings = network("SiameseNetwork", "mlp", comparison_input="posterior", comparison_hidden=[])
     settings["body"] = settings["body"] | {"dropout": 0.0}
     run = PairComparison(settings, optimizer=Adam(0.01), ensemble_size=3, seed=1)
     datamodule = pairs_of(1, data, batch_size=50)

@@ -1,6 +1,7 @@
 """Networks: parameter counts of the reports, initial values, and the outputs of each part."""
 
 import copy
+import itertools
 import re
 
 import pytest
@@ -131,14 +132,18 @@ def test_a_siamese_network_sees_each_image_by_itself(structure):
     assert torch.allclose(before.digits, swapped, atol=1e-6) == (structure == "siamese")
 
 
-@pytest.mark.parametrize("sees", ["logits", "probabilities", "onehot", "features", "posterior"])
-@pytest.mark.parametrize("outputs", [1, 2])
+LEARNED = ["logits", "probabilities", "onehot", "features"]
+
+
+@pytest.mark.parametrize("sees, outputs", [*itertools.product(LEARNED, [1, 2]), ("posterior", 1)])
 def test_the_input_of_the_comparison(sees, outputs):
     settings = {"dropout": 0, "comparison_input": sees, "comparison_outputs": outputs}
+    if sees == "posterior":
+        settings["comparison_hidden"] = []
     network = network_of("siamese", "mlp", **settings)
     images = torch.rand(6, 2, 14, 14)
     comparison, digits = network(images)
-    assert comparison.shape == (6, 1 if sees == "posterior" else outputs)
+    assert comparison.shape == (6, outputs)
     assert digits.shape == (6, 2, 10)
     inputs = {
         "logits": digits,
@@ -152,6 +157,21 @@ def test_the_input_of_the_comparison(sees, outputs):
     weight = network.digit_parts[0][-1].weight
     (gradient,) = torch.autograd.grad(comparison.sum(), [weight], allow_unused=True)
     assert (gradient is not None) == (sees in ("logits", "probabilities", "posterior"))
+
+
+@pytest.mark.parametrize(
+    "key, value, accepted",
+    [
+        ("comparison_hidden", [8], "[] with comparison_input=posterior"),
+        ("comparison_outputs", 2, "1 with comparison_input=posterior"),
+        ("comparison_output_activation", "relu", "null with comparison_input=posterior"),
+    ],
+)
+def test_a_comparison_of_posteriors_has_nothing_to_set(key, value, accepted):
+    body = MLPBody([8])
+    with pytest.raises(InvalidValueError) as refused:
+        SiameseNetwork(body, comparison_input="posterior", **{key: value})
+    assert f"{key}={value}" in str(refused.value) and accepted in str(refused.value)
 
 
 def test_posterior_is_the_sum_over_all_pairs_of_digits():

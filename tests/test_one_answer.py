@@ -29,12 +29,15 @@ from tests.processes import Command, wait_for
 PAIRS = "data=digits data.pairs=71 data.validation=0.2 data.batch_size=16 trainer.max_epochs=2"
 SINGLE_PAIRS = "data.batch_size=1 data.pairs=20 trainer.max_epochs=1"
 AUGMENTED = "data.augmentation={shift:1,rotation:10,scale:0.1,shear:5,elastic:0.5,swap:0.3,erase:4}"
-ODD_WIDTHS = "model.body.hidden=[13,7] model.comparison_hidden=[5]"
+LEARNED = "model.comparison_input=probabilities"
+ODD_WIDTHS = f"{LEARNED} model.body.hidden=[13,7] model.comparison_hidden=[5]"
+TWO_OUTPUTS = f"{LEARNED} model.comparison_outputs=2"
 RESIDUAL = "model.body.channels=[6,10] model.body.blocks=[1,2] model.body.dropout=0.2"
 SMALL_RESIDUAL = f"{RESIDUAL} model.body.squeeze=2 model.body.drop_path=0.3"
 CASES = {
     "mlp": "model=siamese_mlp",
     "cnn": "model=siamese_cnn",
+    "learned comparison": f"model=siamese_cnn {LEARNED} model.comparison_hidden=[64]",
     "batch norm, dropout": "model=siamese_cnn model.batch_norm=true model.body.dropout=0.3",
     "augmentation": f"model=siamese_mlp {AUGMENTED}",
     "single pairs": f"model=siamese_mlp {SINGLE_PAIRS}",
@@ -60,8 +63,8 @@ MORE_CASES = {
     "tanh": "model=siamese_mlp model.body.hidden=[13] model.activation=tanh",
     "selu": "model=siamese_cnn model.activation=selu",
     "leaky relu": "model=siamese_cnn model.activation=leaky_relu",
-    "two outputs": "model=siamese_mlp model.comparison_outputs=2",
-    "posterior": "model=siamese_mlp model.comparison_input=posterior",
+    "two outputs": f"model=siamese_mlp {TWO_OUTPUTS}",
+    "posterior": "model=siamese_mlp model.comparison_input=posterior model.comparison_hidden=[]",
     "one-hot": "model=siamese_mlp model.comparison_input=onehot",
     "features": "model=siamese_cnn model.comparison_input=features model.digit_head=joint",
     "momentum": f"model=siamese_mlp {MOMENTUM} optimizer.weight_decay=0.01",
@@ -73,25 +76,23 @@ MORE_CASES = {
     "early stopping": "model=siamese_mlp early_stopping.patience=1 trainer.max_epochs=8",
     "two stages": "model=siamese_mlp two_stage=0.5 trainer.max_epochs=4",
     "bf16": "model=siamese_cnn trainer.precision=bf16-mixed",
-    "two outputs, bf16": (
-        "model=siamese_cnn model.comparison_outputs=2 trainer.precision=bf16-mixed"
-    ),
+    "two outputs, bf16": (f"model=siamese_cnn {TWO_OUTPUTS} trainer.precision=bf16-mixed"),
     "float64": "model=siamese_mlp trainer.precision=64-true",
     "batch norm, gelu, augmentation": (
         f"model=siamese_cnn model.batch_norm=true model.activation=gelu {AUGMENTED}"
     ),
-    "views of the posterior": "model=siamese_cnn model.comparison_input=posterior tta=8",
-    "views of two outputs": "model=siamese_cnn model.comparison_outputs=2 tta=2",
+    "views of the posterior": "model=siamese_cnn tta=8",
+    "views of two outputs": f"model=siamese_cnn {TWO_OUTPUTS} tta=2",
     "views, bf16": "model=siamese_cnn tta=2 trainer.precision=bf16-mixed",
     "redraw, images paired again": (
         "model=siamese_mlp data.redraw=true data.pairs=1000 data.batch_size=300"
     ),
     "redraw, augmentation": f"model=siamese_mlp data.redraw=true {AUGMENTED}",
     "ensemble, posterior, average, views": (
-        "model=siamese_mlp model.comparison_input=posterior ensemble_size=2 ema=0.9 tta=2 "
-        "label_smoothing=0.1 calibrate=temperature"
+        "model=siamese_mlp model.comparison_input=posterior model.comparison_hidden=[] "
+        "ensemble_size=2 ema=0.9 tta=2 label_smoothing=0.1 calibrate=temperature"
     ),
-    "ensemble, two outputs": "model=siamese_cnn model.comparison_outputs=2 ensemble_size=2",
+    "ensemble, two outputs": f"model=siamese_cnn {TWO_OUTPUTS} ensemble_size=2",
     "ensemble, joint": f"model=mlp ensemble_size=2 {SINGLE_PAIRS}",
     "ensemble, uncertainty": "model=siamese_mlp aux=uncertainty ensemble_size=2",
     "ensemble, random weights": "model=siamese_mlp aux=random ensemble_size=2",

@@ -156,7 +156,7 @@ def test_another_key_is_named_than_the_last(arguments, message):
 
 WITHOUT_LAYERS = (*DISK, "model.hidden=[]")
 WITHOUT_BODY_LAYERS = (*DIGITS, "model=mlp", "model.body.hidden=[]")
-POSTERIOR = (*DIGITS, "model.comparison_input=posterior")
+POSTERIOR = (*DIGITS, "model=siamese_mlp", "model.comparison_input=posterior")
 WITHOUT_DIGITS = (
     *DIGITS,
     "model.digit_head=none",

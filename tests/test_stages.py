@@ -102,7 +102,10 @@ def test_a_frozen_part_has_no_gradient_and_computes_as_in_evaluation():
         ({"aux": UncertaintyWeighting()}, "learned"),
         ({"aux": NoAuxWeighting()}, "loss of the digits"),
         ({"network": JointNetwork(MLPBody([4])), "aux": NoAuxWeighting()}, "names digits"),
-        ({"network": SIAMESE | {"comparison_input": "posterior"}}, "part that learns"),
+        (
+            {"network": SIAMESE | {"comparison_input": "posterior", "comparison_hidden": []}},
+            "part that learns",
+        ),
         ({"early_stopping": EarlyStopping(3)}, "early stopping"),
     ],
 )
@@ -115,7 +118,9 @@ def test_settings_that_do_not_go_with_two_stages(settings, accepted):
 def test_each_stage_has_an_epoch(command):
     lengths = [first_epochs(share, epochs) for share, epochs in ((0.5, 100), (0.5, 3), (0.01, 100))]
     assert lengths == [50, 2, 1]
-    status, _, err = command("two_stage=0.1", "trainer.max_epochs=3", "data=digits")
+    status, _, err = command(
+        "model=siamese_mlp", "two_stage=0.1", "trainer.max_epochs=3", "data=digits"
+    )
     assert status == 2 and "two_stage=0.1 is not accepted" in err and "of the 3" in err
 
 
@@ -148,11 +153,11 @@ def test_the_command_smooths_labels_and_its_checkpoint_keeps_the_share(command, 
 @pytest.mark.parametrize(
     "setting, message",
     [
-        ("two_stage=0.5", "two_stage=0.5 is not accepted: null with engine=framework"),
+        ("model=siamese_mlp two_stage=0.5", "two_stage=0.5 is not accepted: null with engine"),
         ("label_smoothing=0.1", "label_smoothing=0.1 is not accepted: 0 with engine=framework"),
         ("model=siamese_resnet", "engine=framework is not accepted: lightning, since this"),
         (
-            "model=siamese_cnn +model.comparison_output_activation=relu",
+            "model=siamese_mlp +model.comparison_output_activation=relu",
             "engine=framework is not accepted: lightning, since this",
         ),
     ],

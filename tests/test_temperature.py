@@ -37,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:Total length of `list`", "ignore:.*LeafSpec", "ignore:.*does not have many workers"
 )
 SIAMESE = network(digit_head="per_image", comparison_input="probabilities")
-POSTERIOR = SIAMESE | {"comparison_input": "posterior"}
+POSTERIOR = SIAMESE | {"comparison_input": "posterior", "comparison_hidden": []}
 SERIAL = ["-m", "seed=0,1", "sweep.plan=serial"]
 CALIBRATED = [*SMALL, "calibrate=temperature", "data.validation=0.3"]
 

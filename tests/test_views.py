@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:Total length of `list`", "ignore:.*LeafSpec", "ignore:.*does not have many workers"
 )
 COMPARISONS = {
-    "posterior": {"comparison_input": "posterior"},
+    "posterior": {"comparison_input": "posterior", "comparison_hidden": []},
     "probabilities": {"comparison_input": "probabilities"},
     "two outputs": {"comparison_input": "features", "comparison_outputs": 2},
     "no digits": {"comparison_input": "features", "digit_head": "none"},

@@ -5,6 +5,7 @@ Several networks of one structure become the replicas of one `framework` network
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -34,7 +35,7 @@ _CLIPS: dict[str, type[fw.ClipNorm] | type[fw.ClipValue]] = {
 }
 _SUPPORTED = (
     "what `framework` has: siamese networks with sharing, digit_head=per_image, "
-    "one comparison output that sees probabilities or logits"
+    "one comparison output that sees probabilities or logits, or comparison_input=posterior"
 )
 
 
@@ -56,13 +57,13 @@ def convert_networks(
     if not _is_sequence(first.bodies[0]):
         raise _unsupported("network's body is not of layers that `framework` has")
     comparison = first.comparison_part
+    digits = functools.partial(_convert_parts, networks, ["bodies.0", "digit_parts.0"])
+    if comparison.sees == "posterior":
+        return fw.Siamese(digits(dropout_streams), fw.PosteriorComparison(), sees="logits")
     if comparison.sees not in ("probabilities", "logits") or not _has_one_output(comparison.layers):
         raise _unsupported(f"network's comparison is not {_SUPPORTED}")
-    return fw.Siamese(
-        _convert_parts(networks, ["bodies.0", "digit_parts.0"], dropout_streams),
-        _convert_parts(networks, ["comparison_part.layers"], dropout_streams),
-        sees=comparison.sees,
-    )
+    compare = _convert_parts(networks, ["comparison_part.layers"], dropout_streams)
+    return fw.Siamese(digits(dropout_streams), compare, sees=comparison.sees)
 
 
 def make_framework_trainer(

@@ -50,9 +50,9 @@ class ComparisonPart(nn.Module):
         has_digits: whether there are digit logits.
         sees: the input: "logits", "probabilities" or "onehot" of both digits, or "features".
             "posterior" has no parameters: the comparison follows from the two digit posteriors
-            (`posterior_logit`).
+            (`posterior_logit`). It has no hidden layers, one output and no output activation.
         hidden: widths of the hidden layers.
-        outputs: 1 or 2 logits; "posterior" has 1.
+        outputs: 1 or 2 logits.
         output_activation: an activation of the logits (the coukos report lists a ReLU), or None.
         activation: of the hidden layers.
         batch_norm: after each hidden layer.
@@ -79,9 +79,10 @@ class ComparisonPart(nn.Module):
         if outputs not in (1, 2) or not isinstance(outputs, int) or isinstance(outputs, bool):
             accepted = "1 (binary cross-entropy) or 2 (cross-entropy)"
             raise InvalidValueError("comparison_outputs", outputs, accepted)
-        integers("comparison_hidden", hidden)  # checked even if there are no layers
-        last = [] if output_activation is None else [_output_activation(output_activation)]
-        if sees != "posterior":
+        if sees == "posterior":
+            _check_nothing_learned(hidden, outputs, output_activation)
+        else:
+            last = [] if output_activation is None else [_output_activation(output_activation)]
             layers, width = linear_stack(
                 features if sees == "features" else 2 * CLASSES,
                 hidden,
@@ -104,6 +105,23 @@ class ComparisonPart(nn.Module):
         if self.sees == "posterior":
             return posterior_logit(digits)[..., None]
         return self.layers(COMPARISON_INPUTS[self.sees](digits).flatten(-2))  # (..., B, 20)
+
+
+def _check_nothing_learned(
+    hidden: Sequence[int], outputs: int, output_activation: str | None
+) -> None:
+    """Raise InvalidValueError for settings of a comparison that is learned."""
+    given = {
+        "comparison_hidden": (list(integers("comparison_hidden", hidden)), []),
+        "comparison_outputs": (outputs, 1),
+        "comparison_output_activation": (output_activation, None),
+    }
+    for key, (value, needed) in given.items():
+        if value != needed:
+            text = "null" if needed is None else needed
+            accepted = f"{text} with comparison_input=posterior, which learns nothing"
+            accepted += " (comparison_input=probabilities does)"
+            raise InvalidValueError(key, value, accepted)
 
 
 def _output_activation(name: str) -> nn.Module:

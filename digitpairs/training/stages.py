@@ -29,8 +29,8 @@ def check_two_stage(share: float | None, network: nn.Module, aux: Weighting) -> 
     has_digits = getattr(network, "has_digits", False) and aux.uses_digits
     if comparison is None or not has_digits or not list(comparison.parameters()):
         accepted = (
-            "null unless the network names digits, compares with a part that learns, "
-            "and has a loss of the digits (not aux=none)"
+            "null unless the network names digits, compares with a part that learns "
+            "(not comparison_input=posterior), and has a loss of the digits (not aux=none)"
         )
         raise InvalidValueError("two_stage", share, accepted)
     if list(aux.parameters()):
