@@ -73,7 +73,8 @@ def test_every_row_and_claim_is_of_one_configuration_of_its_study(name):
     for show in report.shows:
         study = study_without_runs(show.study)
         if isinstance(show, (Table, Epochs, Scatter)):
-            assert all(study.of(row.settings) for row in show.rows)
+            for row in show.rows:
+                assert (study_without_runs(row.study) if row.study else study).of(row.settings)
         if isinstance(show, Table):
             assert all(set(row.report) <= set(show.columns) for row in show.rows), show.table
             assert all(statistic_of(column) for column in show.columns.values())
@@ -357,7 +358,7 @@ def test_all_of_a_curve_is_within_its_plot(tmp_path):
         members.append(Member(frozenset([setting]), 0, Run(folder, {})))
     rows = [Row(name=name, settings=[f"a={name}"]) for name in ("low", "high")]
     epochs = Epochs(epochs="e", **PLACE, metrics={"error": "error"}, rows=rows)
-    (axes,) = plot_epochs(epochs, Study("s", members)).axes
+    (axes,) = plot_epochs(epochs, [[each.run] for each in members]).axes
     assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] >= 40
 
 
@@ -440,6 +441,29 @@ def test_the_pareto_front_is_of_the_points_that_no_other_beats():
         b for a, b in itertools.permutations(points, 2) if a != b and a[0] <= b[0] and a[1] <= b[1]
     }
     assert pareto_front(points) == sorted(set(points) - beaten)
+
+
+def test_a_row_may_be_of_another_study(rates, tmp_path):
+    rows = [
+        Row(name="here", settings=["c=0", "lr=1"]),
+        Row(name="there", settings=["c=0", "lr=1"], study="s2"),
+    ]
+    table = Table(table="T", **PLACE, columns={"error": "test/comparison_error"}, rows=rows)
+    scatter = Scatter(
+        scatter="S", **PLACE, metrics={"e": "test/comparison_error", "s": "seconds"}, rows=rows
+    )
+    epochs = Epochs(epochs="E", **PLACE, metrics={"error": "error"}, rows=rows)
+    results = Results(tmp_path)
+    worse = [
+        each._replace(run=Run(Path("nowhere"), each.run.result | {"test/comparison_error": 40.0}))
+        for each in rates
+    ]
+    results._studies |= {"s": Study("s", rates), "s2": Study("s2", worse)}
+    report = report_of([table, scatter])
+    assert report.studies == ["s", "s2"] == epochs.studies
+    lines = table_lines(write_page(report, "r", results, tmp_path).text)
+    assert ["here", "6.00 ± 1.41"] in lines and ["there", "40.00 ± 0.00"] in lines
+    assert ["there", "40.00 ± 0.00", "2.00 ± 0.00"] in lines
 
 
 def test_a_page_of_our_own_question_speaks_of_no_report(rates, tmp_path):

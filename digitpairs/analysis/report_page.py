@@ -222,26 +222,32 @@ class _Page:
 
     def _content(self, show: Show, study: Study) -> tuple[list[str], list[str]]:
         if isinstance(show, Table):
-            return self._table(show, study)
+            return self._table(show)
         if isinstance(show, Grid):
             return self._grid(show, study)
         if isinstance(show, Epochs):
-            plot = self._plot(show.epochs, plot_epochs(show, study))
+            members = [self._study(show, row).of(row.settings) for row in show.rows]
+            runs = [[each.run for each in row if each.run is not None] for row in members]
+            plot = self._plot(show.epochs, plot_epochs(show, runs))
             return [plot] if plot else [], []
         if isinstance(show, Scatter):
-            cells = [
-                [study.cell(row.settings, row.metric(metric)) for row in show.rows]
-                for metric in show.metrics.values()
-            ]
+            cells = [self._column(show, metric) for metric in show.metrics.values()]
             plot = self._plot(show.scatter, plot_scatter(show, cells))
             return [plot] if plot else [], [scatter_table(show, cells)]
         return self._choice(show, study)
 
-    def _table(self, table: Table, study: Study) -> tuple[list[str], list[str]]:
-        cells = {}
-        for name, column in table.columns.items():
-            metric, _ = statistic_of(column)
-            cells[name] = [study.cell(row.settings, row.metric(metric)) for row in table.rows]
+    def _column(self, show: Table | Scatter, metric: str) -> list[Cell]:
+        """The metric of each row."""
+        return [self._study(show, row).cell(row.settings, row.metric(metric)) for row in show.rows]
+
+    def _study(self, show: Show, row: Row) -> Study:
+        return self.results.study(row.study or show.study)
+
+    def _table(self, table: Table) -> tuple[list[str], list[str]]:
+        cells = {
+            name: self._column(table, statistic_of(column)[0])
+            for name, column in table.columns.items()
+        }
         main = main_column(table)
         plot = self._plot(table.table, plot_table(table, cells))
         rest = [metric_table(table, name, cells[name]) for name in cells if name != main]

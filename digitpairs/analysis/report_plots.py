@@ -9,7 +9,8 @@ import numpy as np
 
 from digitpairs.analysis.drawing import draw_epochs, panel_grid, plt
 from digitpairs.analysis.reports import Epochs, Scatter, Table, statistic_of, unit_of
-from digitpairs.analysis.results import Cell, Study
+from digitpairs.analysis.results import Cell
+from digitpairs.analysis.runs import Run
 
 MARKER: dict[str, Any] = {"markersize": 4, "capsize": 3}
 OURS = {"label": "ours", "color": "tab:blue", "marker": "o", **MARKER}
@@ -100,17 +101,16 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def plot_epochs(epochs: Epochs, study: Study) -> plt.Figure | None:
+def plot_epochs(epochs: Epochs, runs: Sequence[Sequence[Run]]) -> plt.Figure | None:
     """Metrics by epoch: the mean over the rounds and a band of one standard deviation.
 
-    None without runs.
+    None without runs. `runs` are those of each row.
     """
     count = len(epochs.metrics)
     figure, axes = panel_grid(count, count, 4.8, 3.6, margin=1.4)
     for panel, (name, metric) in zip(axes[0], epochs.metrics.items()):
-        for row in epochs.rows:
-            runs = [member.run for member in study.of(row.settings) if member.run is not None]
-            draw_epochs(panel, runs, metric, row.name)
+        for row, runs_of_row in zip(epochs.rows, runs):
+            draw_epochs(panel, runs_of_row, metric, row.name)
         panel.set(title=name, ylabel=unit_of(metric), ylim=(0, None))
     if not axes[0][0].lines:
         plt.close(figure)

@@ -56,12 +56,13 @@ T = TypeVar("T", bound="Row | Part | Report")
 class Row:
     """One configuration of a study, after its last epoch or after `epoch`.
 
-    `settings` are its settings in the study; `report` has the report's figures by column; `why` is
-    a reason for a difference.
+    `settings` are its settings in the study, which is the part's unless `study` names another;
+    `report` has the report's figures by column; `why` is a reason for a difference.
     """
 
     name: str
     settings: list[str]
+    study: str = ""
     epoch: int | None = None
     report: dict[str, list[float]] = field(default_factory=dict)
     why: str = ""
@@ -91,7 +92,8 @@ class Part:
     @property
     def studies(self) -> list[str]:
         """The studies whose runs the part reads."""
-        return [self.study]
+        others = [row.study for row in getattr(self, "rows", []) if row.study]
+        return list(dict.fromkeys([self.study, *others]))
 
     @property
     def is_open(self) -> bool:
