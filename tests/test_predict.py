@@ -12,6 +12,7 @@ from PIL import Image
 import digitpairs
 from digitpairs.predict import main
 from digitpairs.use import as_images
+from digitpairs.use.answers import probability_text
 from tests.test_reading import mnist_made, on_page
 
 NAMES = ("a.png", "b.jpg", "c.png")
@@ -95,6 +96,21 @@ def test_the_table_has_digits_answers_and_seeds(predict, scans, small_seeds):
         assert f"{digit} ({share:.1f} %)" in row
     _, out, _ = predict(small_seeds, scans / "a.png", scans / "b.jpg")
     assert "of 2" in out and "mean of 2 seeds" in out
+
+
+@pytest.mark.parametrize(
+    "probability, text",
+    [
+        (0.0, "< 0.0001"),
+        (4e-5, "< 0.0001"),
+        (6e-5, "0.0001"),
+        (0.5, "0.5000"),
+        (0.99994, "0.9999"),
+        (1.0, "> 0.9999"),
+    ],
+)
+def test_no_probability_is_shown_as_certain(probability, text):
+    assert probability_text(probability) == text
 
 
 def test_the_picture_shows_what_the_network_sees(predict, scans, small_seeds, tmp_path):

@@ -114,6 +114,13 @@ def _table(pairs: Sequence[tuple[Path, Path]], comparison: Comparison) -> Table:
     return table
 
 
+def probability_text(probability: float) -> str:
+    """Four decimals; a probability that rounds to 0 or 1 is said to be below or above the next."""
+    if probability < 0.00005:
+        return "< 0.0001"
+    return f"{probability:.4f}" if probability < 0.99995 else "> 0.9999"
+
+
 def _short_names(paths: Sequence[Path]) -> dict[Path, str]:
     """The paths from their common folder."""
     common = os.path.commonpath([os.path.abspath(path.parent) for path in paths])
@@ -129,7 +136,7 @@ def _cells(names: tuple[str, str], comparison: Comparison, row: int) -> dict[str
         for place, digit in enumerate(digits[row]):
             share = 100 * probabilities[row, place, digit]
             cells[f"digit {place + 1}"] = f"{digit} ({share:.1f} %)"
-    cells["P"] = f"{comparison.probability[row]:.4f}"
+    cells["P"] = probability_text(float(comparison.probability[row]))
     seeds = comparison.probability_by_seed[:, row] > 0.5
     if len(seeds) > 1:
         cells["seeds"] = f"{np.count_nonzero(seeds == answer)} of {len(seeds)}"
