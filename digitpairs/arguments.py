@@ -9,38 +9,38 @@ import argparse
 import itertools
 import math
 import re
-import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
-    Glob,
     Override,
     OverrideType,
     Quote,
     QuotedString,
-    RangeSweep,
 )
 
 from digitpairs import configs
 from digitpairs.checks import InvalidFlagError, InvalidValueError
 from digitpairs.names import text_of
+from digitpairs.overrides import (
+    keys_given,
+    length_of,
+    parsed,
+    sections_with_target,
+    single_overrides,
+    values_of,
+)
+from digitpairs.ranges import expand_range
 
-MAX_LIST_LENGTH = 10_000  # values of a range that becomes a list
-_NUMBER = r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?"
-_RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(?:\.\.({_NUMBER}))?")
 # Paths that Hydra reads as a number or a truth value, or cannot read
 _PATH_TO_QUOTE = re.compile(
     r"~[^,]*|[+-]?[\d_.]+(?:e[+-]?\d+)?|true|false|[+-]?(?:nan|inf)", re.IGNORECASE
 )
-_KEY = re.compile(r"[+~]*[\w$][\w$./@:-]*", re.ASCII)
 _ACTIONS = ("cfg", "info", "run", "shell_completion")
 
 
@@ -121,7 +121,7 @@ def expand_sweep(
     `sweep_overrides`). Raises InvalidValueError for more than `max_jobs`.
     """
     by_key = sweep_overrides(grid, arguments, loader)
-    count = math.prod(map(_length, by_key.values()))
+    count = math.prod(map(length_of, by_key.values()))
     if max_jobs is not None and count > max_jobs:
         accepted = f"at least {count}, the number of runs that this sweep has"
         raise InvalidValueError("sweep.max_runs", max_jobs, accepted)
@@ -143,39 +143,6 @@ def sweep_overrides(
     return {override.get_key_element(): override for override in overrides}
 
 
-def single_overrides(override: Override) -> Iterator[str]:
-    """An override for each of the values, as Hydra's own sweeper makes them."""
-    key = override.get_key_element()
-    if override.is_discrete_sweep():
-        return (f"{key}={text}" for text in override.sweep_string_iterator())
-    if override.is_sweep_override():
-        accepted = "a list or a range, each value of which is run; hydra/sweeper=optuna searches it"
-        raise InvalidValueError(key.lstrip("+"), value_text(override), accepted)
-    return iter([f"{key}={override.get_value_element_as_str()}"])
-
-
-def value_text(override: Override) -> str:
-    """The value as it was typed."""
-    return str(override.input_line).partition("=")[2]
-
-
-def parsed(
-    argument: str, typed: str = "", following: str = "", loader: ConfigLoader | None = None
-) -> Override:
-    """Parse an argument with Hydra's grammar.
-
-    Raises InvalidValueError for an argument that Hydra cannot read. The message contains the
-    argument as `typed`; the `following` one shows whether a space splits a list or an assignment.
-    """
-    try:
-        (override,) = OverridesParser.create(loader).parse_overrides([argument])
-    except Exception as error:  # Hydra's grammar and functions, and Python's numbers, raise many
-        raise _unreadable(typed or argument, following, error) from None
-    if not override.key_or_group:
-        raise _unreadable(typed or argument, following)
-    return override
-
-
 def refuse_duplicates(arguments: Sequence[str]) -> None:
     """Raise InvalidValueError for a key that has two values."""
     pairs = [argument.lstrip("+").split("=", 1) for argument in arguments if "=" in argument]
@@ -188,78 +155,11 @@ def refuse_duplicates(arguments: Sequence[str]) -> None:
             raise InvalidValueError(key, values, accepted)
 
 
-def keys_given(overrides: Iterable[Override]) -> set[str]:
-    """The dotted paths of the keys that the overrides set, also within mappings."""
-    keys: set[str] = set()
-    for override in overrides:
-        keys.add(override.key_or_group)
-        for value in _values(override):
-            keys.update(_paths(override.key_or_group, value))
-    return keys
-
-
-def sections_with_target(keys: Iterable[str]) -> list[str]:
-    """The sections whose `_target_` is among the keys."""
-    return sorted(key.removesuffix("._target_") for key in keys if key.endswith("._target_"))
-
-
 def can_be_swept(key: str) -> bool:
     """Whether runs of one sweep may differ in the key."""
     if key in ("output", "experiment", "logger"):
         return False
     return not key.startswith(("sweep.", "hydra", "logger."))
-
-
-def expand_range(argument: str) -> str:
-    """Translate the ranges in an argument for Hydra.
-
-    `key=0..9` becomes `key=range(0,10)`. A range of decimals, or within a list, becomes a list:
-    `key=0.5..0.6..0.1` becomes `key=0.5,0.6`. Any other argument is returned unchanged.
-
-    Raises InvalidValueError for a range that does not go up, for decimals without a step, and for
-    steps that do not meet the end.
-    """
-    key, equals, value = argument.partition("=")
-    items = value.split(",")
-    if not any(_RANGE.fullmatch(item) for item in items):
-        return argument
-    if len(items) == 1 and not re.search(r"[eE]|\d\.\d", value):
-        first, last, step = map(int, _ends(key, value))
-        third = "" if step == 1 else f",{step}"
-        return f"{key}{equals}range({first},{last + 1}{third})"
-    numbers = [number for item in items for number in _range_numbers(key, item)]
-    return f"{key}{equals}{','.join(numbers)}"
-
-
-def _range_numbers(key: str, item: str) -> list[str]:
-    if not _RANGE.fullmatch(item):
-        return [item]
-    first, last, step = _ends(key, item)
-    steps = int((last - first) / step)
-    if steps >= MAX_LIST_LENGTH:
-        accepted = f"a range of at most {MAX_LIST_LENGTH} values"
-        raise InvalidValueError(key.lstrip("+"), item, accepted)
-    return [format(first + step * i, "f") for i in range(steps + 1)]
-
-
-def _ends(key: str, item: str) -> tuple[Decimal, Decimal, Decimal]:
-    """The first value, the last value and the step of a range."""
-    key, parts = key.lstrip("+"), item.split("..")
-    first, last, step = (Decimal(part) for part in (*parts, "1")[:3])
-    if last < first or step <= 0:
-        raise InvalidValueError(key, item, "a range first..last or first..last..step that goes up")
-    has_decimals = any(end != end.to_integral_value() for end in (first, last))
-    if has_decimals and len(parts) == 2:
-        example = f"{item}..{(last - first) / 10:f}"
-        raise InvalidValueError(key, item, f"a range of decimals with its step, such as {example}")
-    if (last - first) / step > 10**15:
-        raise InvalidValueError(key, item, "a range of fewer values")
-    steps = int((last - first) / step)
-    if first + steps * step != last:
-        ends = (first + steps * step, first + (steps + 1) * step)
-        ranges = " or ".join(f"{parts[0]}..{end:f}..{parts[2]}" for end in ends)
-        raise InvalidValueError(key, item, f"a range whose steps meet its end: {ranges}")
-    return first, last, step
 
 
 def _split(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -335,7 +235,7 @@ def _sets_keys_of(override: Override, sections: Sequence[str]) -> bool:
     key = override.key_or_group
     if override.type is not OverrideType.CHANGE or key.endswith("._target_"):
         return False
-    is_mapping = any(isinstance(value, Mapping) for value in _values(override))
+    is_mapping = any(isinstance(value, Mapping) for value in values_of(override))
     return any(
         key.startswith(f"{section}.") or (is_mapping and f"{section}.".startswith(f"{key}."))
         for section in sections
@@ -347,14 +247,6 @@ def _adds_part(override: Override) -> bool:
     group, *_ = path = override.key_or_group.split(".")
     is_change = override.type is OverrideType.CHANGE
     return is_change and group in configs.NAMED_GROUPS and path[2:] == ["_target_"]
-
-
-def _paths(key: str, value: Any) -> Iterator[str]:
-    """The dotted paths of the key and, for a mapping, of all keys within it."""
-    yield key
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _paths(f"{key}.{name}", inner)
 
 
 def _refuse_sweep(override: Override, typed: str, sweeps: bool, folders: Sequence[Path]) -> None:
@@ -370,7 +262,7 @@ def _refuse_sweep(override: Override, typed: str, sweeps: bool, folders: Sequenc
         raise InvalidValueError(key, value, accepted)
     if key == "output":
         raise InvalidValueError(key, value, "one folder a sweep")
-    if key == "experiment" and any(_is_study(str(name), folders) for name in _values(override)):
+    if key == "experiment" and any(_is_study(str(name), folders) for name in values_of(override)):
         raise InvalidValueError(key, value, "one study a command, since each has a grid of its own")
 
 
@@ -381,7 +273,7 @@ def _check_choice(override: Override, folders: Sequence[Path]) -> None:
     if not is_group or "/" in group or group == "hydra" or override.package:
         return
     known = configs.choices(group, folders)
-    values = _values(override)
+    values = values_of(override)
     if group in configs.NAMED_GROUPS:  # several choices at once
         values = [each for value in values for each in _listed(value)]
     for value in values:
@@ -401,62 +293,3 @@ def _grid_text(values: Any) -> str:
     """The values of a key of a study's grid, as they are typed on the command line."""
     is_list = isinstance(values, Sequence) and not isinstance(values, str)
     return ",".join(map(text_of, values)) if is_list else text_of(values)
-
-
-def _values(override: Override) -> list[Any]:
-    """The values that the override gives its key; none for a glob, which Hydra expands."""
-    if not override.is_sweep_override():
-        return [override.value()]
-    if isinstance(override.value(), Glob) or not override.is_discrete_sweep():
-        return []
-    values = override.sweep_iterator()
-    return [value.text if isinstance(value, QuotedString) else value for value in values]
-
-
-def _length(override: Override) -> int:
-    """The number of values that the override gives its key. Raises InvalidValueError for none."""
-    sweep = override.value()
-    try:
-        if isinstance(sweep, RangeSweep):
-            ends = (sweep.start, sweep.stop, sweep.step)
-            start, stop, step = (Decimal(str(end)) for end in ends)
-            length = math.ceil((stop - start) / step)
-        else:
-            length = sum(1 for _ in single_overrides(override))
-    except ArithmeticError:  # a step of 0, or an infinite end
-        length = 0
-    if length < 1:
-        accepted = "a list, or a range that ends, of at least one value"
-        key = override.get_key_element().lstrip("+")
-        raise InvalidValueError(key, value_text(override), accepted)
-    return length
-
-
-def _unreadable(typed: str, following: str, error: Exception | None = None) -> InvalidValueError:
-    """The error for an argument that Hydra cannot read, with what to write instead."""
-    key, equals, value = typed.partition("=")
-    next_value = "" if "=" in following.strip("=") else following.strip("=")
-    if typed != typed.rstrip():
-        accepted = (
-            f"no space or carriage return (Windows' line end) after it: write {typed.rstrip()}"
-        )
-    elif not equals or not key:
-        example = f"{key if key[:1].isalpha() else 'seed'}={next_value or 3}"
-        accepted = f"KEY=VALUE without spaces, such as {example}"
-    elif not _KEY.fullmatch(key):
-        accepted = "a key of letters (without accents), digits, dots and _"
-    elif value.endswith(","):
-        accepted = f"a list without spaces: write {key}={value}{next_value or '...'}"
-    elif value[:1] in ("[", "{") or "(" in value:
-        reason = _hydra_message(error)
-        accepted = f"a whole list [a,b] or mapping {{a:1,b:2}}, or text in quotes; {reason}"
-    else:
-        quoted = f"{key}={QuotedString(value, Quote.double).with_quotes()}"
-        accepted = f"text with such characters only in quotes: write {shlex.quote(quoted)}"
-    return InvalidValueError(key, value, accepted)
-
-
-def _hydra_message(error: Exception | None) -> str:
-    lines = str(error).splitlines()
-    relevant = [line for line in lines if not line.startswith(("Error parsing", "See"))]
-    return f"Hydra says: {' '.join(relevant)}"

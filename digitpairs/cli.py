@@ -23,13 +23,13 @@ from digitpairs.arguments import (
     asks_for_help,
     check_arguments,
     command_name,
-    expand_range,
     normalize_arguments,
 )
 from digitpairs.checks import DigitPairsWarning, InvalidValueError
 from digitpairs.configs import CONF, help_text, install_config_source, own_config_folders
 from digitpairs.errors import FULL_ERROR, exit_on_error
 from digitpairs.names import text_of
+from digitpairs.ranges import expand_range
 from digitpairs.targets import add_import_folders
 from digitpairs.terminal import make_output_robust
 

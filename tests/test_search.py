@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from digitpairs.arguments import parsed
 from digitpairs.checks import InvalidValueError
+from digitpairs.overrides import parsed
 from digitpairs.search.brackets import bracket_of, rungs_of, survivors
 from digitpairs.search.settings import check_installed, settings_of
 from tests.conftest import SMALL_DATA_AND_MODEL, result_of_a_run

@@ -19,10 +19,10 @@ from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial
 
 from digitpairs import records
-from digitpairs.arguments import single_overrides
 from digitpairs.checks import InvalidValueError, choice, integer
 from digitpairs.engines import disk, get_engine
 from digitpairs.engines.named_parts import named_parts
+from digitpairs.overrides import single_overrides
 from digitpairs.search.brackets import Bracket, rungs_of, survivors
 from digitpairs.search.report import print_batch, print_report
 from digitpairs.search.settings import PARAMETERS, SECTION, Settings

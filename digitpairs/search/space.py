@@ -15,9 +15,10 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from digitpairs.arguments import can_be_swept, single_overrides, value_text
+from digitpairs.arguments import can_be_swept
 from digitpairs.checks import InvalidValueError
 from digitpairs.names import text_of
+from digitpairs.overrides import single_overrides, value_text
 
 SPACE = "interval(0.1,1), tag(log,interval(1e-4,1)), int(interval(1,9)), range(1,9) or a,b,c"
 _FIXED_KEYS = ("seed", "data.validation", "data.folds", "data.fold")

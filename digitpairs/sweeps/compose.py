@@ -22,10 +22,11 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
-from digitpairs.arguments import expand_sweep, keys_given, sections_with_target
+from digitpairs.arguments import expand_sweep
 from digitpairs.checks import DigitPairsWarning, InvalidValueError
 from digitpairs.configs import PATH_KEYS, install_config_source
 from digitpairs.names import Origin, is_path_or_seed
+from digitpairs.overrides import keys_given, sections_with_target
 from digitpairs.sweeps.interpolations import ResolvedConfig, is_plain
 from digitpairs.targets import SPECIAL_KEYS, is_of_library, target_arguments
 
