@@ -15,6 +15,7 @@ from digitpairs.analysis.runs import Run
 MARKER: dict[str, Any] = {"markersize": 4, "capsize": 3}
 OURS = {"label": "ours", "color": "tab:blue", "marker": "o", **MARKER}
 REPORTS = {"label": "report", "color": "tab:orange", "marker": "s", **MARKER}
+MARKERS = "os^D"
 ACROSS = 3  # panels of a plot, or metrics of a table, side by side
 MANY = 20  # values on an axis
 Lines = Mapping[str, Sequence[tuple[str, Cell]]]  # by the line's name: values on the axis, cells
@@ -125,21 +126,27 @@ def plot_scatter(scatter: Scatter, cells: Sequence[Sequence[Cell]]) -> plt.Figur
     The x axis is logarithmic. None without runs. `cells` are those of the first metric and those of
     the second, one per row.
     """
-    points = [(x.mean, y, row.name) for row, x, y in zip(scatter.rows, *cells) if x.n and y.n]
+    figure, axes = plt.subplots(figsize=(6.2, 4.2))
+    points = []
+    for number, (row, x, y) in enumerate(zip(scatter.rows, *cells)):
+        if x.n and y.n:
+            points.append((x.mean, y.mean))
+            style: dict[str, Any] = {
+                "color": f"C{number % 10}",
+                "marker": MARKERS[number // 10 % len(MARKERS)],
+            }
+            error = np.nan_to_num(y.std)
+            axes.errorbar(*points[-1], error, label=row.name, linestyle="", **style, **MARKER)
     if not points:
+        plt.close(figure)
         return None
-    figure, axes = plt.subplots(figsize=(6.2, 4.2), layout="constrained")
-    for x, y, name in points:
-        axes.errorbar(x, y.mean, np.nan_to_num(y.std), **OURS)
-        axes.annotate(name, (x, y.mean), (5, 4), textcoords="offset points", fontsize=7)
-    front = pareto_front([(x, y.mean) for x, y, _ in points])
-    axes.step(*zip(*front), where="post", color="tab:gray", linewidth=1, zorder=0)
-    labels = [
+    axes.step(*zip(*pareto_front(points)), where="post", color="tab:gray", linewidth=1, zorder=0)
+    x_label, y_label = (
         ", ".join(filter(None, (name, unit_of(metric)))) for name, metric in scatter.metrics.items()
-    ]
-    axes.set(xscale="log", xlabel=labels[0], ylabel=labels[1], ylim=(0, None))
-    axes.margins(x=0.15)
+    )
+    axes.set(xscale="log", xlabel=x_label, ylabel=y_label, ylim=(0, None))
     axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
