@@ -145,7 +145,7 @@ class _Page:
         return [
             f"{finished} of {expected}",
             *map(str, self._counts()),
-            f"{finals.count(HOLDS)} of {len(finals)}" if finals else "-",
+            "-" if self.report.own else f"{finals.count(HOLDS)} of {len(finals)}",
         ]
 
     def _counts(self) -> tuple[int, int, int]:

@@ -135,8 +135,8 @@ def plot_scatter(scatter: Scatter, cells: Sequence[Sequence[Cell]]) -> plt.Figur
                 "color": f"C{number % 10}",
                 "marker": MARKERS[number // 10 % len(MARKERS)],
             }
-            error = np.nan_to_num(y.std)
-            axes.errorbar(*points[-1], error, label=row.name, linestyle="", **style, **MARKER)
+            style |= {"label": row.name, "linestyle": "", **MARKER}
+            axes.errorbar(x.mean, y.mean, np.nan_to_num(y.std), **style)
     if not points:
         plt.close(figure)
         return None
