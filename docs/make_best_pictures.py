@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from digitpairs import records
+from digitpairs.analysis.calibration import answers_by_kind, expected_calibration_error, joined
 from digitpairs.analysis.drawing import panel_grid, save
 
 PICTURE = Path(__file__).resolve().parent / "images" / "best-misread.png"
@@ -37,8 +38,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sweep", type=Path)
     folders = sorted(path.parent for path in parser.parse_args().sweep.glob("*/seed=*/result.json"))
-    predictions = [records.read_predictions(folder) for folder in folders]
-    misread = misread_digits(each for each in predictions if each is not None)
+    found = [records.read_predictions(folder) for folder in folders]
+    predictions = [each for each in found if each is not None]
+    for kind in ("comparison", "digits"):
+        answers = joined([answers_by_kind(each)[kind] for each in predictions])
+        error = expected_calibration_error(answers)
+        print(f"calibration error, {kind}: {error:.2f} % over {len(answers.right)} answers")
+    misread = misread_digits(predictions)
     draw(misread[:SHOWN], len(folders))
     wrong = sum(len(each.answers) for each in misread)
     always = [each for each in misread if 2 * len(each.answers) > len(folders)]
