@@ -11,6 +11,8 @@ import torchvision
 from torch import nn
 
 from digitpairs.checks import InvalidValueError
+from digitpairs.cli import CONF
+from digitpairs.engines.pairs_lightning import make_module
 from digitpairs.losses import LambdaWeighting, NoAuxWeighting, loss_parts
 from digitpairs.networks import (
     CNNBody,
@@ -25,6 +27,8 @@ from digitpairs.networks.heads import posterior_logit, posterior_probability
 from digitpairs.networks.initialise import initialise
 from digitpairs.networks.layers import ACTIVATIONS, Dropout
 from digitpairs.streams import stream
+from digitpairs.sweeps.compose import compose_command
+from digitpairs.sweeps.jobs import plan_jobs
 from digitpairs.targets import is_of_library
 
 
@@ -271,3 +275,10 @@ def test_a_network_of_timm_is_a_body():
 @pytest.mark.parametrize("name", ["torchvision.models.resnet18", "digitpairs.SiameseNetwork"])
 def test_functions_of_libraries_are_told_from_those_of_this_package(name):
     assert is_of_library(name) == name.startswith("torchvision")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", ["best_small", "best_fast"])
+def test_small_presets_have_at_most_the_courses_number_of_parameters(experiment):
+    (job, *_) = plan_jobs(compose_command(CONF, [f"experiment={experiment}", "data=digits"]))
+    assert count_parameters(make_module(job.config).network) <= 70_000
