@@ -81,7 +81,7 @@ def test_a_missing_or_wrong_key_of_the_pairs_is_named(argument, message):
         ("model=azzano/fcn", "one of azzano/cnn, azzano/fcnn; did you mean azzano/fcnn?"),
         (
             "experiment=azano/fcnn",
-            "one of best, best_fast, best_small, disk_best, azzano/.* did you mean azzano/fcnn?",
+            "one of best, best_fast, .* azzano/.* did you mean azzano/fcnn?",
         ),
         ("variant=azzano/hour", "one of azzano/minute, azzano/seconds; did you mean"),
         ("variant=hour", "one of azzano/minute, azzano/seconds, "),
