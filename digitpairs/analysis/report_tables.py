@@ -75,9 +75,14 @@ def metric_table(table: Table, name: str, cells: Sequence[Cell]) -> str:
 def scatter_table(scatter: Scatter, cells: Sequence[Sequence[Cell]]) -> str:
     """Both metrics of each row."""
     columns = [["row", *(row.name for row in scatter.rows)]]
-    for name, values in zip(scatter.metrics, cells):
-        columns.append([name, *map(mean_std, values)])
+    for (name, metric), values in zip(scatter.metrics.items(), cells):
+        columns.append([name, *(_text_of(metric, cell) for cell in values)])
     return _text_of_columns(columns)
+
+
+def _text_of(metric: str, cell: Cell) -> str:
+    """Mean and standard deviation; the number of parameters is the same in all rounds."""
+    return f"{cell.mean:,.0f}" if metric == "parameters" and cell.n else mean_std(cell)
 
 
 def main_column(table: Table) -> str:

@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = options.to or output / FOLDER
         _make_folder(folder)
         reports = {name: read_report(CONF / "reports" / f"{name}.yaml") for name in known}
+        known.sort(key=lambda name: reports[name].own)  # the reports come first
         asked = {name: reports[name] for name in names if name != PAGE}
         archives = {name: read_archive(_archive_path(folder, name)) for name in reports}
         results.add(functools.reduce(Archive.with_newer, archives.values()))
