@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from framework.cross_entropy import BinaryCrossEntropy, CrossEntropy
-from framework.errors import check_input, instance, shape_of
+from framework.errors import check_input, instance, shape_of, tensor_error
 from framework.losses import Loss
 from framework.module import Layer, Module
 from framework.sequential import input_gradient_of
@@ -75,8 +75,10 @@ class PosteriorComparison(Layer):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dim() != 3 or x.shape[2] % 2:
-            check_input(self, x, ("replicas", "rows", "2 classes", "an even number"))
+        check_input(self, x, ("replicas", "rows", "2 classes"))
+        if x.shape[2] < 4 or x.shape[2] % 2:
+            accepted = "(replicas, rows, an even number of at least 4)"
+            raise tensor_error("the input of PosteriorComparison", x, accepted)
         first, second = x.reshape(*x.shape[:2], 2, -1).unbind(-2)
         pairs = first[..., :, None] + second[..., None, :]
         at_most = torch.ones(pairs.shape[-2:], dtype=torch.bool, device=x.device).triu()

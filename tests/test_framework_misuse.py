@@ -30,6 +30,7 @@ LAYERS = {  # how it is made; the shape of an accepted input
     "MaxPool2d": (lambda: fw.MaxPool2d(2), IMAGES),
     "Sequential": (lambda: fw.Sequential(fw.Linear(4, 2, generators(R)), fw.Tanh()), UNITS),
     "Siamese": (siamese, IMAGES),
+    "PosteriorComparison": (fw.PosteriorComparison, UNITS),
 }
 
 
@@ -176,6 +177,10 @@ INPUTS = {  # the input; the start of what the error says is accepted, or the er
     ),
     "Dropout-replicas": (normal32(2, 5, 4), "(3, rows, units)"),
     "Flatten-no-replicas": (normal32(4), "(replicas, rows, ...)"),
+    "PosteriorComparison-flat": (normal32(5, 4), "(replicas, rows, 2 classes)"),
+    "PosteriorComparison-pairs": (normal32(R, 5, 2, 2), "(replicas, rows, 2 classes)"),
+    "PosteriorComparison-odd": (normal32(R, 5, 7), "(replicas, rows, an even number of at"),
+    "PosteriorComparison-one-class": (normal32(R, 5, 2), "(replicas, rows, an even number of at"),
     "Siamese-one-image": (normal32(R, 5, 1, 3, 4), PAIR),
     "Siamese-flat": (normal32(R, 5, 2, 12), PAIR),
     "Siamese-size": (

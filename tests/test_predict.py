@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -107,9 +108,10 @@ def test_the_table_has_digits_answers_and_seeds(predict, scans, small_seeds):
         (0.5, "0.5000"),
         (0.99994, "0.9999"),
         (1.0, "> 0.9999"),
+        (math.nan, "nan"),
     ],
 )
-def test_no_probability_is_shown_as_certain(probability, text):
+def test_no_probability_of_the_comparison_is_shown_as_certain(probability, text):
     assert probability_text(probability) == text
 
 

@@ -159,7 +159,7 @@ def test_another_key_is_named_than_the_last(arguments, message):
 
 WITHOUT_LAYERS = (*DISK, "model.hidden=[]")
 WITHOUT_BODY_LAYERS = (*DIGITS, "model=mlp", "model.body.hidden=[]")
-POSTERIOR = (*DIGITS, "model=siamese_mlp", "model.comparison_input=posterior")
+POSTERIOR = (*DIGITS, "model=siamese_cnn")
 WITHOUT_DIGITS = (
     *DIGITS,
     "model.digit_head=none",
@@ -183,6 +183,14 @@ WITHOUT_DIGITS = (
         (DIGITS, "early_stopping.monitor=[1]", "[1]", "one of validation/"),
         (WITHOUT_BODY_LAYERS, "model.body.dropout=foo", "foo", "a number"),
         (POSTERIOR, "model.comparison_hidden=foo", "foo", ""),
+        (POSTERIOR, "model.comparison_hidden=[8]", "[8]", "[] with comparison_input=posterior"),
+        (POSTERIOR, "model.comparison_outputs=2", "2", "1 with comparison_input=posterior"),
+        (
+            POSTERIOR,
+            "+model.comparison_output_activation=relu",
+            "relu",
+            "null with comparison_input=posterior",
+        ),
         (WITHOUT_DIGITS, "model.digit_hidden=foo", "foo", ""),
     ],
 )

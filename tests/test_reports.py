@@ -420,6 +420,27 @@ def test_a_final_model_and_another_reading_of_it(rates, tmp_path):
     assert ["another reading: the model", *results] in lines
 
 
+SCATTER = "scatter: x, place: p, study: s, rows: []"
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (f"shows: [{{{SCATTER}, metrics: {{a: b}}}}]", "shows.0..metrics=a is.*two metrics"),
+        (f"shows: [{{{SCATTER}, metrics: {{a: b, c: b, d: b}}}}]", "metrics=a, c, d is.*two"),
+        ("own: true, differs: d", "differs=d is.*nothing with own"),
+        ("own: true, finals: [{}]", "finals=.*nothing with own"),
+    ],
+)
+def test_content_that_does_not_go_together(changes, message, tmp_path):
+    path = tmp_path / "report.yaml"
+    parts = {"title: t", "asked: a", "found: f", "choices: c", "claims: []"}
+    parts |= {each for each in ("shows: []", "finals: []") if each.partition(":")[0] not in changes}
+    path.write_text(f"{{{', '.join(sorted(parts))}, {changes}}}")
+    with pytest.raises(InvalidValueError, match=message):
+        read_report(path)
+
+
 def test_two_metrics_against_each_other(rates, tmp_path):
     metrics = {"time": "seconds", "error": "test/comparison_error"}
     rows = [Row(name=f"rate {lr}", settings=["c=0", f"lr={lr}"]) for lr in ("0.1", "1")]

@@ -140,7 +140,8 @@ def plot_scatter(scatter: Scatter, cells: Sequence[Sequence[Cell]]) -> plt.Figur
     if not points:
         plt.close(figure)
         return None
-    axes.step(*zip(*pareto_front(points)), where="post", color="tab:gray", linewidth=1, zorder=0)
+    front: dict[str, Any] = {"label": "Pareto front", "color": "tab:gray", "linewidth": 1}
+    axes.step(*zip(*pareto_front(points)), where="post", zorder=0, **front)
     x_label, y_label = (
         ", ".join(filter(None, (name, unit_of(metric)))) for name, metric in scatter.metrics.items()
     )

@@ -294,6 +294,10 @@ class Report:
 def read_report(path: Path) -> Report:
     """Read a report's file. Raises InvalidValueError, with the place, for invalid content."""
     content = _make(Report, yaml.safe_load(path.read_text(encoding="utf-8")), path.name)
+    for key in ("differs", "finals"):
+        if content.own and getattr(content, key):
+            accepted = "nothing with own: there is no report to compare with"
+            raise InvalidValueError(f"{path.name}: {key}", getattr(content, key), accepted)
     return dataclasses.replace(
         content,
         shows=_make_each(_show, content.shows, f"{path.name}: shows"),
@@ -325,7 +329,10 @@ def _show(content: Any, place: str) -> Show:
     if "rows" in content:
         make_row = functools.partial(_make, Row)
         content = {**content, "rows": _make_each(make_row, content["rows"], f"{place}.rows")}
-    return _make(KINDS[kinds[0]], content, place)
+    show = _make(KINDS[kinds[0]], content, place)
+    if isinstance(show, Scatter) and len(show.metrics) != 2:
+        raise InvalidValueError(f"{place}.metrics", ", ".join(show.metrics), "two metrics")
+    return show
 
 
 def _claim(content: Any, place: str) -> Claim:

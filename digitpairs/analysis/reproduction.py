@@ -34,7 +34,7 @@ from digitpairs.terminal import make_output_robust
 FOLDER = "reproduction"
 GLANCE = "glance.md"
 HEADS = [
-    "report",
+    "page",
     "runs",
     "claims that hold",
     "that do not",

@@ -40,8 +40,9 @@ from digitpairs.engines.named_parts import named_parts
 from digitpairs.engines.predictions import predictions_file
 from digitpairs.losses import Weighting
 from digitpairs.losses.weighting import WEIGHTING, try_weighting
-from digitpairs.networks import Ensemble
+from digitpairs.networks import Ensemble, JointNetwork, SiameseNetwork
 from digitpairs.networks.ensemble import MOST_NETWORKS
+from digitpairs.networks.heads import check_posterior
 from digitpairs.networks.initialise import global_generator_from
 from digitpairs.streams import stream
 from digitpairs.targets import exception_message, is_built_in
@@ -256,6 +257,9 @@ def _build_part(section: str, part: Section) -> Any:
     with _without_values(part):
         made = build_section(section, part, tuple(PART_CLASSES))
     name, expected = part["_target_"], PART_CLASSES[section]
+    if isinstance(made, (JointNetwork, SiameseNetwork)):
+        with prefixed_errors(section):
+            check_posterior(part)
     product = made
     with torch.device("cpu"), prefixed_errors(section), naming_target(name):
         if section == "optimizer":  # a recipe

@@ -57,13 +57,13 @@ def convert_networks(
     if not _is_sequence(first.bodies[0]):
         raise _unsupported("network's body is not of layers that `framework` has")
     comparison = first.comparison_part
-    digits = functools.partial(_convert_parts, networks, ["bodies.0", "digit_parts.0"])
+    convert_digits = functools.partial(_convert_parts, networks, ["bodies.0", "digit_parts.0"])
     if comparison.sees == "posterior":
-        return fw.Siamese(digits(dropout_streams), fw.PosteriorComparison(), sees="logits")
+        return fw.Siamese(convert_digits(dropout_streams), fw.PosteriorComparison(), sees="logits")
     if comparison.sees not in ("probabilities", "logits") or not _has_one_output(comparison.layers):
         raise _unsupported(f"network's comparison is not {_SUPPORTED}")
     compare = _convert_parts(networks, ["comparison_part.layers"], dropout_streams)
-    return fw.Siamese(digits(dropout_streams), compare, sees=comparison.sees)
+    return fw.Siamese(convert_digits(dropout_streams), compare, sees=comparison.sees)
 
 
 def make_framework_trainer(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +51,7 @@ class ComparisonPart(nn.Module):
         has_digits: whether there are digit logits.
         sees: the input: "logits", "probabilities" or "onehot" of both digits, or "features".
             "posterior" has no parameters: the comparison follows from the two digit posteriors
-            (`posterior_logit`). It has no hidden layers, one output and no output activation.
+            (`posterior_logit`). It has one output, and ignores the settings of layers.
         hidden: widths of the hidden layers.
         outputs: 1 or 2 logits.
         output_activation: an activation of the logits (the coukos report lists a ReLU), or None.
@@ -79,10 +80,9 @@ class ComparisonPart(nn.Module):
         if outputs not in (1, 2) or not isinstance(outputs, int) or isinstance(outputs, bool):
             accepted = "1 (binary cross-entropy) or 2 (cross-entropy)"
             raise InvalidValueError("comparison_outputs", outputs, accepted)
-        if sees == "posterior":
-            _check_nothing_learned(hidden, outputs, output_activation)
-        else:
-            last = [] if output_activation is None else [_output_activation(output_activation)]
+        integers("comparison_hidden", hidden)  # checked even if there are no layers
+        last = [] if output_activation is None else [_output_activation(output_activation)]
+        if sees != "posterior":
             layers, width = linear_stack(
                 features if sees == "features" else 2 * CLASSES,
                 hidden,
@@ -107,21 +107,27 @@ class ComparisonPart(nn.Module):
         return self.layers(COMPARISON_INPUTS[self.sees](digits).flatten(-2))  # (..., B, 20)
 
 
-def _check_nothing_learned(
-    hidden: Sequence[int], outputs: int, output_activation: str | None
-) -> None:
-    """Raise InvalidValueError for settings of a comparison that is learned."""
-    given = {
-        "comparison_hidden": (list(integers("comparison_hidden", hidden)), []),
-        "comparison_outputs": (outputs, 1),
-        "comparison_output_activation": (output_activation, None),
+def check_posterior(settings: Mapping[str, Any]) -> None:
+    """Raise InvalidValueError for settings of a comparison that is learned, beside "posterior".
+
+    The networks ignore them, so that checkpoints load that were trained with them.
+
+    Args:
+        settings: of a network, such as `comparison_input`.
+    """
+    if settings.get("comparison_input") != "posterior":
+        return
+    needed = {
+        "comparison_hidden": ([], "[]"),
+        "comparison_outputs": (1, "1"),
+        "comparison_output_activation": (None, "null"),
     }
-    for key, (value, needed) in given.items():
-        if value != needed:
-            text = "null" if needed is None else needed
+    for key, (value, text) in needed.items():
+        given = settings.get(key, value)
+        if given != value:
             accepted = f"{text} with comparison_input=posterior, which learns nothing"
-            accepted += " (comparison_input=probabilities does)"
-            raise InvalidValueError(key, value, accepted)
+            accepted += "; to learn a comparison, set comparison_input=probabilities"
+            raise InvalidValueError(key, given, accepted)
 
 
 def _output_activation(name: str) -> nn.Module:

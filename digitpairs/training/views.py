@@ -16,8 +16,8 @@ from digitpairs.networks.ensemble import average_predictions
 
 # Rotation in degrees, size, and shift along x and y in pixels. Among rotations of 4 to 12 degrees,
 # sizes changed by 4 to 12 % and shifts of 0.25 to 1 pixel, these gave the smallest loss of the
-# comparison on held-out pairs: 0.066 nats with all eight, 0.074 with none (siamese_cnn with the
-# posterior and augmentation; seeds 200 to 205, 200 pairs each). The errors, 2.2 and 2.4 %, do not
+# comparison on held-out pairs: 0.066 nats with all eight, 0.074 with none (siamese_cnn with
+# augmentation; seeds 200 to 205, 200 pairs each). The errors, 2.2 and 2.4 %, do not
 # differ clearly.
 VIEWS = (
     (12.0, 1.0, 0.0, 0.0),

@@ -118,7 +118,7 @@ def probability_text(probability: float) -> str:
     """Four decimals; a probability that rounds to 0 or 1 is said to be below or above the next."""
     if probability < 0.00005:
         return "< 0.0001"
-    return f"{probability:.4f}" if probability < 0.99995 else "> 0.9999"
+    return "> 0.9999" if probability >= 0.99995 else f"{probability:.4f}"
 
 
 def _short_names(paths: Sequence[Path]) -> dict[Path, str]:
