@@ -28,19 +28,17 @@ class Network(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        learned = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 1))
-        self.body = convolutional_body() if name == "siamese_cnn" else linear_body()
-        self.compare = PosteriorLogit() if name == "siamese_cnn" else learned
+        is_cnn = name == "siamese_cnn"
+        self.body = convolutional_body() if is_cnn else linear_body()
+        self.compare = PosteriorLogit() if is_cnn else learned_comparison()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         digits = self.body(images.flatten(0, 1)[:, None]).view(-1, 2, 10)
-        if isinstance(self.compare, PosteriorLogit):
-            return self.compare(digits), digits
-        return self.compare(digits.softmax(-1).flatten(1))[:, 0], digits
+        return self.compare(digits)[:, 0], digits
 
 
 class PosteriorLogit(nn.Module):
-    """The logit of P(first <= second) that follows from the logits of both digits (B, 2, 10)."""
+    """The logit of P(first <= second), (B, 1), that follows from the digits' logits (B, 2, 10)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,9 +46,14 @@ class PosteriorLogit(nn.Module):
 
     def forward(self, digits: Tensor) -> Tensor:
         pairs = digits[:, 0, :, None] + digits[:, 1, None, :]
-        at_most = pairs.masked_fill(self.greater, -torch.inf).flatten(1).logsumexp(-1)
-        above = pairs.masked_fill(~self.greater, -torch.inf).flatten(1).logsumexp(-1)
+        at_most = pairs.masked_fill(self.greater, -torch.inf).flatten(1).logsumexp(-1, True)
+        above = pairs.masked_fill(~self.greater, -torch.inf).flatten(1).logsumexp(-1, True)
         return at_most - above
+
+
+def learned_comparison() -> nn.Module:
+    layers = [nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 1)]
+    return nn.Sequential(nn.Softmax(-1), nn.Flatten(), *layers)
 
 
 def convolutional_body() -> nn.Module:

@@ -452,6 +452,8 @@ def test_two_metrics_against_each_other(rates, tmp_path):
         means = [statistics.fmean(each[metric] for each in values) for metric in metrics.values()]
         (line,) = (line for line in lines if line[0] == f"rate {lr}")
         assert [float(cell.split()[0]) for cell in line[1:]] == pytest.approx(means, abs=0.006)
+    late = dataclasses.replace(scatter, rows=[dataclasses.replace(rows[0], epoch=3)])
+    assert report_of([late]).metrics_by_epoch == set(metrics.values())
     assert "![Time](r-time.png)" in text and (tmp_path / "r-time.png").exists()
 
 

@@ -160,18 +160,19 @@ class _Page:
         runs, holds, fails, undecided, finals = self.outcome()
         claims = f"of {len(self.verdicts)} claims {holds} hold, {fails} do not, and {undecided} are"
         report = self.report
-        lines = {
-            "The report asks": report.asked,
-            "It finds": report.found,
-            "We find": f"{claims} not decided; {finals} final models are at least as good as the"
-            f" report's ({runs} runs).",
-            "Why we differ": report.differs,
-        }
         if report.own:
             lines = {
                 "We ask": report.asked,
                 "We find": report.found,
                 "Tests": f"{claims} not decided ({runs} runs).",
+            }
+        else:
+            lines = {
+                "The report asks": report.asked,
+                "It finds": report.found,
+                "We find": f"{claims} not decided; {finals} final models are at least as good as"
+                f" the report's ({runs} runs).",
+                "Why we differ": report.differs,
             }
         texts = [f"**{head}:** {line.strip()}" for head, line in lines.items() if line]
         return [*texts, *self._finals(), OWN_FIGURES if report.own else FIGURES]

@@ -158,7 +158,7 @@ class Scatter(Part):
 
     @property
     def metrics_read(self) -> list[str]:
-        return list(self.metrics.values())
+        return [row.metric(metric) for metric in self.metrics.values() for row in self.rows]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ Several networks of one structure become the replicas of one `framework` network
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -57,13 +56,14 @@ def convert_networks(
     if not _is_sequence(first.bodies[0]):
         raise _unsupported("network's body is not of layers that `framework` has")
     comparison = first.comparison_part
-    convert_digits = functools.partial(_convert_parts, networks, ["bodies.0", "digit_parts.0"])
-    if comparison.sees == "posterior":
-        return fw.Siamese(convert_digits(dropout_streams), fw.PosteriorComparison(), sees="logits")
-    if comparison.sees not in ("probabilities", "logits") or not _has_one_output(comparison.layers):
+    is_learned = comparison.sees in ("probabilities", "logits")
+    if comparison.sees != "posterior" and not (is_learned and _has_one_output(comparison.layers)):
         raise _unsupported(f"network's comparison is not {_SUPPORTED}")
+    body = _convert_parts(networks, ["bodies.0", "digit_parts.0"], dropout_streams)
+    if not is_learned:
+        return fw.Siamese(body, fw.PosteriorComparison(), sees="logits")
     compare = _convert_parts(networks, ["comparison_part.layers"], dropout_streams)
-    return fw.Siamese(convert_digits(dropout_streams), compare, sees=comparison.sees)
+    return fw.Siamese(body, compare, sees=comparison.sees)
 
 
 def make_framework_trainer(
